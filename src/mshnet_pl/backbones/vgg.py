@@ -1,0 +1,50 @@
+"""VGG-16 (Simonyan and Zisserman, ICLR 2015) as torchvision builds it."""
+
+import torch
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Features, load_named
+
+_TAPS = ((17, 19, 21), (24, 26, 28), (30,))
+"""Indices in torchvision's ``vgg16().features``: conv4_1..3 and conv5_1..3 before their ReLU, and pool5."""
+
+
+class VGG16(AbstractBackbone):
+    """The convolutions of stages 4 and 5 before their ReLU, and the last pooling: the maps that HSNet uses.
+
+    | block | maps          | channels | stride |
+    |-------|---------------|----------|--------|
+    | 2     | conv4_1..3    | 512      | 8      |
+    | 3     | conv5_1..3    | 512      | 16     |
+    | 4     | pool5         | 512      | 32     |
+
+    Args:
+        weights: ``imagenet`` (torchvision's IMAGENET1K_V1), ``random``, or the path of a state dict.
+
+    Raises:
+        ValueError: weights that do not fit.
+    """
+
+    def __init__(self, weights: str = "imagenet") -> None:
+        super().__init__()
+        net = torchvision.models.vgg16(weights=None)
+        load_named(net, weights, "VGG16_Weights.IMAGENET1K_V1", classifier="classifier.")
+        self.layers = net.features
+        for layer in self.layers:
+            if isinstance(layer, nn.ReLU):
+                layer.inplace = False  # the maps before it are kept
+        self.blocks = tuple(BlockSpec(layers=len(taps), channels=512, stride=8 * 2**i) for i, taps in enumerate(_TAPS))
+        self.freeze()
+
+    def features(self, images: Float[Tensor, "n 3 height width"]) -> Features:
+        """See the class."""
+        blocks: list[list[Tensor]] = [[] for _ in _TAPS]
+        x = images
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            for maps, taps in zip(blocks, _TAPS, strict=True):
+                if i in taps:
+                    maps.append(x)
+        return tuple(torch.stack(maps, dim=1) for maps in blocks)

@@ -1,0 +1,114 @@
+"""From a configuration to objects: the only place that instantiates."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+
+from mshnet_pl.callbacks import Pictures
+from mshnet_pl.config import Config, plain
+from mshnet_pl.data.datamodule import EpisodeDataModule
+from mshnet_pl.errors import ConfigError, UserError
+from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.module import EpisodicModule
+
+_REFRESH = 10  # batches between two refreshes of the progress bar
+
+
+def _make(node: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the node's _target_ is
+    """Instantiate a node; what its constructor refuses becomes a message with the node's full key.
+
+    Raises:
+        UserError: as the constructor raised it, or a ``ConfigError`` around what it raised.
+    """
+    try:
+        return instantiate(node, *args, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        place = next((line for line in str(error).splitlines() if line.startswith("full_key: ")), "")
+        where = f" (in {place.removeprefix('full_key: ')})" if place else ""
+        raise ConfigError(f"{cause or error}{where}") from error
+
+
+def make_datamodule(raw: DictConfig, config: Config) -> EpisodeDataModule:
+    """The data module of a configuration.
+
+    Raises:
+        UserError: a setting or a data root that cannot work.
+    """
+    return EpisodeDataModule(
+        _make(raw.data.source),
+        fold=config.fold,
+        shot=config.shot,
+        seed=config.seed,
+        image_size=config.data.image_size,
+        batch_size=config.data.batch_size,
+        num_workers=config.data.num_workers,
+        novel_pixels=config.data.novel_pixels,
+        min_images=config.data.min_images,
+        val_classes=config.val.classes,
+        val_heldout=config.val.heldout,
+        val_episodes=config.val.episodes,
+    )
+
+
+def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
+    """The method with its loss, optimizer and schedule.
+
+    Raises:
+        UserError: a setting that cannot work, or weights that do not fit.
+    """
+    method = _make(raw.model)
+    if not isinstance(method, AbstractMethod):
+        raise ConfigError(f"model._target_={raw.model._target_}: not an AbstractMethod")
+    return EpisodicModule(
+        method,
+        optimizer=_make(raw.optimizer),
+        schedule=_make(raw.scheduler),
+        inner_weight=config.loss.inner_weight,
+        ignore_unknown=config.loss.ignore_unknown,
+        seed=config.seed,
+        config=plain(raw, resolve=False),
+    )
+
+
+def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
+    """Lightning's trainer, with checkpoints, progress bar, logger and pictures.
+
+    Raises:
+        UserError: a setting that Lightning refuses.
+    """
+    checkpoints = folder / "checkpoints"
+    callbacks: list[pl.Callback] = [
+        ModelCheckpoint(
+            checkpoints, filename="last", every_n_train_steps=config.save_every_n_steps, enable_version_counter=False
+        ),
+        Pictures(config.test.pictures),
+    ]
+    if config.val.episodes:
+        callbacks.append(
+            ModelCheckpoint(
+                checkpoints, filename="best", monitor="val/miou", mode="max", enable_version_counter=False
+            )
+        )
+    if raw.trainer.enable_progress_bar:
+        callbacks.append(TQDMProgressBar(refresh_rate=_REFRESH))
+    logger = _make(raw.logger)(save_dir=folder) if raw.logger is not None else False
+    if logger:
+        callbacks.append(LearningRateMonitor())
+    return _make(
+        raw.trainer,
+        callbacks=callbacks,
+        logger=logger,
+        default_root_dir=folder,
+        use_distributed_sampler=False,  # the streams and test episodes share themselves out
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=None,
+        val_check_interval=config.val.every_n_steps if config.val.episodes else None,
+    )

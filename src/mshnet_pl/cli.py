@@ -1,0 +1,165 @@
+"""The commands. Configuration errors are one message and exit code 2."""
+
+import argparse
+import difflib
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mshnet_pl import config, report, run
+from mshnet_pl.errors import ConfigError, UserError
+from mshnet_pl.results import Result
+
+_CONF = "pkg://mshnet_pl.conf"
+
+
+def train() -> None:
+    """``mshnet-train``: train a configuration and test it; ``-m`` for a sweep."""
+
+    def job(raw: DictConfig) -> float:
+        return _say(run.train(raw, _folder()))
+
+    _compose_and_run(job, "config")
+
+
+def test() -> None:
+    """``mshnet-test ckpt=...``: test a checkpoint with its own configuration and the command line's changes."""
+
+    def job(raw: DictConfig) -> float:
+        return _say(run.test(raw, _folder()))
+
+    arguments = [a for a in sys.argv[1:] if a.startswith("ckpt=")]
+    if not arguments and not {"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]):
+        _fail(ConfigError("ckpt is not set; give ckpt=PATH, a checkpoint that mshnet-train wrote"))
+    try:
+        stored = _stored_config(Path(arguments[-1].partition("=")[2])) if arguments else {}
+    except UserError as error:
+        _fail(error)
+    ConfigStore.instance().store(name="checkpoint", node=stored, package="_global_")
+    _compose_and_run(job, "test")
+
+
+def report_() -> None:
+    """``mshnet-report FOLDER``: print the table of all results below a folder, and draw their episodes."""
+    parser = argparse.ArgumentParser(prog="mshnet-report", description=report_.__doc__)
+    parser.add_argument("folder", type=Path, nargs="+", help="folders with results, searched at any depth")
+    parser.add_argument("--pictures", type=Path, help="where the picture grid goes (default: FOLDER/episodes.png)")
+    arguments = parser.parse_args()
+    try:
+        print(report.tables.markdown(report.tables.collect(arguments.folder)))
+        picture = report.figures.episode_grid(arguments.folder, arguments.pictures)
+    except UserError as error:
+        _fail(error)
+    if picture is not None:
+        print(f"\nepisodes: {picture}")
+
+
+def _folder() -> Path:
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def _say(result: Result) -> float:
+    """Print a run's table; its first mIoU is what a sweep's optimiser sees."""
+    print(report.tables.markdown([result]), flush=True)
+    return result.tests[-1].miou
+
+
+def _stored_config(path: Path) -> dict[str, Any]:
+    """The configuration inside a checkpoint.
+
+    Raises:
+        ConfigError: it is no checkpoint, or it names code that is not the project's, torch's optimizers' or Lightning's.
+    """
+    stored: dict[str, Any] = run.read_checkpoint(path)["hyper_parameters"]["config"]
+    for target in _targets(stored):
+        try:
+            module = get_object(target).__module__
+        except Exception as error:  # whatever importing it raises
+            raise ConfigError(f"ckpt={path} needs {target}, which cannot be loaded: {error}") from error
+        trusted = ("mshnet_pl.", "torch.optim.", "pytorch_lightning.trainer.", "pytorch_lightning.loggers.")
+        if not f"{module}.".startswith(trusted):
+            raise ConfigError(f"ckpt={path} names {target}, which no checkpoint of this project does; it is not loaded")
+    return stored
+
+
+def _targets(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _targets(value)
+
+
+def _compose_and_run(job: Callable[[DictConfig], float], config_name: str) -> None:
+    """Run ``job`` under Hydra.
+
+    Exits with code 2 and one message for whatever the user can mend.
+    """
+    config.register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing and exiting with 1
+    _quiet()
+    try:
+        hydra.main(version_base="1.3", config_path=_CONF, config_name=config_name)(job)()
+    except UserError as error:
+        _fail(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(ConfigError(_explain(error)))
+
+
+def _explain(error: Exception) -> str:
+    """Hydra's message with its cause, and what was probably meant."""
+    lines = [str(error).strip()]
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        lines.append(str(error.__cause__).strip())
+    unknown = re.search(r"Could not override '([^']+)'", lines[0])
+    if unknown and "is not in struct" in "\n".join(lines):
+        keys = {key.rpartition(".")[2]: key for key in _known_keys()}
+        close = difflib.get_close_matches(unknown[1].rpartition(".")[2], keys, n=3)
+        lines = [f"{unknown[1]}: there is no such setting"]
+        if close:
+            lines.append(f"did you mean {' or '.join(keys[name] for name in close)}?")
+        lines.append("--cfg job prints every setting")
+    return "\n".join(lines)
+
+
+def _known_keys() -> list[str]:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
+        return [str(key) for key in _flatten(hydra.compose("config"))]
+
+
+def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        yield f"{prefix}{key}"
+        if OmegaConf.is_dict(child := node._get_node(key)):
+            yield from _flatten(child, f"{prefix}{key}.")  # type: ignore[arg-type]  # is_dict narrows it
+
+
+def _quiet() -> None:
+    """Silence what other libraries say about choices that this project makes on purpose."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+
+
+def _fail(error: UserError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)

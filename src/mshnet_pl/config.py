@@ -1,0 +1,215 @@
+"""The typed half of the configuration, and what must hold between its fields.
+
+Nodes with a ``_target_`` (data.source, backbone, similarity, model, optimizer, scheduler, trainer, logger) are leaves: their
+constructors check their own arguments.
+"""
+
+import hashlib
+import json
+from copy import deepcopy
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from mshnet_pl.data.datamodule import NovelPixels, ValClasses
+from mshnet_pl.data.sampler import Protocol
+from mshnet_pl.errors import ConfigError
+
+
+class Resolution(StrEnum):
+    """At which size a prediction is scored."""
+
+    resized = "resized"
+    original = "original"
+
+
+class Which(StrEnum):
+    """Which checkpoint of a training run is tested."""
+
+    best = "best"
+    last = "last"
+
+
+@dataclass
+class DataConfig:
+    """What images there are, and how training draws them."""
+
+    source: Any = None
+    root: str | None = None
+    splits_dir: str | None = None
+    image_size: int = 473
+    batch_size: int = 8
+    num_workers: int = 0
+    novel_pixels: NovelPixels = NovelPixels.drop
+    min_images: int = 0
+
+
+@dataclass
+class LossConfig:
+    """Eq. 1."""
+
+    inner_weight: float = 1 / 3
+    ignore_unknown: bool = False
+
+
+@dataclass
+class ValConfig:
+    """Choosing the best checkpoint during training; ``episodes: 0`` for no validation."""
+
+    episodes: int = 0
+    every_n_steps: int = 500
+    classes: ValClasses = ValClasses.novel
+    heldout: int = 3
+
+
+@dataclass
+class EvalConfig:
+    """How predictions are scored."""
+
+    resolution: Resolution = Resolution.resized
+
+
+@dataclass
+class TestConfig:
+    """Which episodes are tested, and with which checkpoint."""
+
+    __test__ = False  # not a pytest class
+
+    episodes: int = 1000
+    seeds: list[int] = field(default_factory=lambda: [0])
+    shots: list[int] | None = None
+    protocol: Protocol = Protocol.seeded
+    checkpoint: Which = Which.last
+    untrained: bool = False
+    pictures: int = 4
+
+
+@dataclass
+class Config:
+    """Everything that ``mshnet-train`` and ``mshnet-test`` know."""
+
+    fold: int = 0
+    shot: int = 1
+    seed: int = 0
+    runs: str = "runs"
+    ckpt: str | None = None
+    ckpt_path: str | None = "last"
+    save_every_n_steps: int = 100
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: Any = None
+    similarity: Any = None
+    model: Any = None
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: Any = None
+    scheduler: Any = None
+    trainer: Any = None
+    logger: Any = None
+    val: ValConfig = field(default_factory=ValConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    test: TestConfig = field(default_factory=TestConfig)
+
+
+def register() -> None:
+    """Give Hydra the schema."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def typed(raw: DictConfig) -> Config:
+    """The checked configuration as dataclasses.
+
+    Raises:
+        ConfigError: lists every problem at once.
+    """
+    missing = sorted(OmegaConf.missing_keys(raw))
+    if missing:
+        raise ConfigError("\n".join(f"{key} is not set; give {key}=..." for key in missing))
+    config = OmegaConf.to_object(raw)
+    assert isinstance(config, Config)
+    problems = _problems(config)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _problems(config: Config) -> list[str]:
+    at_least = [
+        ("fold", config.fold, 0),
+        ("shot", config.shot, 1),
+        ("seed", config.seed, 0),
+        ("save_every_n_steps", config.save_every_n_steps, 1),
+        ("data.image_size", config.data.image_size, 32),
+        ("data.batch_size", config.data.batch_size, 1),
+        ("data.num_workers", config.data.num_workers, 0),
+        ("data.min_images", config.data.min_images, 0),
+        ("loss.inner_weight", config.loss.inner_weight, 0),
+        ("val.episodes", config.val.episodes, 0),
+        ("val.every_n_steps", config.val.every_n_steps, 1),
+        ("val.heldout", config.val.heldout, 1),
+        ("test.episodes", config.test.episodes, 1),
+        ("test.pictures", config.test.pictures, 0),
+        *(("test.seeds", seed, 0) for seed in config.test.seeds),
+        *(("test.shots", shot, 1) for shot in config.test.shots or ()),
+    ]
+    problems = [f"{key}={value}: give a number of at least {least}" for key, value, least in at_least if value < least]
+    if not config.test.seeds:
+        problems.append("test.seeds=[]: give at least one seed")
+    if config.test.shots == []:
+        problems.append("test.shots=[]: give at least one number of shots, or null for the shot of training")
+    if config.test.protocol is Protocol.published and config.test.seeds != [0]:
+        problems.append(
+            f"test.seeds={config.test.seeds}: test.protocol=published has one set of episodes; "
+            "leave test.seeds=[0], or take test.protocol=seeded"
+        )
+    if config.test.checkpoint is Which.best and not config.val.episodes and config.ckpt is None:
+        problems.append("test.checkpoint=best needs validation: give val.episodes=200, or test.checkpoint=last")
+    return problems
+
+
+_WITHOUT_EFFECT = ("runs", "ckpt_path", "logger", "save_every_n_steps")
+_WITHOUT_EFFECT_INSIDE = {
+    "data": ("num_workers",),
+    "trainer": ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "accelerator", "devices", "num_nodes"),
+    "test": ("pictures",),
+}
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """SHA-256 over all settings that can change a result.
+
+    Args:
+        config: the resolved configuration as a plain dictionary.
+    """
+    config = deepcopy(config)
+    for key in _WITHOUT_EFFECT:
+        config.pop(key, None)
+    for group, keys in _WITHOUT_EFFECT_INSIDE.items():
+        for key in keys:
+            if isinstance(config.get(group), dict):
+                config[group].pop(key, None)
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def plain(raw: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """The configuration as a dictionary of plain values, fit for JSON and for a checkpoint.
+
+    Args:
+        raw: the composed configuration.
+        resolve: replace references such as ``${data.root}`` by their values.
+    """
+    config = OmegaConf.to_container(raw, resolve=resolve, enum_to_str=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def run_name(*, _root_: DictConfig) -> str:
+    """The folder of a run: what was chosen, and a hash of the configuration, so that no two configurations share one."""
+    choices = _root_.hydra.runtime.choices
+    own = OmegaConf.masked_copy(_root_, list(Config.__dataclass_fields__))
+    digest = "incomplete" if OmegaConf.missing_keys(own) else config_hash(plain(own))[:10]
+    similarity = "+".join(_root_.similarity or ()) if choices.get("model") == "mshnet" else ""
+    what = "_".join(part for part in (choices.get("model"), choices.get("backbone"), similarity) if part)
+    return f"{choices.get('data')}/{what}/fold{_root_.fold}_{_root_.shot}shot_seed{_root_.seed}_{digest}"

@@ -1,0 +1,1 @@
+"""Data sets, folds and episodes."""

@@ -1,0 +1,187 @@
+"""The LightningDataModule: a source, a fold and a protocol to loaders of episodes."""
+
+import logging
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import partial
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from mshnet_pl.data.episodes import EpisodeDataset, EpisodeStream, collate
+from mshnet_pl.data.sampler import Draw, Protocol, check_supply, draw_balanced, draw_seeded
+from mshnet_pl.data.source import AbstractSource, Subset
+from mshnet_pl.data.splits import Pair, by_class
+from mshnet_pl.episode import Episode
+from mshnet_pl.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+_VALIDATION_SEED = 2**32
+"""Added to the run's seed: validation episodes are never test episodes."""
+
+
+class NovelPixels(StrEnum):
+    """What happens to training images that hold a novel class."""
+
+    drop = "drop"
+    keep = "keep"
+    ignore = "ignore"
+
+
+class ValClasses(StrEnum):
+    """Whose episodes choose the best checkpoint."""
+
+    novel = "novel"
+    base_heldout = "base_heldout"
+
+
+class EpisodeDataModule(pl.LightningDataModule):
+    """Training, validation and test episodes of one fold.
+
+    Args:
+        source: the data set.
+        fold: number of the fold whose classes are novel.
+        shot: supports K of an episode.
+        seed: of training and validation episodes.
+        image_size: side of the square that images are resized to.
+        batch_size: episodes in a batch.
+        num_workers: worker processes of each loader; the episodes do not depend on it.
+        novel_pixels: ``drop`` (the paper) leaves training images with a novel class out as query and as support, ``keep``
+            (HSNet) leaves them in, ``ignore`` labels the novel classes' pixels 255.
+        min_images: leave out classes with fewer images, in training and in test.
+        val_classes: ``novel`` (the field's habit, biased) or ``base_heldout``.
+        val_heldout: how many base classes ``base_heldout`` keeps for validation.
+        val_episodes: validation episodes; 0 for none.
+
+    Raises:
+        ConfigError: an impossible fold or shot.
+    """
+
+    def __init__(
+        self,
+        source: AbstractSource,
+        fold: int = 0,
+        shot: int = 1,
+        seed: int = 0,
+        image_size: int = 473,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        novel_pixels: NovelPixels = NovelPixels.drop,
+        min_images: int = 0,
+        val_classes: ValClasses = ValClasses.novel,
+        val_heldout: int = 3,
+        val_episodes: int = 0,
+    ) -> None:
+        super().__init__()
+        try:
+            self.fold = source.fold(fold)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        self.class_names = source.classes
+        self.splits = source.splits
+        self._source, self._shot, self._seed = source, shot, seed
+        self._image_size, self._batch_size, self._num_workers = image_size, batch_size, num_workers
+        self._novel_pixels, self._min_images = novel_pixels, min_images
+        self._val_episodes = val_episodes
+        self._heldout = self.fold.base[-val_heldout:] if val_classes is ValClasses.base_heldout and val_episodes else ()
+        self._train_classes = [c for c in self.fold.base if c not in self._heldout]
+        self._val_classes = list(self._heldout or self.fold.novel)
+        self._test_classes = list(self.fold.novel)
+        self._ready = False
+        self._train_names: dict[int, list[str]] = {}
+        self._novel_pairs: list[Pair] = []
+        self._val_names: dict[int, list[str]] = {}
+        self._test: EpisodeDataset | None = None
+        self.removed = 0
+        """How many training images ``novel_pixels=drop`` left out."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Check every file and list the images of every class, once.
+
+        Raises:
+            DataError: damaged or missing files, or classes with too few images.
+        """
+        if self._ready:
+            return
+        self._source.check()
+        pairs = self._source.pairs(Subset.TRAIN)
+        contents = self._source.contents(Subset.TRAIN)
+        hidden = {*self.fold.novel, *self._heldout}
+        holders = {name for name, _ in pairs if not hidden.isdisjoint(contents[name])}
+        if self._novel_pixels is NovelPixels.drop:
+            kept = [pair for pair in pairs if pair[0] not in holders]
+            self.removed = len({name for name, class_id in pairs if class_id in self._train_classes} & holders)
+        else:
+            kept = pairs
+        log.info(
+            "novel_pixels=%s: %d training images hold a class that is tested; %d of the base classes' images left out",
+            self._novel_pixels.value, len(holders), self.removed,
+        )  # fmt: skip
+        names = by_class(kept)
+        self._train_classes = self._supplied(names, self._train_classes)
+        self._train_names = {c: names[c] for c in self._train_classes if c in names}
+        self._val_names = by_class(self._source.pairs(Subset.VAL))
+        self._test_classes = self._supplied(self._val_names, self._test_classes)
+        self._val_classes = self._supplied(self._val_names, self._val_classes)
+        self._novel_pairs = [pair for pair in self._source.pairs(Subset.VAL) if pair[1] in self._test_classes]
+        self._ready = True
+
+    def _supplied(self, names: Mapping[int, list[str]], classes: list[int]) -> list[int]:
+        left_out = [c for c in classes if len(names.get(c, ())) < self._min_images]
+        if left_out:
+            log.warning(
+                "data.min_images=%d leaves out %s", self._min_images, ", ".join(self._source.classes[c] for c in left_out)
+            )
+        if len(left_out) == len(classes):
+            raise DataError(f"data.min_images={self._min_images} leaves no class of {[*classes]}; give a smaller number")
+        return [c for c in classes if c not in left_out]
+
+    def draws(self, episodes: int, shot: int, seed: int, protocol: Protocol) -> list[Draw]:
+        """The test episodes, by name.
+
+        Raises:
+            DataError: a class with too few images.
+        """
+        self.setup()
+        check_supply(self._val_names, self._test_classes, shot, self._source.classes)
+        if protocol is Protocol.published:
+            return self._source.published(self._novel_pairs, shot, episodes)
+        return [draw_seeded(self._val_names, self._test_classes, shot, seed, n) for n in range(episodes)]
+
+    def use_test_episodes(self, draws: list[Draw], original_size: bool = False) -> None:
+        """Choose what ``test_dataloader`` gives; ``original_size`` scores at each query's own size."""
+        self._test = EpisodeDataset(self._source, draws.__getitem__, len(draws), self._image_size, original_size)
+
+    def train_dataloader(self) -> EpisodeStream:
+        """An endless stream of episodes of base classes, balanced by class."""
+        check_supply(self._train_names, self._train_classes, self._shot, self._source.classes)
+        per_class = self._source.draws_per_class
+        draw = partial(
+            draw_balanced, self._train_names, self._train_classes, self._shot, self._seed, per_class=per_class
+        )
+        dataset = EpisodeDataset(
+            self._source, draw, per_class * len(self._train_classes), self._image_size, unknown=self._unknown()
+        )
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return EpisodeStream(dataset, self._batch_size, self._num_workers, rank, world_size)
+
+    def _unknown(self) -> list[int]:
+        return sorted({*self.fold.novel, *self._heldout}) if self._novel_pixels is NovelPixels.ignore else []
+
+    def val_dataloader(self) -> DataLoader[Episode] | list[DataLoader[Episode]]:
+        """Seeded episodes of the validation classes; none with ``val_episodes=0``."""
+        if not self._val_episodes:
+            return []
+        check_supply(self._val_names, self._val_classes, self._shot, self._source.classes)
+        draw = partial(draw_seeded, self._val_names, self._val_classes, self._shot, self._seed + _VALIDATION_SEED)
+        return self._loader(EpisodeDataset(self._source, draw, self._val_episodes, self._image_size))
+
+    def test_dataloader(self) -> DataLoader[Episode]:
+        """The episodes of ``use_test_episodes``, in order."""
+        if self._test is None:
+            raise RuntimeError("call use_test_episodes first")
+        return self._loader(self._test)
+
+    def _loader(self, dataset: EpisodeDataset) -> DataLoader[Episode]:
+        return DataLoader(dataset, self._batch_size, num_workers=self._num_workers, collate_fn=collate)

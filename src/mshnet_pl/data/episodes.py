@@ -1,0 +1,151 @@
+"""Episodes as a data set that any worker process can index, and the loader that trains on an endless stream of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from mshnet_pl.data.sampler import Draw
+from mshnet_pl.data.source import AbstractSource
+from mshnet_pl.data.transforms import resize_mask, to_input
+from mshnet_pl.episode import UNKNOWN, Episode
+
+
+class EpisodeDataset(Dataset[Episode]):
+    """Episode by number.
+
+    Args:
+        source: gives images and masks.
+        draw: episode number to its images' names.
+        length: how many episodes an epoch has.
+        image_size: side S of the square that images are resized to.
+        original_size: leave query masks at their images' own size instead of S x S.
+        unknown: classes whose pixels are labelled 255 in query masks.
+    """
+
+    def __init__(
+        self,
+        source: AbstractSource,
+        draw: Callable[[int], Draw],
+        length: int,
+        image_size: int,
+        original_size: bool = False,
+        unknown: Sequence[int] = (),
+    ) -> None:
+        self._source, self._draw, self._length = source, draw, length
+        self._size, self._original_size, self._unknown = image_size, original_size, tuple(unknown)
+
+    def __len__(self) -> int:
+        """Episodes in an epoch; numbers may go beyond it."""
+        return self._length
+
+    def __getitem__(self, number: int) -> Episode:
+        """Read and resize episode ``number``."""
+        draw = self._draw(number)
+        mask = self._source.mask(draw.query, [draw.class_id])
+        if self._unknown:
+            hidden = self._source.mask(draw.query, self._unknown) == 1
+            mask = np.where(hidden & (mask == 0), np.uint8(UNKNOWN), mask)
+        query_mask = torch.from_numpy(mask) if self._original_size else resize_mask(mask, self._size)
+        support_masks = [resize_mask(self._source.mask(name, [draw.class_id]), self._size) for name in draw.supports]
+        return Episode(
+            query=self._input(draw.query),
+            support=torch.stack([self._input(name) for name in draw.supports]),
+            support_mask=(torch.stack(support_masks) == 1).float(),
+            query_mask=query_mask,
+            query_size=torch.tensor(query_mask.shape),
+            class_id=torch.tensor(draw.class_id),
+            number=torch.tensor(number),
+        )
+
+    def _input(self, name: str) -> Tensor:
+        return to_input(self._source.image(name), self._size)
+
+
+def collate(episodes: Sequence[Episode]) -> Episode:
+    """Stack episodes; query masks of different sizes are padded with 255 at the bottom and on the right."""
+    height, width = (max(episode.query_mask.shape[d] for episode in episodes) for d in (0, 1))
+    padded = [
+        episode._replace(
+            query_mask=pad(
+                episode.query_mask,
+                (0, width - episode.query_mask.shape[1], 0, height - episode.query_mask.shape[0]),
+                value=UNKNOWN,
+            )
+        )
+        for episode in episodes
+    ]
+    batch: Episode = default_collate(padded)
+    return batch
+
+
+class _Stream(Sampler[list[int]]):
+    """Batches of consecutive episode numbers from batch ``first`` on, without end; each process takes its share."""
+
+    def __init__(self, batch_size: int, rank: int, world_size: int) -> None:
+        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
+        self.first = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batch = self.first
+        while True:
+            start = (batch * self._world_size + self._rank) * self._batch_size
+            yield list(range(start, start + self._batch_size))
+            batch += 1
+
+
+class EpisodeStream(DataLoader[Episode]):
+    """Training batches that go on with the very next episode after an interruption, even within an epoch.
+
+    Lightning saves and restores ``state_dict``. Episodes follow from their numbers alone, so neither the number of workers
+    nor an interruption changes them.
+
+    Args:
+        dataset: its length is an epoch's number of episodes.
+        batch_size: episodes in a batch of one process.
+        num_workers: worker processes.
+        rank: this process's rank.
+        world_size: how many processes share the stream.
+        pin_memory: copy batches into page-locked memory.
+    """
+
+    def __init__(
+        self,
+        dataset: EpisodeDataset,
+        batch_size: int,
+        num_workers: int,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        self._stream = _Stream(batch_size, rank, world_size)
+        self._batches = max(len(dataset) // (batch_size * world_size), 1)
+        super().__init__(
+            dataset,
+            batch_sampler=self._stream,
+            num_workers=num_workers,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            persistent_workers=False,
+        )
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return self._batches
+
+    def __iter__(self) -> Iterator[Episode]:  # type: ignore[override]  # a generator serves as the iterator
+        """The stream from where it stopped."""
+        for batch in super().__iter__():
+            self._stream.first += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches were handed out."""
+        return {"batches": self._stream.first}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after that many batches."""
+        self._stream.first = state["batches"]

@@ -1,0 +1,33 @@
+"""Which classes a fold tests: contiguous for PASCAL-5i, interleaved for COCO-20i."""
+
+from typing import NamedTuple
+
+
+class Fold(NamedTuple):
+    """A partition of the classes, 0-based and ascending."""
+
+    base: tuple[int, ...]
+    """Classes that may be seen in training."""
+    novel: tuple[int, ...]
+    """Classes that are tested, never seen in training."""
+
+
+def make_fold(fold: int, classes: int, folds: int = 4, interleaved: bool = False) -> Fold:
+    """Fold number ``fold``: novel classes {n fold, ..., n fold + n - 1}, or {fold + folds v} if ``interleaved``.
+
+    Args:
+        fold: 0-based.
+        classes: how many there are in all, a multiple of ``folds``.
+        folds: how many folds.
+        interleaved: COCO-20i's way (Nguyen and Todorovic, 2019) instead of PASCAL-5i's (Shaban et al., 2017).
+
+    Raises:
+        ValueError: no such fold, or classes that cannot be shared out evenly.
+    """
+    if not 0 <= fold < folds:
+        raise ValueError(f"fold={fold}: there are folds 0 to {folds - 1}")
+    if classes % folds:
+        raise ValueError(f"{classes} classes cannot be shared out evenly among {folds} folds")
+    size = classes // folds
+    novel = tuple(range(fold, classes, folds)) if interleaved else tuple(range(fold * size, (fold + 1) * size))
+    return Fold(base=tuple(c for c in range(classes) if c not in novel), novel=novel)

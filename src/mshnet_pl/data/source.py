@@ -1,0 +1,62 @@
+"""What a data set promises to the episode sampler."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from mshnet_pl.data.folds import Fold, make_fold
+from mshnet_pl.data.sampler import Draw, published_walk
+from mshnet_pl.data.splits import Pair
+
+
+class Subset(StrEnum):
+    """Images for training, and images for validation and test."""
+
+    TRAIN = "trn"
+    VAL = "val"
+
+
+class AbstractSource(ABC):
+    """Images, and for each the mask of any class. Picklable, and cheap to copy into worker processes."""
+
+    classes: tuple[str, ...]
+    """Class names; the index is the class id, 0-based."""
+    splits: str
+    """Where the lists of ``pairs`` come from, for the record."""
+    draws_per_class: int | None = 750
+    """How often an epoch draws each base class."""
+
+    def check(self) -> None:  # noqa: B027 - a source made of nothing has nothing to check
+        """Read every file once, before any work is done.
+
+        Raises:
+            DataError: lists what is missing or damaged.
+        """
+
+    def fold(self, fold: int) -> Fold:
+        """The classes that fold ``fold`` trains and tests."""
+        return make_fold(fold, len(self.classes))
+
+    @abstractmethod
+    def pairs(self, subset: Subset) -> list[Pair]:
+        """Which image counts for which class, in the list's order; images may occur for several classes."""
+
+    @abstractmethod
+    def contents(self, subset: Subset) -> Mapping[str, Collection[int]]:
+        """Every class that has at least one pixel in an image, for all images of ``pairs(subset)``."""
+
+    @abstractmethod
+    def image(self, name: str) -> Image.Image:
+        """The RGB image."""
+
+    @abstractmethod
+    def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
+        """1 where one of ``classes`` is, 255 where nothing is known, 0 elsewhere; at the image's size."""
+
+    def published(self, pairs: list[Pair], shot: int, episodes: int) -> list[Draw]:
+        """The field's published test episodes of this data set, from the novel pairs of a fold."""
+        return published_walk(pairs, shot, episodes)

@@ -1,0 +1,152 @@
+"""Drawn images of 20 classes (shape x texture x colour): episodes anywhere, without a file."""
+
+import zlib
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from mshnet_pl.data.source import AbstractSource, Subset
+from mshnet_pl.data.splits import Pair
+
+_SHAPES = ("disk", "square", "triangle", "star", "ring")
+_TEXTURES = ("plain", "striped", "checked", "dotted")
+_COLOURS = {
+    "red": (0.80, 0.18, 0.15),
+    "green": (0.20, 0.60, 0.25),
+    "blue": (0.18, 0.30, 0.78),
+    "yellow": (0.88, 0.76, 0.15),
+    "violet": (0.55, 0.22, 0.65),
+}
+_DISTRACTORS = 2
+
+
+class _Thing(NamedTuple):
+    """One object's place in an image; lengths are fractions of the image's side."""
+
+    class_id: int
+    x: float
+    y: float
+    radius: float
+    angle: float
+
+
+class Synthetic(AbstractSource):
+    """Each image shows an object of the class that it is listed for and, behind it, objects of two other classes.
+
+    All objects look equally striking, so an episode can be solved only by comparing with the support. A class is one
+    combination of shape, texture and colour; every fold has all five shapes and colours. Position, size, angle, hue,
+    light and background vary. Everything follows from the seed and the image's name.
+
+    Args:
+        size: side of the images in pixels.
+        train_images: images listed for each class for training.
+        val_images: the same for validation and test.
+        seed: another seed draws other images.
+
+    Raises:
+        ValueError: a size or number that is not positive.
+    """
+
+    splits = "drawn"
+
+    def __init__(self, size: int = 128, train_images: int = 100, val_images: int = 50, seed: int = 0) -> None:
+        for name, value in (("size", size), ("train_images", train_images), ("val_images", val_images)):
+            if value < 1:
+                raise ValueError(f"data.source.{name}={value}: give a positive number")
+        self._size = size
+        self._images = {Subset.TRAIN: train_images, Subset.VAL: val_images}
+        self._seed = seed
+        self.draws_per_class = train_images
+        self.looks = [(c % 5, (c // 5 + c) % 4, (2 * c + c // 5) % 5) for c in range(20)]
+        self.classes = tuple(
+            f"{list(_COLOURS)[colour]} {_TEXTURES[texture]} {_SHAPES[shape]}" for shape, texture, colour in self.looks
+        )
+
+    def pairs(self, subset: Subset) -> list[Pair]:
+        """See the base class."""
+        return [(f"{subset.value}-{c:02d}-{i:04d}", c) for c in range(20) for i in range(self._images[subset])]
+
+    def contents(self, subset: Subset) -> Mapping[str, Collection[int]]:
+        """See the base class."""
+        return {name: {thing.class_id for thing in self._things(name)} for name, _ in self.pairs(subset)}
+
+    def image(self, name: str) -> Image.Image:
+        """See the base class."""
+        return Image.fromarray(self._draw(name)[0])
+
+    def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
+        """See the base class."""
+        return np.isin(self._draw(name)[1], [c + 1 for c in classes]).astype(np.uint8)
+
+    def _rng(self, name: str) -> np.random.Generator:
+        return np.random.default_rng((self._seed, zlib.crc32(name.encode())))
+
+    def _things(self, name: str) -> list[_Thing]:
+        rng = self._rng(name)
+        own = int(name.split("-")[1])
+        others = rng.permutation([c for c in range(20) if c != own])[:_DISTRACTORS]
+        things = []
+        for quadrant, class_id in zip(rng.permutation(4), (*others, own), strict=False):
+            x, y = (np.array([quadrant % 2, quadrant // 2]) * 0.46 + rng.uniform(0.17, 0.37, 2)).tolist()
+            things.append(_Thing(int(class_id), x, y, rng.uniform(0.13, 0.24), rng.uniform(0, 2 * np.pi)))
+        return things
+
+    @lru_cache(maxsize=64)  # noqa: B019 - a source lives as long as its process
+    def _draw(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(S, S, 3) uint8 image and (S, S) uint8 labels, 0 for background and c + 1 for class c."""
+        size = self._size
+        things = self._things(name)
+        rng = np.random.default_rng((self._seed, zlib.crc32(name.encode()), 1))
+        y, x = (np.mgrid[0:size, 0:size] + 0.5) / size
+        image = _background(x, y, rng)
+        labels = np.zeros((size, size), np.uint8)
+        for thing in things:
+            shape, texture, colour = self.looks[thing.class_id]
+            cos, sin = np.cos(thing.angle), np.sin(thing.angle)
+            u = (cos * (x - thing.x) + sin * (y - thing.y)) / thing.radius
+            v = (cos * (y - thing.y) - sin * (x - thing.x)) / thing.radius
+            inside = _inside(_SHAPES[shape], u, v)
+            paint = np.clip(np.array(list(_COLOURS.values())[colour]) + rng.normal(0, 0.04, 3), 0, 1)
+            shade = np.where(_pattern(_TEXTURES[texture], u, v), 1.0, 0.35) * rng.uniform(0.85, 1.15)
+            image = np.where(inside[..., None], paint * shade[..., None], image)
+            labels[inside] = thing.class_id + 1
+        light = 1 + rng.uniform(-0.2, 0.2) * (x - 0.5) + rng.uniform(-0.2, 0.2) * (y - 0.5)
+        image = image * light[..., None] + rng.normal(0, 0.02, image.shape)
+        return (np.clip(image, 0, 1) * 255).astype(np.uint8), labels
+
+
+def _background(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "size size 3"]:
+    """Smooth waves of two muted colours."""
+    phase, fx, fy = rng.uniform(0, 2 * np.pi), *rng.uniform(-9, 9, 2)
+    wave = 0.5 + 0.5 * np.sin(fx * x + fy * y + phase)[..., None]
+    first, second = rng.uniform(0.3, 0.7, (2, 3))
+    return wave * first + (1 - wave) * second
+
+
+def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> Bool[np.ndarray, "size size"]:
+    """Which pixels of object coordinates (radius 1) belong to the shape."""
+    distance, angle = np.hypot(u, v), np.arctan2(v, u)
+    if shape == "disk":
+        return distance < 0.9
+    if shape == "square":
+        return np.maximum(abs(u), abs(v)) < 0.8
+    if shape == "triangle":
+        return (v > -0.55) & (v < 0.95 - 1.7 * abs(u))
+    if shape == "star":
+        return distance < 0.7 + 0.35 * np.cos(5 * angle)
+    return (distance > 0.5) & (distance < 1)
+
+
+def _pattern(texture: str, u: np.ndarray, v: np.ndarray) -> Bool[np.ndarray, "size size"]:
+    """Which of its two shades the texture has at a pixel."""
+    if texture == "striped":
+        return np.sin(9 * u) > 0
+    if texture == "checked":
+        return (np.sin(7 * u) > 0) ^ (np.sin(7 * v) > 0)
+    if texture == "dotted":
+        return np.sin(9 * u) * np.sin(9 * v) < 0.35
+    return np.ones_like(u, bool)

@@ -1,0 +1,47 @@
+"""The two records that everything else exchanges: an episode and what a method predicts for it."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+"""(3, 1, 1): ImageNet's mean of each channel, on a scale of 0 to 1."""
+STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+"""(3, 1, 1): ImageNet's standard deviation of each channel."""
+UNKNOWN = 255
+"""Label of pixels whose class is not known."""
+
+
+class Episode(NamedTuple):
+    """A batch of B episodes of one class each, K support images and one query image per episode.
+
+    Images are float32, normalised with ImageNet's mean and standard deviation. ``S`` is ``data.image_size``. The query
+    mask has the resolution that is scored; where the queries of a batch differ in size, masks are padded with 255.
+
+    A ``NamedTuple`` because both PyTorch's collation and Lightning's device transfer understand it.
+    """
+
+    query: Tensor
+    """(B, 3, S, S) float32."""
+    support: Tensor
+    """(B, K, 3, S, S) float32."""
+    support_mask: Tensor
+    """(B, K, S, S) float32: 1 on the class, 0 elsewhere."""
+    query_mask: Tensor
+    """(B, H, W) uint8: 1 on the class, 0 elsewhere, 255 where nothing is known."""
+    query_size: Tensor
+    """(B, 2) int64: height and width of each query mask before padding."""
+    class_id: Tensor
+    """(B,) int64: the episode's class, 0-based."""
+    number: Tensor
+    """(B,) int64: the episode's number, which together with the seed identifies it."""
+
+
+class Prediction(NamedTuple):
+    """Logits of background (channel 0) and foreground (channel 1)."""
+
+    logits: Tensor
+    """(B, 2, h, w): final logits at the method's own resolution."""
+    inner: tuple[Tensor, ...] = ()
+    """(B, 2, h_b, w_b) each: intermediate logits for deep supervision, deepest block first; empty in eval mode."""

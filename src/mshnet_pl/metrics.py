@@ -1,0 +1,125 @@
+"""The field's scores: intersections and unions pooled per class over all episodes.
+
+``mIoU`` is the mean over classes of the foreground IoU, ``FB-IoU`` the mean of background and foreground IoU pooled over
+everything. ``torchmetrics.segmentation.MeanIoU`` averages per image, which is another number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+from mshnet_pl.episode import UNKNOWN
+
+EpisodeCounts = Int64[Tensor, "episodes 6"]
+"""A row an episode: number, class, intersection, predicted, true and known pixels."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores in percent, and the integers that they come from."""
+
+    miou: float
+    fb_iou: float
+    foreground_iou: float
+    background_iou: float
+    class_iou: dict[int, float]
+    intersection: dict[int, int]
+    union: dict[int, int]
+    everything_foreground_miou: float
+    """mIoU of a prediction that calls every pixel foreground, on the same episodes."""
+
+
+def episode_counts(
+    predicted: UInt8[Tensor, "batch height width"],
+    mask: UInt8[Tensor, "batch height width"],
+    class_id: Int64[Tensor, "batch"],
+    number: Int64[Tensor, "batch"],
+) -> Int64[Tensor, "batch 6"]:
+    """Count each episode's pixels; those labelled 255 are left out.
+
+    Args:
+        predicted: (B, H, W) of 0 and 1.
+        mask: (B, H, W) of 0, 1 and 255.
+        class_id: (B,) classes.
+        number: (B,) episode numbers.
+    """
+    known = mask != UNKNOWN
+    true = mask == 1
+    positive = (predicted == 1) & known
+    pixels = [(x.sum((1, 2))) for x in (positive & true, positive, true, known)]
+    return torch.stack([number, class_id, *pixels], dim=1)
+
+
+def scores(counts: EpisodeCounts) -> Scores:
+    """Pool episodes' counts into the field's scores; an episode that occurs twice counts once.
+
+    A class without a pixel, predicted or true, has IoU 0 and no episode at all gives 0 throughout.
+    """
+    _, first = _unique(counts[:, 0])
+    counts = counts[first].cpu()
+    classes = counts[:, 1].unique().tolist()
+    sums = {c: counts[counts[:, 1] == c, 2:].sum(0).tolist() for c in classes}
+    intersection = {c: s[0] for c, s in sums.items()}
+    union = {c: s[1] + s[2] - s[0] for c, s in sums.items()}
+    known = sum(s[3] for s in sums.values())
+    all_intersection, all_union = sum(intersection.values()), sum(union.values())
+    foreground = _percent(all_intersection, all_union)
+    background = _percent(known - all_union, known - all_intersection)
+    class_iou = {c: _percent(intersection[c], union[c]) for c in classes}
+    return Scores(
+        miou=_mean(list(class_iou.values())),
+        fb_iou=(foreground + background) / 2,
+        foreground_iou=foreground,
+        background_iou=background,
+        class_iou=class_iou,
+        intersection=intersection,
+        union=union,
+        everything_foreground_miou=_mean([_percent(s[2], s[3]) for s in sums.values()]),
+    )
+
+
+def _unique(numbers: Int64[Tensor, "episodes"]) -> tuple[Tensor, Tensor]:
+    """Sorted distinct numbers, and where each occurs first."""
+    values, inverse = numbers.unique(return_inverse=True)
+    places = torch.arange(len(numbers), device=numbers.device)
+    return values, torch.full_like(values, len(numbers)).scatter_reduce_(0, inverse, places, "amin")
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100 * part / whole if whole else 0.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+class EpisodeIoU(Metric):
+    """Keeps every episode's counts, so that any number of processes and any padding give the same integers."""
+
+    higher_is_better = True
+    full_state_update = False
+    rows: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(self, predicted: Tensor, mask: Tensor, class_id: Tensor, number: Tensor) -> None:
+        """Add a batch; see ``episode_counts``."""
+        self.rows.append(episode_counts(predicted, mask, class_id, number))
+
+    def counts(self) -> EpisodeCounts:
+        """The counts of all episodes of this process, or of all processes once synchronised."""
+        if not self.rows:
+            return torch.zeros(0, 6, dtype=torch.int64, device=self.device)
+        rows: Tensor = dim_zero_cat(self.rows)
+        return rows
+
+    def compute(self) -> Scores:
+        """The pooled scores of all processes' episodes."""
+        return scores(self.counts())

@@ -1,0 +1,68 @@
+"""The top-down pyramid over the three merged blocks, the decoder and the heads."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from mshnet_pl.models.smb import DROPOUT, cbr
+
+
+def resize(x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c h2 w2"]:
+    """Bilinear interpolation with aligned corners, the only kind the network uses."""
+    return interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+def head(in_size: int) -> nn.Sequential:
+    """(B, in_size, h, w) to (B, 2, h, w) logits of background and foreground."""
+    half = in_size // 2
+    return nn.Sequential(nn.Conv2d(in_size, half, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(half, 2, 3, padding=1))
+
+
+class Pyramid(nn.Module):
+    """Block 4 into block 3, and the two of them into block 2.
+
+    Args:
+        width: base width w (128 in the paper): blocks have 2 w channels, the pyramid 4 w.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        narrow, wide = 2 * width, 4 * width
+        self.from4 = nn.Conv2d(narrow, wide, 1)
+        self.from3 = nn.Conv2d(narrow, wide, 1)
+        self.merge43 = nn.Sequential(cbr(2 * wide, wide, 3), cbr(wide, wide, 3), nn.Dropout2d(DROPOUT))
+        self.from43 = cbr(wide, wide, 3)
+        self.from2 = nn.Conv2d(narrow, wide, 1)
+        self.merge432 = nn.Sequential(cbr(2 * wide, wide, 3), cbr(wide, wide, 3))
+
+    def forward(
+        self,
+        block2: Float[Tensor, "batch narrow h2 w2"],
+        block3: Float[Tensor, "batch narrow h3 w3"],
+        block4: Float[Tensor, "batch narrow h3 w3"],
+    ) -> Float[Tensor, "batch wide h2 w2"]:
+        """``block4`` comes upsampled to block 3's grid."""
+        x = self.merge43(torch.cat([self.from4(block4), self.from3(block3)], dim=1))
+        x = self.from43(resize(x, block2.shape[2:]))
+        merged: Tensor = self.merge432(torch.cat([x, self.from2(block2)], dim=1))
+        return merged
+
+
+class Decoder(nn.Module):
+    """(B, 4 w, h, w) to logits (B, 2, 2h, 2w)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        narrow = 2 * width
+        self.reduce = cbr(4 * width, narrow, 1)
+        self.refine = cbr(narrow, narrow, 3)
+        self.merge = cbr(narrow, narrow, 3)
+        self.head = head(narrow)
+
+    def forward(self, x: Float[Tensor, "batch wide h w"]) -> Float[Tensor, "batch 2 h2 w2"]:
+        """See the class."""
+        reduced = self.reduce(x)
+        merged = self.merge(reduced + self.refine(reduced))
+        logits: Tensor = self.head(resize(merged, (2 * merged.shape[2], 2 * merged.shape[3])))
+        return logits

@@ -1,0 +1,90 @@
+"""The symmetric merging block (SMB, section 4.3): merges one block's similarity maps over layers, shots, similarities."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+DROPOUT = 0.2
+
+
+def cbr(in_size: int, out_size: int, kernel: int, dilation: int = 1) -> nn.Sequential:
+    """Convolution with bias that keeps the spatial size, BatchNorm, ReLU."""
+    convolution = nn.Conv2d(in_size, out_size, kernel, padding=dilation * (kernel // 2), dilation=dilation)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_size), nn.ReLU(inplace=True))
+
+
+class AtrousShotConv(nn.Module):
+    """Three parallel convolutions of growing reach, merged: (B, w, h, w) to the same shape."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList([cbr(width, width, 1), cbr(width, width, 3, 2), cbr(width, width, 3, 4)])
+        self.merge = nn.Sequential(cbr(3 * width, width, 3), nn.Dropout2d(DROPOUT))
+
+    def forward(self, x: Float[Tensor, "batch width h w"]) -> Float[Tensor, "batch width h w"]:
+        """See the class."""
+        merged: Tensor = self.merge(torch.cat([branch(x) for branch in self.branches], dim=1))
+        return merged
+
+
+class Path(nn.Module):
+    """One similarity's way through the block: Block-Conv on every shot, the mean over shots, Shot-Conv.
+
+    Args:
+        layers: how many similarity maps a shot has.
+        width: channels of the path.
+        atrous: Shot-Conv with dilated branches instead of one 3 x 3 convolution.
+    """
+
+    def __init__(self, layers: int, width: int, atrous: bool) -> None:
+        super().__init__()
+        self.block_conv = nn.Sequential(cbr(layers, width, 1), cbr(width, width, 3))
+        self.shot_conv = AtrousShotConv(width) if atrous else cbr(width, width, 3)
+
+    def forward(self, maps: Float[Tensor, "batch shots layers h w"]) -> Float[Tensor, "batch width h w"]:
+        """(B, K, L, h, w) similarity maps to (B, width, h, w), whatever K is."""
+        if self.training:  # Block-Conv normalises every shot with its own statistics
+            per_shot = torch.stack([self.block_conv(shot) for shot in maps.unbind(1)], dim=1)
+        else:
+            per_shot = self.block_conv(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+        merged: Tensor = self.shot_conv(per_shot.mean(1))
+        return merged
+
+
+class ChannelGate(nn.Module):
+    """The channel half of CBAM (Woo et al., ECCV 2018)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, width // 4), nn.ReLU(inplace=True), nn.Linear(width // 4, width))
+
+    def forward(self, x: Float[Tensor, "batch width h w"]) -> Float[Tensor, "batch width h w"]:
+        """Scales every channel by what its mean and its maximum say."""
+        gate = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
+        return x * gate.sigmoid()[:, :, None, None]
+
+
+class SymmetricMergingBlock(nn.Module):
+    """Merge-Conv over the paths of all similarities.
+
+    Args:
+        layers: how many similarity maps each similarity gives for a shot.
+        paths: name to (``wide``, ``atrous``) of each similarity.
+        width: base width w (128 in the paper); the block's output has 2 w channels.
+    """
+
+    def __init__(self, layers: int, paths: Mapping[str, tuple[bool, bool]], width: int) -> None:
+        super().__init__()
+        widths = {name: width * (2 if wide else 1) for name, (wide, _) in paths.items()}
+        out = 2 * width
+        self.paths = nn.ModuleDict({name: Path(layers, widths[name], atrous) for name, (_, atrous) in paths.items()})
+        self.project = nn.ModuleDict({name: nn.Conv2d(widths[name], out, 1) for name in paths})
+        self.merge = nn.Sequential(cbr(out, out, 3), ChannelGate(out), cbr(out, out, 3), nn.Dropout2d(DROPOUT))
+
+    def forward(self, maps: Mapping[str, Float[Tensor, "batch _ _ h w"]]) -> Float[Tensor, "batch _ h w"]:
+        """Similarity maps (B, K, L, h, w) by name to (B, 2 w, h, w)."""
+        projected = [self.project[name](path(maps[name])) for name, path in self.paths.items()]
+        merged: Tensor = self.merge(torch.stack(projected).sum(0) if len(projected) > 1 else projected[0])
+        return merged

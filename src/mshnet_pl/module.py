@@ -1,0 +1,141 @@
+"""The LightningModule: trains and tests any method on episodes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mshnet_pl.episode import Episode, Prediction
+from mshnet_pl.losses import episode_loss
+from mshnet_pl.metrics import EpisodeIoU, scores
+from mshnet_pl.models.base import AbstractMethod
+
+
+class EpisodicModule(pl.LightningModule):
+    """Training, validation and test steps around a method.
+
+    Dropout and any other randomness of a training step is seeded by (seed, episode number), so that an interrupted run goes
+    on exactly as an uninterrupted one.
+
+    Args:
+        method: segments queries.
+        optimizer: from parameters to an optimizer; may be left out where nothing is trained.
+        schedule: from (optimizer, total_steps, steps_per_epoch) to a scheduler that steps with the optimizer.
+        inner_weight: weight of each intermediate loss.
+        ignore_unknown: leave pixels labelled 255 out of the loss.
+        seed: of the steps' randomness.
+        config: plain dictionary that rebuilds all this; saved in checkpoints.
+    """
+
+    def __init__(
+        self,
+        method: AbstractMethod,
+        optimizer: Callable[[Any], Optimizer] | None = None,
+        schedule: Callable[..., LRScheduler] | None = None,
+        inner_weight: float = 1 / 3,
+        ignore_unknown: bool = False,
+        seed: int = 0,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.method = method
+        self._optimizer, self._schedule = optimizer, schedule
+        self._inner_weight, self._ignore_unknown, self._seed = inner_weight, ignore_unknown, seed
+        self.save_hyperparameters({"config": dict(config or {})})
+        self.train_iou, self.val_iou, self.test_iou = EpisodeIoU(), EpisodeIoU(), EpisodeIoU()
+
+    def forward(self, episode: Episode) -> Prediction:
+        """Logits for the episode's queries; their masks are not looked at."""
+        prediction: Prediction = self.method(episode.query, episode.support, episode.support_mask)
+        return prediction
+
+    def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
+        """The loss of eq. 1."""
+        step_seed = np.random.SeedSequence((self._seed, int(batch.number[0]))).generate_state(1)
+        torch.manual_seed(int(step_seed[0]))
+        prediction = self(batch)
+        loss, parts = episode_loss(prediction, batch.query_mask, self._inner_weight, self._ignore_unknown)
+        self._count(self.train_iou, prediction.logits, batch)
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss_final", parts[0])
+        for depth, part in zip((4, 3, 2), parts[1:], strict=False):
+            self.log(f"train/loss_block{depth}", part)
+        self.log("train/miou", scores(self.train_iou.counts()).miou, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Episode, batch_idx: int) -> None:
+        """Counts an episode's pixels."""
+        self._count(self.val_iou, self(batch).logits, batch)
+
+    def test_step(self, batch: Episode, batch_idx: int) -> Float[Tensor, "batch 2 height width"]:
+        """Counts an episode's pixels; returns the logits for callbacks that draw."""
+        logits: Tensor = self(batch).logits
+        self._count(self.test_iou, logits, batch)
+        self.log("test/miou", scores(self.test_iou.counts()).miou, prog_bar=True, batch_size=len(batch.query))
+        return logits
+
+    def on_train_epoch_start(self) -> None:
+        """The running mIoU is an epoch's."""
+        self.train_iou.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the scores of all validation episodes."""
+        pooled = self.val_iou.compute()
+        self.log("val/miou", pooled.miou, prog_bar=True)
+        self.log("val/fb_iou", pooled.fb_iou)
+        self.val_iou.reset()
+
+    def on_test_start(self) -> None:
+        """Each test counts anew; the counts stay until the next one."""
+        self.test_iou.reset()
+
+    def _count(self, metric: EpisodeIoU, logits: Tensor, batch: Episode) -> None:
+        labels = predict_labels(logits.detach(), batch.query_mask, batch.query_size)
+        metric.update(labels, batch.query_mask, batch.class_id, batch.number)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's many forms
+        """Optimizer over the learnable parameters, schedule per step."""
+        learnable = [p for p in self.method.parameters() if p.requires_grad]
+        if self._optimizer is None or not learnable:
+            return None
+        optimizer = self._optimizer(learnable)
+        if self._schedule is None:
+            return optimizer
+        total = int(self.trainer.estimated_stepping_batches)
+        self.trainer.fit_loop.setup_data()  # as estimated_stepping_batches does, but not if only steps are limited
+        per_epoch = max(int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches, 1)
+        schedule = self._schedule(optimizer, total_steps=total, steps_per_epoch=per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def predict_labels(
+    logits: Float[Tensor, "batch 2 h w"], mask: UInt8[Tensor, "batch height width"], sizes: Tensor
+) -> UInt8[Tensor, "batch height width"]:
+    """Upsample logits bilinearly (aligned corners) to each query's mask and take the larger one.
+
+    Args:
+        logits: (B, 2, h, w).
+        mask: (B, H, W); only its shape is used.
+        sizes: (B, 2) heights and widths of the masks before padding.
+
+    Returns:
+        (B, H, W) of 0 and 1; 0 where padded.
+    """
+    if bool((sizes == sizes.new_tensor(mask.shape[1:])).all()):
+        return _upsampled_labels(logits, (mask.shape[1], mask.shape[2]))
+    labels = torch.zeros_like(mask)
+    for i, (height, width) in enumerate(sizes.tolist()):
+        labels[i, :height, :width] = _upsampled_labels(logits[i : i + 1], (height, width))[0]
+    return labels
+
+
+def _upsampled_labels(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    difference = logits[:, 1:].float() - logits[:, :1].float()  # upsampling is linear: one channel is enough
+    return (interpolate(difference, size, mode="bilinear", align_corners=True)[:, 0] > 0).to(torch.uint8)

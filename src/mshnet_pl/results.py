@@ -1,0 +1,145 @@
+"""Result files: what was measured, on which episodes, with which configuration, versions and code."""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mshnet_pl.errors import ConfigError
+
+FORMAT = 1
+FILE = "result.json"
+_PACKAGES = ("mshnet_pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "timm")
+_COUNTS = ("number", "class_id", "intersection", "predicted", "true", "known")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Scores, in percent, of one set of episodes."""
+
+    weights: str
+    """``best``, ``last``, ``untrained`` or ``training-free``."""
+    shot: int
+    seed: int
+    protocol: str
+    resolution: str
+    episodes: int
+    episodes_sha256: str
+    seconds: float
+    miou: float
+    fb_iou: float
+    foreground_iou: float
+    background_iou: float
+    class_iou: dict[str, float]
+    intersection: dict[str, int]
+    union: dict[str, int]
+    everything_foreground_miou: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything that a run writes down."""
+
+    command: str
+    config_hash: str
+    config: dict[str, Any]
+    novel: list[str]
+    splits: str
+    removed_images: int
+    learnable_parameters: int
+    training: dict[str, Any]
+    tests: list[Measurement]
+    wall_seconds: float
+    date: str
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    git: str | None = None
+    format: int = FORMAT
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape a result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def git_revision() -> str | None:
+    """The package's git revision, with ``+changes`` where the work tree differs; None where it is no checkout of it."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if not git("ls-files", Path(__file__).name):  # installed into somebody else's repository
+            return None
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", folder) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the run ran on."""
+    return {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count(), "device": device}
+
+
+def finished(folder: Path, config_hash: str) -> Result | None:
+    """The result that ``folder`` already holds for this configuration, or None.
+
+    Raises:
+        ConfigError: it holds a result of another configuration.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    result = load(path)
+    if result.config_hash != config_hash:
+        raise ConfigError(
+            f"{path} is the result of another configuration ({result.config_hash[:10]}, this one is {config_hash[:10]}); "
+            "nothing is overwritten: choose another folder"
+        )
+    return result
+
+
+def load(path: Path) -> Result:
+    """Read a result file.
+
+    Raises:
+        ConfigError: it is no result file of this format.
+    """
+    try:
+        data = json.loads(path.read_text())
+        tests = [Measurement(**measurement) for measurement in data.pop("tests")]
+        result = Result(**data, tests=tests)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"{path} is not a result file: {error}; move it away") from error
+    if result.format != FORMAT:
+        raise ConfigError(f"{path} has format {result.format}, this version reads {FORMAT}; use the version that wrote it")
+    return result
+
+
+def save(folder: Path, result: Result) -> Path:
+    """Write a result file, whole or not at all.
+
+    Raises:
+        ConfigError: the folder holds a result of another configuration.
+    """
+    finished(folder, result.config_hash)
+    path = folder / FILE
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(result), indent=1) + "\n")
+    partial.replace(path)
+    return path
+
+
+def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> None:
+    """Write every episode's pixel counts as CSV: what intervals and paired comparisons are computed from."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COUNTS)
+        writer.writerows(counts)

@@ -1,0 +1,21 @@
+"""Learning-rate schedules over optimizer steps, each a factory of the same signature."""
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def exponential(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, final: float = 0.1) -> LambdaLR:
+    """Exponential decay from the initial rate to ``final`` times it at the last step (the paper gives no rate)."""
+    return LambdaLR(optimizer, lambda step: final ** (step / total_steps))
+
+
+def every_epochs(
+    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, epochs: int = 5, factor: float = 0.9
+) -> LambdaLR:
+    """The authors' code: times ``factor`` every ``epochs`` epochs."""
+    return LambdaLR(optimizer, lambda step: factor ** (step // (epochs * steps_per_epoch)))
+
+
+def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LambdaLR:
+    """No decay."""
+    return LambdaLR(optimizer, lambda _: 1.0)

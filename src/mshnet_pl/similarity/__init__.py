@@ -1,0 +1,1 @@
+"""Similarities between a query and masked supports: cosine (CS) and generative prototype (GPS)."""

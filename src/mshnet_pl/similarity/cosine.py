@@ -1,0 +1,69 @@
+"""Cosine similarity to the selected support pixels (CS, eq. 5)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mshnet_pl.similarity.base import AbstractSimilarity
+from mshnet_pl.similarity.masking import ObjectMask
+
+_EPS = 1e-5
+_MOST_ELEMENTS = 2**24
+"""Cosines held at a time: 64 MiB in float32."""
+
+
+class CosineSimilarity(AbstractSimilarity):
+    """Mean over the selected support pixels of ``ReLU(cosine)``, for every query pixel.
+
+    Norms have 1e-5 added, so a zero feature (an empty mask's) has similarity 0. Time grows with the number of selected
+    pixels; the cosines themselves are never held for more than a bounded number of pixels at a time.
+
+    Args:
+        channels: width d of the block's maps (unused: the similarity has no parameters).
+    """
+
+    wide = True
+    atrous = False
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def encode(
+        self, support: Float[Tensor, "batch shots layers channels height width"], objects: ObjectMask
+    ) -> tuple[Tensor, ...]:
+        """Gather each shot's selected pixels, padded to the largest number m in the batch.
+
+        Returns:
+            (B, L, K * m, d) unit vectors, zero where padded, and (B, K) numbers of selected pixels, at least 1.
+        """
+        batch, shots, layers, channels, _, _ = support.shape
+        weight = objects.weight.flatten(2)  # (B, K, hw)
+        most = max(int(objects.count.max()), 1)
+        weight, index = weight.topk(most, dim=2, sorted=False)  # (B, K, m): all selected ones, as their weight is > 0
+        pixels = support.flatten(4).gather(4, index[:, :, None, None].expand(-1, -1, layers, channels, -1))
+        pixels = _unit(pixels * weight[:, :, None, None].to(pixels.dtype), dim=3)  # (B, K, L, d, m)
+        pixels = pixels.permute(0, 2, 1, 4, 3).reshape(batch, layers, shots * most, channels)
+        return pixels, objects.count.clamp(min=1)
+
+    def compare(
+        self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
+    ) -> Float[Tensor, "batch shots layers height width"]:
+        """See the class."""
+        pixels, count = code
+        batch, layers, _, height, width = query.shape
+        shots = count.shape[1]
+        most = pixels.shape[2] // shots
+        query = _unit(query, dim=2).flatten(3)  # (B, L, d, hw)
+        total = query.new_zeros(batch, layers, shots, height * width)
+        per_pixel = batch * layers * height * width
+        step = max(_MOST_ELEMENTS // per_pixel, 1)
+        for shot in range(shots):
+            for start in range(shot * most, (shot + 1) * most, step):
+                part = pixels[:, :, start : min(start + step, (shot + 1) * most)]
+                total[:, :, shot] += (part @ query).relu_().sum(2)
+        mean = total / count[:, None, :, None].to(total.dtype)
+        return mean.transpose(1, 2).unflatten(3, (height, width))  # (B, K, L, h, w)
+
+
+def _unit(x: Tensor, dim: int) -> Tensor:
+    return x / (torch.linalg.vector_norm(x, dim=dim, keepdim=True) + _EPS)

@@ -1,0 +1,45 @@
+"""Generative prototype similarity (GPS, eq. 3 and 4)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mshnet_pl.similarity.base import AbstractSimilarity
+from mshnet_pl.similarity.masking import ObjectMask
+
+
+class PrototypeSimilarity(AbstractSimilarity):
+    """``sigmoid(W [x_q || x_p])`` with a learned, bias-free W shared by a block's layers and by all shots.
+
+    The prototype x_p is the mean of the selected support pixels. W acts on query and prototype separately, so their
+    concatenation is never built. An empty mask gives 0.5 everywhere.
+
+    Args:
+        channels: width d of the block's maps; W has 2 d entries.
+    """
+
+    wide = False
+    atrous = True
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(2, channels))  # query half, prototype half
+        nn.init.uniform_(self.weight, -((2 * channels) ** -0.5), (2 * channels) ** -0.5)  # as nn.Linear(2 d, 1)
+
+    def encode(
+        self, support: Float[Tensor, "batch shots layers channels height width"], objects: ObjectMask
+    ) -> tuple[Tensor, ...]:
+        """(B, K, L, d) prototypes and (B, K) flags, 0 for an empty mask and 1 else."""
+        weight = (objects.weight / objects.count.clamp(min=1)[:, :, None, None]).to(support.dtype)
+        prototypes = support.flatten(2, 3).flatten(3) @ weight.flatten(2)[..., None]  # (B, K, L * d, 1)
+        return prototypes.view(support.shape[:4]), (objects.count > 0).to(support.dtype)
+
+    def compare(
+        self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
+    ) -> Float[Tensor, "batch shots layers height width"]:
+        """See the class."""
+        prototypes, present = code
+        of_query, of_prototype = self.weight
+        from_query = (of_query @ query.flatten(3)).unflatten(2, query.shape[3:])  # (B, L, h, w)
+        from_prototype = prototypes @ of_prototype  # (B, K, L)
+        return torch.sigmoid(from_query[:, None] * present[:, :, None, None, None] + from_prototype[..., None, None])
