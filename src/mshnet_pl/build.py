@@ -109,6 +109,7 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
         default_root_dir=folder,
         use_distributed_sampler=False,  # the streams and test episodes share themselves out
         num_sanity_val_steps=0,
+        limit_val_batches=None if config.val.episodes else 0,
         check_val_every_n_epoch=None,
         val_check_interval=config.val.every_n_steps if config.val.episodes else None,
     )

@@ -156,8 +156,13 @@ def _quiet() -> None:
     """Silence what other libraries say about choices that this project makes on purpose."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    for message in (
+        "does not have many workers",
+        r"Checkpoint directory .* exists and is not empty",
+        r"module\(s\) in eval mode",  # the frozen backbone
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15
+    ):
+        warnings.filterwarnings("ignore", f".*{message}")
 
 
 def _fail(error: UserError) -> NoReturn:

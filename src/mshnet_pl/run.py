@@ -45,7 +45,7 @@ class _Tester:
         draws = self._datamodule.draws(test.episodes, shot, seed, test.protocol)
         self._datamodule.use_test_episodes(draws, original_size=resolution is Resolution.original)
         started = time.perf_counter()
-        self._trainer.test(module, datamodule=self._datamodule, verbose=False)
+        self._trainer.test(module, datamodule=self._datamodule, verbose=False, weights_only=True)
         seconds = time.perf_counter() - started
         with module.test_iou.sync_context(should_sync=module.test_iou.dist_sync_fn is not None):
             counts = module.test_iou.counts().cpu()

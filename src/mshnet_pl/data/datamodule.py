@@ -169,10 +169,8 @@ class EpisodeDataModule(pl.LightningDataModule):
     def _unknown(self) -> list[int]:
         return sorted({*self.fold.novel, *self._heldout}) if self._novel_pixels is NovelPixels.ignore else []
 
-    def val_dataloader(self) -> DataLoader[Episode] | list[DataLoader[Episode]]:
-        """Seeded episodes of the validation classes; none with ``val_episodes=0``."""
-        if not self._val_episodes:
-            return []
+    def val_dataloader(self) -> DataLoader[Episode]:
+        """Seeded episodes of the validation classes."""
         check_supply(self._val_names, self._val_classes, self._shot, self._source.classes)
         draw = partial(draw_seeded, self._val_names, self._val_classes, self._shot, self._seed + _VALIDATION_SEED)
         return self._loader(EpisodeDataset(self._source, draw, self._val_episodes, self._image_size))

@@ -21,6 +21,8 @@ _COLOURS = {
     "yellow": (0.88, 0.76, 0.15),
     "violet": (0.55, 0.22, 0.65),
 }
+_LOOKS = tuple((c % 5, (c // 5 + c) % 4, (2 * c + c // 5) % 5) for c in range(20))
+"""Numbers of every class's shape, texture and colour."""
 _DISTRACTORS = 2
 
 
@@ -51,9 +53,10 @@ class Synthetic(AbstractSource):
         ValueError: a size or number that is not positive.
     """
 
+    classes = tuple(f"{list(_COLOURS)[c]} {_TEXTURES[t]} {_SHAPES[s]}" for s, t, c in _LOOKS)
     splits = "drawn"
 
-    def __init__(self, size: int = 128, train_images: int = 100, val_images: int = 50, seed: int = 0) -> None:
+    def __init__(self, size: int = 128, train_images: int = 50, val_images: int = 25, seed: int = 0) -> None:
         for name, value in (("size", size), ("train_images", train_images), ("val_images", val_images)):
             if value < 1:
                 raise ValueError(f"data.source.{name}={value}: give a positive number")
@@ -61,62 +64,60 @@ class Synthetic(AbstractSource):
         self._images = {Subset.TRAIN: train_images, Subset.VAL: val_images}
         self._seed = seed
         self.draws_per_class = train_images
-        self.looks = [(c % 5, (c // 5 + c) % 4, (2 * c + c // 5) % 5) for c in range(20)]
-        self.classes = tuple(
-            f"{list(_COLOURS)[colour]} {_TEXTURES[texture]} {_SHAPES[shape]}" for shape, texture, colour in self.looks
-        )
 
     def pairs(self, subset: Subset) -> list[Pair]:
         """See the base class."""
-        return [(f"{subset.value}-{c:02d}-{i:04d}", c) for c in range(20) for i in range(self._images[subset])]
+        return [(f"{subset.value}-{c:02d}-{i:04d}", c) for c in range(len(_LOOKS)) for i in range(self._images[subset])]
 
     def contents(self, subset: Subset) -> Mapping[str, Collection[int]]:
         """See the base class."""
-        return {name: {thing.class_id for thing in self._things(name)} for name, _ in self.pairs(subset)}
+        return {name: {thing.class_id for thing in _things(self._seed, name)} for name, _ in self.pairs(subset)}
 
     def image(self, name: str) -> Image.Image:
         """See the base class."""
-        return Image.fromarray(self._draw(name)[0])
+        return Image.fromarray(_draw(self._seed, self._size, name)[0])
 
     def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
         """See the base class."""
-        return np.isin(self._draw(name)[1], [c + 1 for c in classes]).astype(np.uint8)
+        return np.isin(_draw(self._seed, self._size, name)[1], [c + 1 for c in classes]).astype(np.uint8)
 
-    def _rng(self, name: str) -> np.random.Generator:
-        return np.random.default_rng((self._seed, zlib.crc32(name.encode())))
 
-    def _things(self, name: str) -> list[_Thing]:
-        rng = self._rng(name)
-        own = int(name.split("-")[1])
-        others = rng.permutation([c for c in range(20) if c != own])[:_DISTRACTORS]
-        things = []
-        for quadrant, class_id in zip(rng.permutation(4), (*others, own), strict=False):
-            x, y = (np.array([quadrant % 2, quadrant // 2]) * 0.46 + rng.uniform(0.17, 0.37, 2)).tolist()
-            things.append(_Thing(int(class_id), x, y, rng.uniform(0.13, 0.24), rng.uniform(0, 2 * np.pi)))
-        return things
+@lru_cache(maxsize=512)  # images come back in many episodes
+def _draw(seed: int, size: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(S, S, 3) uint8 image and (S, S) uint8 labels, 0 for background and c + 1 for class c."""
+    rng = np.random.default_rng((seed, zlib.crc32(name.encode()), 1))
+    y, x = (np.mgrid[0:size, 0:size] + 0.5) / size
+    image = _background(x, y, rng)
+    labels = np.zeros((size, size), np.uint8)
+    for thing in _things(seed, name):
+        shape, texture, colour = _LOOKS[thing.class_id]
+        box = tuple(
+            slice(max(int((at - 1.1 * thing.radius) * size), 0), int((at + 1.1 * thing.radius) * size) + 2)
+            for at in (thing.y, thing.x)
+        )
+        dx, dy = (x[box] - thing.x) / thing.radius, (y[box] - thing.y) / thing.radius
+        cos, sin = np.cos(thing.angle), np.sin(thing.angle)
+        u, v = cos * dx + sin * dy, cos * dy - sin * dx
+        inside = _inside(_SHAPES[shape], u, v)
+        paint = np.clip(np.array(list(_COLOURS.values())[colour]) + rng.normal(0, 0.04, 3), 0, 1)
+        shade = np.where(_pattern(_TEXTURES[texture], u, v), 1.0, 0.35) * rng.uniform(0.85, 1.15)
+        image[box] = np.where(inside[..., None], paint * shade[..., None], image[box])
+        labels[box][inside] = thing.class_id + 1
+    light = 1 + rng.uniform(-0.2, 0.2) * (x - 0.5) + rng.uniform(-0.2, 0.2) * (y - 0.5)
+    image = image * light[..., None] + rng.normal(0, 0.02, (size, size, 1))
+    return (np.clip(image, 0, 1) * 255).astype(np.uint8), labels
 
-    @lru_cache(maxsize=64)  # noqa: B019 - a source lives as long as its process
-    def _draw(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """(S, S, 3) uint8 image and (S, S) uint8 labels, 0 for background and c + 1 for class c."""
-        size = self._size
-        things = self._things(name)
-        rng = np.random.default_rng((self._seed, zlib.crc32(name.encode()), 1))
-        y, x = (np.mgrid[0:size, 0:size] + 0.5) / size
-        image = _background(x, y, rng)
-        labels = np.zeros((size, size), np.uint8)
-        for thing in things:
-            shape, texture, colour = self.looks[thing.class_id]
-            cos, sin = np.cos(thing.angle), np.sin(thing.angle)
-            u = (cos * (x - thing.x) + sin * (y - thing.y)) / thing.radius
-            v = (cos * (y - thing.y) - sin * (x - thing.x)) / thing.radius
-            inside = _inside(_SHAPES[shape], u, v)
-            paint = np.clip(np.array(list(_COLOURS.values())[colour]) + rng.normal(0, 0.04, 3), 0, 1)
-            shade = np.where(_pattern(_TEXTURES[texture], u, v), 1.0, 0.35) * rng.uniform(0.85, 1.15)
-            image = np.where(inside[..., None], paint * shade[..., None], image)
-            labels[inside] = thing.class_id + 1
-        light = 1 + rng.uniform(-0.2, 0.2) * (x - 0.5) + rng.uniform(-0.2, 0.2) * (y - 0.5)
-        image = image * light[..., None] + rng.normal(0, 0.02, image.shape)
-        return (np.clip(image, 0, 1) * 255).astype(np.uint8), labels
+
+def _things(seed: int, name: str) -> list[_Thing]:
+    """What the image shows, back to front; its own class is in front."""
+    rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+    own = int(name.split("-")[1])
+    others = rng.permutation([c for c in range(len(_LOOKS)) if c != own])[:_DISTRACTORS]
+    things = []
+    for quadrant, class_id in zip(rng.permutation(4), (*others, own), strict=False):
+        x, y = (np.array([quadrant % 2, quadrant // 2]) * 0.46 + rng.uniform(0.17, 0.37, 2)).tolist()
+        things.append(_Thing(int(class_id), x, y, rng.uniform(0.13, 0.24), rng.uniform(0, 2 * np.pi)))
+    return things
 
 
 def _background(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "size size 3"]:
@@ -127,7 +128,7 @@ def _background(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Float
     return wave * first + (1 - wave) * second
 
 
-def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> Bool[np.ndarray, "size size"]:
+def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> Bool[np.ndarray, "height width"]:
     """Which pixels of object coordinates (radius 1) belong to the shape."""
     distance, angle = np.hypot(u, v), np.arctan2(v, u)
     if shape == "disk":
@@ -141,7 +142,7 @@ def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> Bool[np.ndarray, "size 
     return (distance > 0.5) & (distance < 1)
 
 
-def _pattern(texture: str, u: np.ndarray, v: np.ndarray) -> Bool[np.ndarray, "size size"]:
+def _pattern(texture: str, u: np.ndarray, v: np.ndarray) -> Bool[np.ndarray, "height width"]:
     """Which of its two shades the texture has at a pixel."""
     if texture == "striped":
         return np.sin(9 * u) > 0

@@ -1,0 +1,31 @@
+"""The loss of eq. 1 against NumPy."""
+
+import numpy as np
+import pytest
+import torch
+
+from mshnet_pl.episode import Prediction
+from mshnet_pl.losses import episode_loss
+
+
+def cross_entropy(logits: np.ndarray, target: np.ndarray, counted: np.ndarray) -> float:
+    log_sum = np.log(np.exp(logits).sum(1))
+    chosen = np.take_along_axis(logits, target[:, None], 1)[:, 0]
+    return float((log_sum - chosen)[counted].mean())
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_loss(ignore: bool) -> None:
+    rng = np.random.default_rng(0)
+    final = rng.normal(size=(2, 2, 8, 8))
+    inner = [rng.normal(size=(2, 2, 4, 4)) for _ in range(3)]
+    mask = rng.choice([0, 1, 255], (2, 16, 16)).astype(np.uint8)
+    expected = []
+    for logits, step in ((final, 2), *((x, 4) for x in inner)):
+        target = mask[:, ::step, ::step]  # nearest neighbour of an integer ratio
+        counted = target != 255 if ignore else np.ones_like(target, bool)
+        expected.append(cross_entropy(logits, (target == 1).astype(int), counted))
+    prediction = Prediction(torch.from_numpy(final), tuple(map(torch.from_numpy, inner)))
+    loss, parts = episode_loss(prediction, torch.from_numpy(mask), inner_weight=0.25, ignore_unknown=ignore)
+    np.testing.assert_allclose(parts.numpy(), expected, rtol=1e-12)
+    assert loss.item() == pytest.approx(expected[0] + 0.25 * sum(expected[1:]), rel=1e-12)
