@@ -58,6 +58,7 @@ class MSHNet(AbstractMethod):
         self.pyramid = Pyramid(width)
         self.decoder = Decoder(width)
         self.inner_heads = nn.ModuleList([head(2 * width) for _ in backbone.blocks])
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it alone
 
     def forward(
         self,
