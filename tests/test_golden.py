@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from authors_names import authors_name, authors_shape
-from conftest import SHARED
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 
+from authors_names import authors_name, authors_shape
+from conftest import SHARED
 from mshnet_pl.backbones.resnet import ResNet
 from mshnet_pl.losses import episode_loss
 from mshnet_pl.models.mshnet import MSHNet

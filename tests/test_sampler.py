@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import SHARED
 
+from conftest import SHARED
 from mshnet_pl.data.folds import make_fold
 from mshnet_pl.data.sampler import (
     Draw,

@@ -93,9 +93,7 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
     ]
     if config.val.episodes:
         callbacks.append(
-            ModelCheckpoint(
-                checkpoints, filename="best", monitor="val/miou", mode="max", enable_version_counter=False
-            )
+            ModelCheckpoint(checkpoints, filename="best", monitor="val/miou", mode="max", enable_version_counter=False)
         )
     if raw.trainer.enable_progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=_REFRESH))

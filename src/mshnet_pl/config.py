@@ -172,7 +172,14 @@ def _problems(config: Config) -> list[str]:
 _WITHOUT_EFFECT = ("runs", "ckpt_path", "logger", "save_every_n_steps")
 _WITHOUT_EFFECT_INSIDE = {
     "data": ("num_workers",),
-    "trainer": ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "accelerator", "devices", "num_nodes"),
+    "trainer": (
+        "enable_progress_bar",
+        "enable_model_summary",
+        "log_every_n_steps",
+        "accelerator",
+        "devices",
+        "num_nodes",
+    ),
     "test": ("pictures",),
 }
 

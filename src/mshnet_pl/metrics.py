@@ -5,7 +5,7 @@ everything. ``torchmetrics.segmentation.MeanIoU`` averages per image, which is a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -19,8 +19,7 @@ EpisodeCounts = Int64[Tensor, "episodes 6"]
 """A row an episode: number, class, intersection, predicted, true and known pixels."""
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """Scores in percent, and the integers that they come from."""
 
     miou: float

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ def _named(pooled: Scores, classes: tuple[str, ...]) -> dict[str, Any]:
     """The scores as plain values, classes by name."""
     return {
         key: {classes[c]: v for c, v in value.items()} if isinstance(value, dict) else value
-        for key, value in asdict(pooled).items()
+        for key, value in pooled._asdict().items()
     }
 
 

@@ -131,10 +131,14 @@ class EpisodeDataModule(pl.LightningDataModule):
         left_out = [c for c in classes if len(names.get(c, ())) < self._min_images]
         if left_out:
             log.warning(
-                "data.min_images=%d leaves out %s", self._min_images, ", ".join(self._source.classes[c] for c in left_out)
+                "data.min_images=%d leaves out %s",
+                self._min_images,
+                ", ".join(self._source.classes[c] for c in left_out),
             )
         if len(left_out) == len(classes):
-            raise DataError(f"data.min_images={self._min_images} leaves no class of {[*classes]}; give a smaller number")
+            raise DataError(
+                f"data.min_images={self._min_images} leaves no class of {[*classes]}; give a smaller number"
+            )
         return [c for c in classes if c not in left_out]
 
     def draws(self, episodes: int, shot: int, seed: int, protocol: Protocol) -> list[Draw]:

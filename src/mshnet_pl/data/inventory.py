@@ -13,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from platformdirs import user_cache_dir
 from tqdm import tqdm
 
-from mshnet_pl.errors import DataError
 from mshnet_pl.episode import UNKNOWN
+from mshnet_pl.errors import DataError
 
 Areas = dict[str, dict[int, int]]
 """Pixels of every class (0-based) in every image."""
@@ -43,7 +43,9 @@ def take_inventory(files: Mapping[str, Files], classes: int, cache_dir: Path | N
     """
     missing = [f"{path}" for pair in files.values() for path in pair if not path.is_file()]
     if missing:
-        raise DataError.listing("files that the split lists name are missing:", missing, "Check data.root and the lists.")
+        raise DataError.listing(
+            "files that the split lists name are missing:", missing, "Check data.root and the lists."
+        )
     key = hashlib.sha256(json.dumps([classes, sorted(_stamp(files))]).encode()).hexdigest()
     cache = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"inventory-{key[:32]}.json"
     if cache.is_file():
@@ -58,7 +60,9 @@ def take_inventory(files: Mapping[str, Files], classes: int, cache_dir: Path | N
             else:
                 areas[name] = result
     if problems:
-        raise DataError.listing("files that cannot be used:", problems, "Mend or replace them, or take them off the lists.")
+        raise DataError.listing(
+            "files that cannot be used:", problems, "Mend or replace them, or take them off the lists."
+        )
     _remember(cache, areas)
     return areas
 
@@ -84,7 +88,7 @@ def _look_at(pair: Files, classes: int) -> dict[int, int] | str:
     if mask.shape != size[::-1]:
         return f"{pair.mask}: {mask.shape[1]} x {mask.shape[0]} pixels, but its image has {size[0]} x {size[1]}"
     counts = np.bincount(mask.ravel(), minlength=UNKNOWN + 1)
-    unknown = [label for label in counts[: UNKNOWN].nonzero()[0].tolist() if label > classes]
+    unknown = [label for label in counts[:UNKNOWN].nonzero()[0].tolist() if label > classes]
     if unknown:
         return f"{pair.mask}: labels {unknown}, but there are 0 to {classes} and {UNKNOWN} for unknown"
     return {c: int(counts[c + 1]) for c in range(classes) if counts[c + 1]}

@@ -10,8 +10,8 @@ from PIL import Image
 from mshnet_pl.data.inventory import Areas, Files, read_labels, take_inventory
 from mshnet_pl.data.source import AbstractSource, Subset
 from mshnet_pl.data.splits import Pair, read_text_list
-from mshnet_pl.errors import DataError
 from mshnet_pl.episode import UNKNOWN
+from mshnet_pl.errors import DataError
 
 _LEAST_PIXELS = 2048
 """A class counts in an image from this area on, where lists are derived."""
@@ -70,7 +70,9 @@ class Pascal5i(AbstractSource):
                     problems.append(f"{path}:{number}: {name}: no file {gone[0]}")
         if problems:
             raise DataError.listing(
-                "split lists name images that are missing:", problems, "Check data.root, or take these lines off the lists."
+                "split lists name images that are missing:",
+                problems,
+                "Check data.root, or take these lines off the lists.",
             )
         return pairs
 

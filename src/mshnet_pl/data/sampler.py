@@ -30,7 +30,9 @@ class Protocol(StrEnum):
     seeded = "seeded"
 
 
-def check_supply(names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, class_names: Sequence[str]) -> None:
+def check_supply(
+    names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, class_names: Sequence[str]
+) -> None:
     """Refuse an episode that cannot be drawn: every class needs ``shot`` supports and another image as query.
 
     Raises:

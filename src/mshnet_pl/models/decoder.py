@@ -16,7 +16,9 @@ def resize(x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, 
 def head(in_size: int) -> nn.Sequential:
     """(B, in_size, h, w) to (B, 2, h, w) logits of background and foreground."""
     half = in_size // 2
-    return nn.Sequential(nn.Conv2d(in_size, half, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(half, 2, 3, padding=1))
+    return nn.Sequential(
+        nn.Conv2d(in_size, half, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(half, 2, 3, padding=1)
+    )
 
 
 class Pyramid(nn.Module):

@@ -43,7 +43,9 @@ class MSHNet(AbstractMethod):
         if not similarities:
             raise ValueError("similarity=[]: MSHNet needs at least one of cosine, prototype")
         if len(backbone.blocks) != 3:
-            raise ValueError(f"MSHNet needs a backbone of three blocks, {type(backbone).__name__} has {backbone.blocks}")
+            raise ValueError(
+                f"MSHNet needs a backbone of three blocks, {type(backbone).__name__} has {backbone.blocks}"
+            )
         if width < 2 or width % 2:
             raise ValueError(f"model.width={width}: give a positive even number, 128 for the paper's network")
         self.backbone = backbone

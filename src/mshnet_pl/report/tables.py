@@ -66,7 +66,9 @@ def markdown(runs: Sequence[Result]) -> str:
             ]
         )
     widths = [max(len(line[i]) for line in table) for i in range(len(head))]
-    return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in table)
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in table
+    )
 
 
 def _row(result: Result, test: Measurement) -> _Row:
@@ -92,4 +94,7 @@ def _cells(by_fold: dict[int, list[float]], folds: Sequence[int]) -> list[str]:
     """Each fold's mean, and the mean over folds if all are there."""
     means = [fmean(by_fold[f]) if by_fold.get(f) else None for f in folds]
     known = [m for m in means if m is not None]
-    return [*("-" if m is None else f"{m:.1f}" for m in means), f"{fmean(known):.1f}" if len(known) == len(folds) else "-"]
+    return [
+        *("-" if m is None else f"{m:.1f}" for m in means),
+        f"{fmean(known):.1f}" if len(known) == len(folds) else "-",
+    ]
