@@ -24,9 +24,7 @@ from mshnet_pl.errors import DataError
 
 EPISODES = Path(os.environ.get("MSHNET_GOLDEN_EPISODES", SHARED / "golden" / "episodes"))
 SPLITS = SHARED / "splits"
-CASES = [
-    (name, case) for path in sorted(EPISODES.glob("*.json")) for name, case in json.loads(path.read_text()).items()
-]
+CASES = [(name, case) for path in sorted(EPISODES.glob("*.json")) for name, case in json.loads(path.read_text()).items()]
 NAMES = {c: [f"{c}-{i}" for i in range(12)] for c in range(6)}
 
 

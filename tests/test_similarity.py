@@ -87,11 +87,11 @@ def test_object_masks() -> None:
         cascade = resize(cascade, size, size)
         selected = cascade >= cascade[cascade > 0].mean()
         np.testing.assert_allclose(found.weight[0, 0].numpy(), cascade * selected, atol=1e-12)
-        assert found.count.item() == selected.sum()
+        assert found.size.item() == selected.sum()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_full_mask_selects_every_pixel_and_an_empty_one_none(dtype: torch.dtype) -> None:
     mask = torch.stack([torch.ones(473, 473), torch.zeros(473, 473)])[None].to(dtype)
     for found, size in zip(object_masks(mask, [(60, 60), (30, 30), (15, 15)]), (60, 30, 15), strict=True):
-        assert found.count.tolist() == [[size * size, 0]]
+        assert found.size.tolist() == [[size * size, 0]]

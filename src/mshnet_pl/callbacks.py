@@ -53,9 +53,9 @@ class Pictures(pl.Callback):
                     "support_mask": batch.support_mask[i].byte().cpu().numpy(),
                     "truth": masks[i, :height, :width].cpu().numpy(),
                     "prediction": predicted[i, :height, :width].cpu().numpy(),
-                    "iou": np.float64(100 * intersection / max(positive + true - intersection, 1)),
-                    "class_id": np.int64(batch.class_id[i].item()),
-                    "number": np.int64(batch.number[i].item()),
+                    "iou": np.array(100 * intersection / max(positive + true - intersection, 1)),
+                    "class_id": np.array(batch.class_id[i].item()),
+                    "number": np.array(batch.number[i].item()),
                 }
             )
 

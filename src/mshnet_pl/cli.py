@@ -142,14 +142,15 @@ def _explain(error: Exception) -> str:
 def _known_keys() -> list[str]:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
-        return [str(key) for key in _flatten(hydra.compose("config"))]
+        return [*_flatten(hydra.compose("config"))]
 
 
 def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in node:
+    for key in map(str, node):
         yield f"{prefix}{key}"
-        if OmegaConf.is_dict(child := node._get_node(key)):
-            yield from _flatten(child, f"{prefix}{key}.")  # type: ignore[arg-type]  # is_dict narrows it
+        child = OmegaConf.select(node, key, throw_on_missing=False)
+        if isinstance(child, DictConfig):
+            yield from _flatten(child, f"{prefix}{key}.")
 
 
 def _quiet() -> None:

@@ -74,13 +74,13 @@ def git_revision() -> str | None:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
         ).stdout.strip()
 
     try:
         if not git("ls-files", Path(__file__).name):  # installed into somebody else's repository
             return None
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", folder) else "")
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", str(folder)) else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -121,9 +121,7 @@ def load(path: Path) -> Result:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path} is not a result file: {error}; move it away") from error
     if result.format != FORMAT:
-        raise ConfigError(
-            f"{path} has format {result.format}, this version reads {FORMAT}; use the version that wrote it"
-        )
+        raise ConfigError(f"{path} has format {result.format}, this version reads {FORMAT}; use the version that wrote it")
     return result
 
 

@@ -34,9 +34,7 @@ class _Tester:
     def __call__(self, module: EpisodicModule, weights: str) -> list[Measurement]:
         test = self._config.test
         return [
-            self._measure(module, weights, shot, seed)
-            for shot in test.shots or [self._config.shot]
-            for seed in test.seeds
+            self._measure(module, weights, shot, seed) for shot in test.shots or [self._config.shot] for seed in test.seeds
         ]
 
     def _measure(self, module: EpisodicModule, weights: str, shot: int, seed: int) -> Measurement:

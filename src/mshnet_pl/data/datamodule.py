@@ -136,9 +136,7 @@ class EpisodeDataModule(pl.LightningDataModule):
                 ", ".join(self._source.classes[c] for c in left_out),
             )
         if len(left_out) == len(classes):
-            raise DataError(
-                f"data.min_images={self._min_images} leaves no class of {[*classes]}; give a smaller number"
-            )
+            raise DataError(f"data.min_images={self._min_images} leaves no class of {[*classes]}; give a smaller number")
         return [c for c in classes if c not in left_out]
 
     def draws(self, episodes: int, shot: int, seed: int, protocol: Protocol) -> list[Draw]:
@@ -161,9 +159,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         """An endless stream of episodes of base classes, balanced by class."""
         check_supply(self._train_names, self._train_classes, self._shot, self._source.classes)
         per_class = self._source.draws_per_class
-        draw = partial(
-            draw_balanced, self._train_names, self._train_classes, self._shot, self._seed, per_class=per_class
-        )
+        draw = partial(draw_balanced, self._train_names, self._train_classes, self._shot, self._seed, per_class=per_class)
         dataset = EpisodeDataset(
             self._source, draw, per_class * len(self._train_classes), self._image_size, unknown=self._unknown()
         )

@@ -43,9 +43,7 @@ def take_inventory(files: Mapping[str, Files], classes: int, cache_dir: Path | N
     """
     missing = [f"{path}" for pair in files.values() for path in pair if not path.is_file()]
     if missing:
-        raise DataError.listing(
-            "files that the split lists name are missing:", missing, "Check data.root and the lists."
-        )
+        raise DataError.listing("files that the split lists name are missing:", missing, "Check data.root and the lists.")
     key = hashlib.sha256(json.dumps([classes, sorted(_stamp(files))]).encode()).hexdigest()
     cache = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"inventory-{key[:32]}.json"
     if cache.is_file():
@@ -60,9 +58,7 @@ def take_inventory(files: Mapping[str, Files], classes: int, cache_dir: Path | N
             else:
                 areas[name] = result
     if problems:
-        raise DataError.listing(
-            "files that cannot be used:", problems, "Mend or replace them, or take them off the lists."
-        )
+        raise DataError.listing("files that cannot be used:", problems, "Mend or replace them, or take them off the lists.")
     _remember(cache, areas)
     return areas
 

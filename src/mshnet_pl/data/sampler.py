@@ -30,9 +30,7 @@ class Protocol(StrEnum):
     seeded = "seeded"
 
 
-def check_supply(
-    names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, class_names: Sequence[str]
-) -> None:
+def check_supply(names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, class_names: Sequence[str]) -> None:
     """Refuse an episode that cannot be drawn: every class needs ``shot`` supports and another image as query.
 
     Raises:
@@ -52,7 +50,7 @@ def check_supply(
 def draw_seeded(names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, seed: int, number: int) -> Draw:
     """Episode ``number`` of ``seed``: class, query and supports drawn uniformly, all images distinct."""
     rng = np.random.default_rng((seed, _EPISODE, number))
-    class_id = int(classes[rng.integers(len(classes))])
+    class_id = classes[int(rng.integers(len(classes)))]
     return _draw_images(names[class_id], class_id, shot, rng)
 
 
@@ -64,7 +62,7 @@ def draw_balanced(
     The epoch is ``number // (per_class len(classes))``; images are drawn with replacement between episodes.
     """
     epoch, position = divmod(number, per_class * len(classes))
-    class_id = int(classes[_epoch_order(seed, epoch, per_class * len(classes))[position] % len(classes)])
+    class_id = classes[int(_epoch_order(seed, epoch, per_class * len(classes))[position]) % len(classes)]
     return _draw_images(names[class_id], class_id, shot, np.random.default_rng((seed, _EPISODE, number)))
 
 

@@ -27,7 +27,7 @@ class AbstractSource(ABC):
     """Class names; the index is the class id, 0-based."""
     splits: str
     """Where the lists of ``pairs`` come from, for the record."""
-    draws_per_class: int | None = 750
+    draws_per_class: int = 750
     """How often an epoch draws each base class."""
 
     def check(self) -> None:  # noqa: B027 - a source made of nothing has nothing to check

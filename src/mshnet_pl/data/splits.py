@@ -56,9 +56,7 @@ def read_pickle_list(path: Path, classes: int) -> list[Pair]:
         isinstance(c, int) and 0 <= c < classes and isinstance(names, list) and all(isinstance(n, str) for n in names)
         for c, names in lists.items()
     ):
-        raise DataError(
-            f"split list {path} is not a dict of class 0 to {classes - 1} to names; take the published file"
-        )
+        raise DataError(f"split list {path} is not a dict of class 0 to {classes - 1} to names; take the published file")
     return [(name, c) for c, names in lists.items() for name in names]
 
 

@@ -1,5 +1,7 @@
 """The top-down pyramid over the three merged blocks, the decoder and the heads."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,17 +10,15 @@ from torch.nn.functional import interpolate
 from mshnet_pl.models.smb import DROPOUT, cbr
 
 
-def resize(x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c h2 w2"]:
+def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c h2 w2"]:
     """Bilinear interpolation with aligned corners, the only kind the network uses."""
-    return interpolate(x, size, mode="bilinear", align_corners=True)
+    return interpolate(x, (size[0], size[1]), mode="bilinear", align_corners=True)
 
 
 def head(in_size: int) -> nn.Sequential:
     """(B, in_size, h, w) to (B, 2, h, w) logits of background and foreground."""
     half = in_size // 2
-    return nn.Sequential(
-        nn.Conv2d(in_size, half, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(half, 2, 3, padding=1)
-    )
+    return nn.Sequential(nn.Conv2d(in_size, half, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(half, 2, 3, padding=1))
 
 
 class Pyramid(nn.Module):

@@ -43,24 +43,18 @@ class MSHNet(AbstractMethod):
         if not similarities:
             raise ValueError("similarity=[]: MSHNet needs at least one of cosine, prototype")
         if len(backbone.blocks) != 3:
-            raise ValueError(
-                f"MSHNet needs a backbone of three blocks, {type(backbone).__name__} has {backbone.blocks}"
-            )
+            raise ValueError(f"MSHNet needs a backbone of three blocks, {type(backbone).__name__} has {backbone.blocks}")
         if width < 2 or width % 2:
             raise ValueError(f"model.width={width}: give a positive even number, 128 for the paper's network")
         self.backbone = backbone
-        self.similarities = nn.ModuleDict(
-            {
-                name: nn.ModuleList([similarity(block.channels) for block in backbone.blocks])
-                for name, similarity in similarities.items()
-            }
-        )
-        paths = {name: (blocks[0].wide, blocks[0].atrous) for name, blocks in self.similarities.items()}
+        built = {name: [make(block.channels) for block in backbone.blocks] for name, make in similarities.items()}
+        self.similarities = nn.ModuleDict({name: nn.ModuleList(per_block) for name, per_block in built.items()})
+        paths = {name: (per_block[0].wide, per_block[0].atrous) for name, per_block in built.items()}
         self.merging = nn.ModuleList([SymmetricMergingBlock(b.layers, paths, width) for b in backbone.blocks])
         self.pyramid = Pyramid(width)
         self.decoder = Decoder(width)
         self.inner_heads = nn.ModuleList([head(2 * width) for _ in backbone.blocks])
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it alone
+        self.to(memory_format=torch.channels_last)
 
     def forward(
         self,
@@ -85,13 +79,12 @@ class MSHNet(AbstractMethod):
         maps: list[SimilarityMaps] = []
         for b, ((of_query, of_support), selected) in enumerate(zip(features, objects, strict=True)):
             of_support = of_support.unflatten(0, (batch, shots))  # (B, K, L, d, h, w)
-            maps.append(
-                {
-                    name: blocks[b].compare(of_query, blocks[b].encode(of_support, selected))
-                    for name, blocks in self.similarities.items()
-                }
-            )
+            block = {name: self._similarity(name, b) for name in self.similarities}
+            maps.append({name: s.compare(of_query, s.encode(of_support, selected)) for name, s in block.items()})
         return maps
+
+    def _similarity(self, name: str, block: int) -> AbstractSimilarity:
+        return self.similarities[name][block]  # type: ignore[index]  # a ModuleList of similarities
 
     def segment(self, maps: list[SimilarityMaps]) -> Prediction:
         """Merge the similarity maps of all blocks into logits."""

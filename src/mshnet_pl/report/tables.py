@@ -66,9 +66,7 @@ def markdown(runs: Sequence[Result]) -> str:
             ]
         )
     widths = [max(len(line[i]) for line in table) for i in range(len(head))]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in table
-    )
+    return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in table)
 
 
 def _row(result: Result, test: Measurement) -> _Row:

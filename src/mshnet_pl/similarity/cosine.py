@@ -38,12 +38,12 @@ class CosineSimilarity(AbstractSimilarity):
         """
         batch, shots, layers, channels, _, _ = support.shape
         weight = objects.weight.flatten(2)  # (B, K, hw)
-        most = max(int(objects.count.max()), 1)
+        most = max(int(objects.size.max()), 1)
         weight, index = weight.topk(most, dim=2, sorted=False)  # (B, K, m): all selected ones, as their weight is > 0
         pixels = support.flatten(4).gather(4, index[:, :, None, None].expand(-1, -1, layers, channels, -1))
         pixels = _unit(pixels * weight[:, :, None, None].to(pixels.dtype), dim=3)  # (B, K, L, d, m)
         pixels = pixels.permute(0, 2, 1, 4, 3).reshape(batch, layers, shots * most, channels)
-        return pixels, objects.count.clamp(min=1)
+        return pixels, objects.size.clamp(min=1)
 
     def compare(
         self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]

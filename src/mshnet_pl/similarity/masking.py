@@ -14,7 +14,7 @@ class ObjectMask(NamedTuple):
 
     weight: Tensor
     """(B, K, h, w) float: the soft mask at selected pixels, 0 elsewhere."""
-    count: Tensor
+    size: Tensor
     """(B, K) float: how many pixels are selected, 0 for an empty mask."""
 
 

@@ -30,9 +30,9 @@ class PrototypeSimilarity(AbstractSimilarity):
         self, support: Float[Tensor, "batch shots layers channels height width"], objects: ObjectMask
     ) -> tuple[Tensor, ...]:
         """(B, K, L, d) prototypes and (B, K) flags, 0 for an empty mask and 1 else."""
-        weight = (objects.weight / objects.count.clamp(min=1)[:, :, None, None]).to(support.dtype)
+        weight = (objects.weight / objects.size.clamp(min=1)[:, :, None, None]).to(support.dtype)
         prototypes = support.flatten(2, 3).flatten(3) @ weight.flatten(2)[..., None]  # (B, K, L * d, 1)
-        return prototypes.view(support.shape[:4]), (objects.count > 0).to(support.dtype)
+        return prototypes.view(support.shape[:4]), (objects.size > 0).to(support.dtype)
 
     def compare(
         self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
