@@ -86,7 +86,7 @@ class EfficientNetLite0(AbstractBackbone):
         return tuple(blocks)
 
 
-def _timm_names(net: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _timm_names(net: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401 - timm is untyped
     """The package numbers its residuals through; timm numbers stages and residuals within a stage."""
     places = [(stage, i) for stage, residuals in enumerate(net.blocks) for i in range(len(residuals))]
     renamed = {}
