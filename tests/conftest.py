@@ -1,7 +1,77 @@
-"""Paths of the material that tests read where it is present."""
+"""Paths of the material that tests read where it is present, the commands as functions, and a drawn PASCAL tree."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mshnet_pl import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MSHNET_SHARED", ROOT.parent / "shared"))
+MINI = SHARED / "data" / "pascal5i_mini"
+WEIGHTS = SHARED / "weights" / "resnet50_imagenet_v1_fp16.safetensors"
+
+
+class Done(NamedTuple):
+    """What a command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command of the package in this process, in ``tmp_path``, as its script does."""
+    entries = {"mshnet-train": cli.train, "mshnet-test": cli.test, "mshnet-report": cli.report_}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(name: str, *arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            entries[name]()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        out, err = capfd.readouterr()
+        return Done(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def pascal_root(tmp_path: Path) -> Path:
+    """A seeded tree in PASCAL-5i's folder shape: three images a class, one of them with another class in a corner."""
+    root = tmp_path / "voc"
+    for folder in ("JPEGImages", "SegmentationClassAug", "splits/trn", "splits/val"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for subset in ("trn", "val"):
+        for fold in range(4):
+            lines = []
+            for label in range(5 * fold + 1, 5 * fold + 6):
+                for i in range(3):
+                    name = f"{subset}_{label:02d}_{i}"
+                    height, width = int(rng.integers(50, 70)), int(rng.integers(50, 70))
+                    mask = np.zeros((height, width), np.uint8)
+                    mask[5:30, 8:40] = label
+                    mask[31:33, 8:40] = 255
+                    if i == 2:
+                        mask[40:48, 40:48] = 1 + (label + i) % 20
+                    image = rng.integers(0, 255, (height, width, 3)).astype(np.uint8) // 4 + mask[..., None] * 8 % 190
+                    Image.fromarray(image).save(root / "JPEGImages" / f"{name}.jpg", quality=90)
+                    Image.fromarray(mask).save(root / "SegmentationClassAug" / f"{name}.png")
+                    lines.append(f"{name}__{label:02d}")
+            (root / "splits" / subset / f"fold{fold}.txt").write_text("\n".join(lines) + "\n")
+    return root

@@ -7,9 +7,9 @@ import pytorch_lightning as pl
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 
-from mshnet_pl.callbacks import Pictures
+from mshnet_pl.callbacks import Pictures, Progress
 from mshnet_pl.config import Config, plain
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.errors import ConfigError, UserError
@@ -96,8 +96,8 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
             ModelCheckpoint(checkpoints, filename="best", monitor="val/miou", mode="max", enable_version_counter=False)
         )
     if raw.trainer.enable_progress_bar:
-        callbacks.append(TQDMProgressBar(refresh_rate=_REFRESH))
-    logger = _make(raw.logger)(save_dir=folder) if raw.logger is not None else False
+        callbacks.append(Progress(refresh_rate=_REFRESH))
+    logger = _make(raw.logger)(save_dir=folder) if raw.logger else False
     if logger:
         callbacks.append(LearningRateMonitor())
     return _make(

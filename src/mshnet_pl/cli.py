@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -125,17 +126,24 @@ def _compose_and_run(job: Callable[[DictConfig], float], config_name: str) -> No
 
 def _explain(error: Exception) -> str:
     """Hydra's message with its cause, and what was probably meant."""
+    missing = re.search(r"Missing mandatory value: (\S+)", str(error))
+    if missing:
+        return f"{missing[1]} is not set; give {missing[1]}=..."
     lines = [str(error).strip()]
     if isinstance(error.__cause__, OmegaConfBaseException):
         lines.append(str(error.__cause__).strip())
     unknown = re.search(r"Could not override '([^']+)'", lines[0])
-    if unknown and "is not in struct" in "\n".join(lines):
+    if unknown and re.search(r"Key '.*' (is )?not in ", "\n".join(lines)):
         keys = {key.rpartition(".")[2]: key for key in _known_keys()}
         close = difflib.get_close_matches(unknown[1].rpartition(".")[2], keys, n=3)
         lines = [f"{unknown[1]}: there is no such setting"]
         if close:
             lines.append(f"did you mean {' or '.join(keys[name] for name in close)}?")
         lines.append("--cfg job prints every setting")
+    choice = re.search(r"Could not load '([^']+)/([^'/]+)'", lines[0])
+    if choice:
+        known = sorted(path.name.removesuffix(".yaml") for path in (files("mshnet_pl.conf") / choice[1]).iterdir())
+        lines = [f"{choice[1]}/{choice[2]}: there is no such choice; {choice[1]} has {', '.join(known)}"]
     return "\n".join(lines)
 
 
@@ -155,8 +163,7 @@ def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
 
 def _quiet() -> None:
     """Silence what other libraries say about choices that this project makes on purpose."""
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         "does not have many workers",
         r"Checkpoint directory .* exists and is not empty",

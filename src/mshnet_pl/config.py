@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from mshnet_pl.data.datamodule import NovelPixels, ValClasses
 from mshnet_pl.data.sampler import Protocol
@@ -38,7 +38,7 @@ class DataConfig:
     """What images there are, and how training draws them."""
 
     source: Any = None
-    root: str | None = None
+    root: str | None = MISSING
     splits_dir: str | None = None
     image_size: int = 473
     batch_size: int = 8

@@ -108,9 +108,12 @@ class EpisodicModule(pl.LightningModule):
         optimizer = self._optimizer(learnable)
         if self._schedule is None:
             return optimizer
-        total = int(self.trainer.estimated_stepping_batches)
-        self.trainer.fit_loop.setup_data()  # as estimated_stepping_batches does, but not if only steps are limited
-        per_epoch = max(int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches, 1)
+        trainer = self.trainer
+        # Lightning's own estimate sets the loaders up too early: they would not go on where a checkpoint stopped
+        batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]  # Lightning sets it untyped
+        per_epoch = -(-batches // trainer.accumulate_grad_batches)
+        limits = [trainer.max_steps, (trainer.max_epochs or -1) * per_epoch]
+        total = min(limit for limit in limits if limit > 0)
         schedule = self._schedule(optimizer, total_steps=total, steps_per_epoch=per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -1,0 +1,70 @@
+"""The arrows between the package's rooms, read off the syntax trees."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+PACKAGE = ROOT / "src" / "mshnet_pl"
+FILES = sorted(PACKAGE.rglob("*.py"))
+ALLOWED_OUTSIDE = {
+    "hydra": {"config", "build", "cli"},
+    "omegaconf": {"config", "build", "cli", "run"},
+    "pytorch_lightning": {"module", "callbacks", "data.datamodule", "build", "run"},
+    "wandb": {"callbacks", "build"},
+    "matplotlib": {"report.figures"},
+}
+NETWORK = {"episode", "backbones", "similarity", "models", "losses", "metrics"}
+ALLOWED_INSIDE = {
+    "episode": set(),
+    "errors": set(),
+    "schedules": set(),
+    "backbones": {"backbones", "episode"},
+    "similarity": {"similarity", "episode"},
+    "models": {"models", "similarity", "backbones", "episode"},
+    "losses": {"episode"},
+    "metrics": {"episode"},
+    "data": {"data", "episode", "errors"},
+    "module": {"models", "losses", "metrics", "episode"},
+    "results": {"errors"},
+    "report": {"report", "results", "errors"},
+}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "mshnet_pl")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_arrows(path: Path) -> None:
+    name = name_of(path)
+    room = name.split(".")[0]
+    for imported in imports(path):
+        top, *rest = imported.split(".")
+        if top in ALLOWED_OUTSIDE:
+            assert name in ALLOWED_OUTSIDE[top], f"{name} imports {imported}"
+        if top == "mshnet_pl" and rest and room in ALLOWED_INSIDE:
+            assert rest[0] in ALLOWED_INSIDE[room], f"{name} imports {imported}"
+
+
+def test_sizes() -> None:
+    lengths = sorted(len(path.read_text().splitlines()) for path in FILES)
+    assert lengths[-1] <= 350 and lengths[len(lengths) // 2] < 100
+
+
+def test_no_path_of_this_machine() -> None:
+    for path in [*FILES, *(ROOT / "conf").rglob("*.yaml"), ROOT / "README.md"]:
+        assert "../shared" not in path.read_text(), path
