@@ -169,7 +169,7 @@ def _problems(config: Config) -> list[str]:
     return problems
 
 
-_WITHOUT_EFFECT = ("runs", "ckpt_path", "logger", "save_every_n_steps")
+_WITHOUT_EFFECT = ("runs", "logger", "save_every_n_steps")
 _WITHOUT_EFFECT_INSIDE = {
     "data": ("num_workers",),
     "trainer": (
@@ -191,6 +191,8 @@ def config_hash(config: dict[str, Any]) -> str:
         config: the resolved configuration as a plain dictionary.
     """
     config = deepcopy(config)
+    if config.get("ckpt_path") in (None, "last"):  # this configuration's own checkpoint, or none
+        config.pop("ckpt_path", None)
     for key in _WITHOUT_EFFECT:
         config.pop(key, None)
     for group, keys in _WITHOUT_EFFECT_INSIDE.items():

@@ -44,7 +44,7 @@ class _Tester:
         started = time.perf_counter()
         self._trainer.test(module, datamodule=self._datamodule, verbose=False, weights_only=True)
         seconds = time.perf_counter() - started
-        with module.test_iou.sync_context(should_sync=module.test_iou.dist_sync_fn is not None):
+        with module.test_iou.sync_context():
             counts = module.test_iou.counts().cpu()
         if self._trainer.is_global_zero:
             name = f"{weights}_{shot}shot_seed{seed}"
