@@ -95,6 +95,15 @@ def test_best_checkpoint_and_validation(command: Command, tmp_path: Path) -> Non
     assert (path.parent / "checkpoints" / "best.ckpt").is_file()
 
 
+def test_several_ways(command: Command, tmp_path: Path) -> None:
+    done = command("mshnet-train", *TINY, "way=2", "shot=2", "val.episodes=2", "val.every_n_steps=3")
+    assert done.code == 0, done.err
+    path, result = only(tmp_path / "runs")
+    assert "fold0_2way_2shot" in str(path) and result["tests"][0]["episodes"] == 5
+    rows = (path.parent / "episodes_last_2shot_seed0.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2 * 5 and rows[1].split(",")[0] == rows[2].split(",")[0]
+
+
 def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Path, pascal_root: Path) -> None:
     common = ("experiment=pascal5i_mini", f"data.root={pascal_root}", "backbone=efficientnet_lite0", *TINY)
     for model in ("model=prototype_baseline", "model=mshnet"):
@@ -114,6 +123,8 @@ def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Pat
         (["fold=7"], ["fold=7", "folds 0 to 3"]),
         (["shot=0"], ["shot=0", "at least 1"]),
         (["shot=0", "data.batch_size=0", "test.episodes=0"], ["shot=0", "data.batch_size=0", "test.episodes=0"]),
+        (["way=9"], ["way=9", "classes"]),
+        (["way=2", "test.protocol=published"], ["way=2", "seeded"]),
         (["lrr=1"], ["lrr: there is no such setting", "optimizer.lr"]),
         (["data.image_sise=64"], ["data.image_sise", "data.image_size"]),
         (["shot=many"], ["many", "shot"]),

@@ -89,7 +89,7 @@ def test_an_episode_holds_its_class(pascal_root: Path) -> None:
     draws = module.draws(40, 2, 0, Protocol.seeded)
     module.use_test_episodes(draws)
     for batch, start in zip(module.test_dataloader(), range(0, 40, 4), strict=True):
-        for i, draw in enumerate(draws[start : start + 4]):
+        for i, (draw,) in enumerate(draws[start : start + 4]):
             assert batch.class_id[i] == draw.class_id and 5 <= draw.class_id < 10
             assert batch.number[i] == start + i
             torch.testing.assert_close(batch.query[i], to_input(source.image(draw.query), 33))
@@ -107,8 +107,8 @@ def test_original_size_pads_with_unknown(pascal_root: Path) -> None:
     module.use_test_episodes(draws, original_size=True)
     (batch,) = module.test_dataloader()
     logits = torch.randn(4, 2, 16, 16, generator=torch.Generator().manual_seed(0))
-    labels = predict_labels(logits, batch.query_mask, batch.query_size)
-    for i, draw in enumerate(draws):
+    labels = predict_labels(logits, batch)
+    for i, (draw,) in enumerate(draws):
         height, width = batch.query_size[i].tolist()
         truth = module._source.mask(draw.query, [draw.class_id])
         np.testing.assert_array_equal(batch.query_mask[i, :height, :width].numpy(), truth)
@@ -116,6 +116,26 @@ def test_original_size_pads_with_unknown(pascal_root: Path) -> None:
         upsampled = interpolate(logits[i : i + 1], (height, width), mode="bilinear", align_corners=True)
         agree = labels[i, :height, :width] == upsampled[0].argmax(0)
         assert agree.double().mean() > 0.999  # rounding may turn a tie
+
+
+def test_ways_are_rows_of_one_query() -> None:
+    source = Synthetic(48)
+    module = EpisodeDataModule(source, shot=2, way=3, image_size=48, batch_size=2)
+    draws = module.draws(4, 2, 0, Protocol.seeded)
+    module.use_test_episodes(draws)
+    for batch, episodes in zip(module.test_dataloader(), (draws[:2], draws[2:]), strict=True):
+        rows = [draw for ways in episodes for draw in ways]
+        assert batch.support.shape[:2] == (6, 2) and batch.number[0] == batch.number[2] != batch.number[3]
+        for i, draw in enumerate(rows):
+            torch.testing.assert_close(batch.query[i], to_input(source.image(draw.query), 48))
+            truth = torch.from_numpy(source.mask(draw.query, [draw.class_id]))
+            assert torch.equal(batch.query_mask[i], truth)
+        logits = torch.randn(6, 2, 48, 48, generator=torch.Generator().manual_seed(0))
+        labels = predict_labels(logits, batch)
+        margins = (logits[:, 1] - logits[:, 0]).view(2, 3, 48, 48)
+        for episode, way, y, x in np.ndindex(2, 3, 48, 48):
+            wins = margins[episode, way, y, x] > 0 and margins[episode, :, y, x].argmax() == way
+            assert labels[3 * episode + way, y, x] == int(wins)
 
 
 def holders(module: EpisodeDataModule, classes: tuple[int, ...]) -> set[str]:

@@ -44,27 +44,43 @@ def test_published_episodes(name: str, case: dict[str, object]) -> None:
         draws = published_walk(read_text_list(SPLITS / f"pascal/val/fold{number}.txt", 20), shot, 1000)
     else:
         draws = published_classwise(read_pickle_list(SPLITS / f"coco/val/fold{number}.pkl", 80), shot, 1000)
-    assert [[d.query, list(d.supports), d.class_id] for d in draws[:3]] == case["first3"]
+    assert [[d.query, list(d.supports), d.class_id] for (d,) in draws[:3]] == case["first3"]
     assert episodes_hash(draws) == case["sha256"]
 
 
 def test_seeded_episodes_are_distinct_images_of_one_class() -> None:
     draws = [draw_seeded(NAMES, [1, 3, 4], shot=5, seed=7, number=n) for n in range(600)]
-    for draw in draws:
+    for (draw,) in draws:
         images = {draw.query, *draw.supports}
         assert len(images) == 6
         assert {name.split("-")[0] for name in images} == {str(draw.class_id)}
-    counts = Counter(draw.class_id for draw in draws)
+    counts = Counter(draw.class_id for (draw,) in draws)
     assert counts.keys() == {1, 3, 4} and min(counts.values()) > 150
     assert draws[17] == draw_seeded(NAMES, [1, 3, 4], shot=5, seed=7, number=17)
     assert draws != [draw_seeded(NAMES, [1, 3, 4], shot=5, seed=8, number=n) for n in range(600)]
 
 
+def test_ways_are_distinct_classes_and_images_of_one_query() -> None:
+    first = Counter()  # type: Counter[int]
+    for number in range(300):
+        draws = draw_seeded(NAMES, [0, 1, 3, 4], shot=3, seed=7, number=number, way=3)
+        assert len({draw.class_id for draw in draws}) == 3 and len({draw.query for draw in draws}) == 1
+        images = [draws[0].query, *(name for draw in draws for name in draw.supports)]
+        assert len(set(images)) == 10 and draws[0].query.startswith(f"{draws[0].class_id}-")
+        assert all(name.startswith(f"{draw.class_id}-") for draw in draws for name in draw.supports)
+        first[draws[0].class_id] += 1
+    assert min(first.values()) > 50
+    with pytest.raises(DataError, match="way=3: there are only 2 classes"):
+        check_supply(NAMES, [0, 1], 1, list("abcdef"), way=3)
+    with pytest.raises(DataError, match="shot=4, way=3 needs 13 images"):
+        check_supply(NAMES, [0, 1, 2], 4, list("abcdef"), way=3)
+
+
 def test_an_epoch_draws_every_class_equally_often() -> None:
     epoch = [draw_balanced(NAMES, [0, 2, 5], shot=1, seed=3, number=n, per_class=20) for n in range(120)]
     for part in (epoch[:60], epoch[60:]):
-        assert Counter(draw.class_id for draw in part) == {0: 20, 2: 20, 5: 20}
-    assert [d.class_id for d in epoch[:60]] != [d.class_id for d in epoch[60:]]
+        assert Counter(draw.class_id for (draw,) in part) == {0: 20, 2: 20, 5: 20}
+    assert [d.class_id for (d,) in epoch[:60]] != [d.class_id for (d,) in epoch[60:]]
 
 
 def test_too_few_images_are_named() -> None:
@@ -111,4 +127,4 @@ def test_a_pickle_that_names_code_is_refused(tmp_path: Path) -> None:
 def test_hash_is_of_the_documented_json() -> None:
     # printf '[["q", ["a", "b"], 3]]' | sha256sum
     expected = "6c0492f22d6a40d1c9233215c9172e5a344e9f314fe6e741146e366ebe7ac2f0"
-    assert episodes_hash([Draw("q", ("a", "b"), 3)]) == expected
+    assert episodes_hash([(Draw("q", ("a", "b"), 3),)]) == expected

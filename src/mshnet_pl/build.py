@@ -46,6 +46,7 @@ def make_datamodule(raw: DictConfig, config: Config) -> EpisodeDataModule:
         _make(raw.data.source),
         fold=config.fold,
         shot=config.shot,
+        way=config.way,
         seed=config.seed,
         image_size=config.data.image_size,
         batch_size=config.data.batch_size,

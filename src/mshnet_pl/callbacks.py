@@ -52,7 +52,7 @@ class Pictures(pl.Callback):
         if missing <= 0 or not trainer.is_global_zero:
             return
         masks = batch.query_mask
-        predicted = predict_labels(outputs, masks, batch.query_size)
+        predicted = predict_labels(outputs, batch)
         counts = episode_counts(predicted, masks, batch.class_id, batch.number).cpu()
         for i in range(min(missing, len(masks))):
             height, width = batch.query_size[i].tolist()

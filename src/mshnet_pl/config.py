@@ -93,6 +93,7 @@ class Config:
 
     fold: int = 0
     shot: int = 1
+    way: int = 1
     seed: int = 0
     runs: str = "runs"
     ckpt: str | None = None
@@ -139,6 +140,7 @@ def _problems(config: Config) -> list[str]:
     at_least = [
         ("fold", config.fold, 0),
         ("shot", config.shot, 1),
+        ("way", config.way, 1),
         ("seed", config.seed, 0),
         ("save_every_n_steps", config.save_every_n_steps, 1),
         ("data.image_size", config.data.image_size, 32),
@@ -164,6 +166,8 @@ def _problems(config: Config) -> list[str]:
             f"test.seeds={config.test.seeds}: test.protocol=published has one set of episodes; "
             "leave test.seeds=[0], or take test.protocol=seeded"
         )
+    if config.test.protocol is Protocol.published and config.way > 1:
+        problems.append(f"way={config.way}: the published episodes have one class; take test.protocol=seeded")
     if config.test.checkpoint is Which.best and not config.val.episodes and config.ckpt is None:
         problems.append("test.checkpoint=best needs validation: give val.episodes=200, or test.checkpoint=last")
     return problems
@@ -221,4 +225,5 @@ def run_name(*, _root_: DictConfig) -> str:
     digest = "incomplete" if OmegaConf.missing_keys(own) else config_hash(plain(own))[:10]
     similarity = "+".join(_root_.similarity or ()) if choices.get("model") == "mshnet" else ""
     what = "_".join(part for part in (choices.get("model"), choices.get("backbone"), similarity) if part)
-    return f"{choices.get('data')}/{what}/fold{_root_.fold}_{_root_.shot}shot_seed{_root_.seed}_{digest}"
+    ways = f"{_root_.way}way_" if _root_.way != 1 else ""
+    return f"{choices.get('data')}/{what}/fold{_root_.fold}_{ways}{_root_.shot}shot_seed{_root_.seed}_{digest}"

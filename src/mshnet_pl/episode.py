@@ -16,6 +16,9 @@ UNKNOWN = 255
 class Episode(NamedTuple):
     """A batch of B episodes of one class each, K support images and one query image per episode.
 
+    An N-way episode is N rows that follow each other: the same number and query, a class with its supports each. Its
+    prediction gives a pixel to the class with the highest foreground score.
+
     Images are float32, normalised with ImageNet's mean and standard deviation. ``S`` is ``data.image_size``. The query
     mask has the resolution that is scored; where the queries of a batch differ in size, masks are padded with 255.
 

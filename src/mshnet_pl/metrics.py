@@ -16,7 +16,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 from mshnet_pl.episode import UNKNOWN
 
 EpisodeCounts = Int64[Tensor, "episodes 6"]
-"""A row an episode: number, class, intersection, predicted, true and known pixels."""
+"""A row an episode and class: number, class, intersection, predicted, true and known pixels."""
 
 
 class Scores(NamedTuple):
@@ -55,12 +55,12 @@ def episode_counts(
 
 
 def scores(counts: EpisodeCounts) -> Scores:
-    """Pool episodes' counts into the field's scores; an episode that occurs twice counts once.
+    """Pool episodes' counts into the field's scores; a row of the same number and class counts once.
 
     A class without a pixel, predicted or true, has IoU 0 and no episode at all gives 0 throughout.
     """
-    _, first = _unique(counts[:, 0])
-    counts = counts[first].cpu()
+    counts = counts.cpu()
+    counts = counts[_first_places(counts[:, :2])]
     classes = counts[:, 1].unique().tolist()
     sums = {c: counts[counts[:, 1] == c, 2:].sum(0).tolist() for c in classes}
     intersection = {c: s[0] for c, s in sums.items()}
@@ -82,11 +82,10 @@ def scores(counts: EpisodeCounts) -> Scores:
     )
 
 
-def _unique(numbers: Int64[Tensor, "episodes"]) -> tuple[Tensor, Tensor]:
-    """Sorted distinct numbers, and where each occurs first."""
-    values, inverse = numbers.unique(return_inverse=True)
-    places = torch.arange(len(numbers), device=numbers.device)
-    return values, torch.full_like(values, len(numbers)).scatter_reduce_(0, inverse, places, "amin")
+def _first_places(keys: Int64[Tensor, "rows columns"]) -> Int64[Tensor, "places"]:
+    """Where each distinct row occurs first."""
+    values, inverse = keys.unique(dim=0, return_inverse=True)
+    return torch.full((len(values),), len(keys)).scatter_reduce_(0, inverse, torch.arange(len(keys)), "amin")
 
 
 def _percent(part: int, whole: int) -> float:

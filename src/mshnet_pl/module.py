@@ -97,7 +97,7 @@ class EpisodicModule(pl.LightningModule):
         self.test_iou.reset()
 
     def _count(self, metric: EpisodeIoU, logits: Tensor, batch: Episode) -> None:
-        labels = predict_labels(logits.detach(), batch.query_mask, batch.query_size)
+        labels = predict_labels(logits.detach(), batch)
         metric.update(labels, batch.query_mask, batch.class_id, batch.number)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's many forms
@@ -118,27 +118,36 @@ class EpisodicModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def predict_labels(
-    logits: Float[Tensor, "batch 2 h w"], mask: UInt8[Tensor, "batch height width"], sizes: Tensor
-) -> UInt8[Tensor, "batch height width"]:
+def predict_labels(logits: Float[Tensor, "batch 2 h w"], episode: Episode) -> UInt8[Tensor, "batch height width"]:
     """Upsample logits bilinearly (aligned corners) to each query's mask and take the larger one.
+
+    In N-way episodes a pixel belongs to one class at most: of those whose foreground wins, the one that wins by most.
 
     Args:
         logits: (B, 2, h, w).
-        mask: (B, H, W); only its shape is used.
-        sizes: (B, 2) heights and widths of the masks before padding.
+        episode: where the queries' sizes and the rows of one episode come from; its masks are not looked at.
 
     Returns:
-        (B, H, W) of 0 and 1; 0 where padded.
+        (B, H, W) of 0 and 1 at the masks' size; 0 where padded.
     """
-    if bool((sizes == sizes.new_tensor(mask.shape[1:])).all()):
-        return _upsampled_labels(logits, (mask.shape[1], mask.shape[2]))
-    labels = torch.zeros_like(mask)
-    for i, (height, width) in enumerate(sizes.tolist()):
-        labels[i, :height, :width] = _upsampled_labels(logits[i : i + 1], (height, width))[0]
-    return labels
+    height, width = episode.query_mask.shape[1:]
+    if bool((episode.query_size == episode.query_size.new_tensor([height, width])).all()):
+        margins = _margins(logits, (height, width))
+    else:
+        margins = logits.new_full((len(logits), height, width), -1, dtype=torch.float32)
+        for i, (h, w) in enumerate(episode.query_size.tolist()):
+            margins[i, :h, :w] = _margins(logits[i : i + 1], (h, w))[0]
+    way = int((episode.number == episode.number[0]).sum())
+    labels = margins > 0
+    if way > 1:
+        by_episode = margins.unflatten(0, (-1, way))
+        first = by_episode.argmax(1, keepdim=True)  # (B / N, 1, H, W)
+        chosen = torch.arange(way, device=first.device)[None, :, None, None] == first
+        labels &= chosen.flatten(0, 1)
+    return labels.to(torch.uint8)
 
 
-def _upsampled_labels(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    difference = logits[:, 1:].float() - logits[:, :1].float()  # upsampling is linear: one channel is enough
-    return (interpolate(difference, size, mode="bilinear", align_corners=True)[:, 0] > 0).to(torch.uint8)
+def _margins(logits: Tensor, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+    """By how much foreground wins; upsampling is linear, so one channel is enough."""
+    difference = logits[:, 1:].float() - logits[:, :1].float()
+    return interpolate(difference, size, mode="bilinear", align_corners=True)[:, 0]

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from mshnet_pl.data.episodes import EpisodeDataset, EpisodeStream, collate
-from mshnet_pl.data.sampler import Draw, Protocol, check_supply, draw_balanced, draw_seeded
+from mshnet_pl.data.sampler import Draws, Protocol, check_supply, draw_balanced, draw_seeded
 from mshnet_pl.data.source import AbstractSource, Subset
 from mshnet_pl.data.splits import Pair, by_class
 from mshnet_pl.episode import Episode
@@ -42,7 +42,8 @@ class EpisodeDataModule(pl.LightningDataModule):
     Args:
         source: the data set.
         fold: number of the fold whose classes are novel.
-        shot: supports K of an episode.
+        shot: supports K of an episode's class.
+        way: classes N of an episode.
         seed: of training and validation episodes.
         image_size: side of the square that images are resized to.
         batch_size: episodes in a batch.
@@ -63,6 +64,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         source: AbstractSource,
         fold: int = 0,
         shot: int = 1,
+        way: int = 1,
         seed: int = 0,
         image_size: int = 473,
         batch_size: int = 8,
@@ -80,7 +82,7 @@ class EpisodeDataModule(pl.LightningDataModule):
             raise ConfigError(str(error)) from error
         self.class_names = source.classes
         self.splits = source.splits
-        self._source, self._shot, self._seed = source, shot, seed
+        self._source, self._shot, self._way, self._seed = source, shot, way, seed
         self._image_size, self._batch_size, self._num_workers = image_size, batch_size, num_workers
         self._novel_pixels, self._min_images = novel_pixels, min_images
         self._val_episodes = val_episodes
@@ -139,27 +141,35 @@ class EpisodeDataModule(pl.LightningDataModule):
             raise DataError(f"data.min_images={self._min_images} leaves no class of {[*classes]}; give a smaller number")
         return [c for c in classes if c not in left_out]
 
-    def draws(self, episodes: int, shot: int, seed: int, protocol: Protocol) -> list[Draw]:
+    def draws(self, episodes: int, shot: int, seed: int, protocol: Protocol) -> list[Draws]:
         """The test episodes, by name.
 
         Raises:
             DataError: a class with too few images.
         """
         self.setup()
-        check_supply(self._val_names, self._test_classes, shot, self._source.classes)
+        check_supply(self._val_names, self._test_classes, shot, self._source.classes, self._way)
         if protocol is Protocol.published:
             return self._source.published(self._novel_pairs, shot, episodes)
-        return [draw_seeded(self._val_names, self._test_classes, shot, seed, n) for n in range(episodes)]
+        return [draw_seeded(self._val_names, self._test_classes, shot, seed, n, self._way) for n in range(episodes)]
 
-    def use_test_episodes(self, draws: list[Draw], original_size: bool = False) -> None:
+    def use_test_episodes(self, draws: list[Draws], original_size: bool = False) -> None:
         """Choose what ``test_dataloader`` gives; ``original_size`` scores at each query's own size."""
         self._test = EpisodeDataset(self._source, draws.__getitem__, len(draws), self._image_size, original_size)
 
     def train_dataloader(self) -> EpisodeStream:
         """An endless stream of episodes of base classes, balanced by class."""
-        check_supply(self._train_names, self._train_classes, self._shot, self._source.classes)
+        check_supply(self._train_names, self._train_classes, self._shot, self._source.classes, self._way)
         per_class = self._source.draws_per_class
-        draw = partial(draw_balanced, self._train_names, self._train_classes, self._shot, self._seed, per_class=per_class)
+        draw = partial(
+            draw_balanced,
+            self._train_names,
+            self._train_classes,
+            self._shot,
+            self._seed,
+            per_class=per_class,
+            way=self._way,
+        )
         dataset = EpisodeDataset(
             self._source, draw, per_class * len(self._train_classes), self._image_size, unknown=self._unknown()
         )
@@ -171,8 +181,9 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Episode]:
         """Seeded episodes of the validation classes."""
-        check_supply(self._val_names, self._val_classes, self._shot, self._source.classes)
-        draw = partial(draw_seeded, self._val_names, self._val_classes, self._shot, self._seed + _VALIDATION_SEED)
+        check_supply(self._val_names, self._val_classes, self._shot, self._source.classes, self._way)
+        seed = self._seed + _VALIDATION_SEED
+        draw = partial(draw_seeded, self._val_names, self._val_classes, self._shot, seed, way=self._way)
         return self._loader(EpisodeDataset(self._source, draw, self._val_episodes, self._image_size))
 
     def test_dataloader(self) -> DataLoader[Episode]:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mshnet_pl.data.sampler import Draw
+from mshnet_pl.data.sampler import Draw, Draws
 from mshnet_pl.data.source import AbstractSource
 from mshnet_pl.data.transforms import resize_mask, to_input
 from mshnet_pl.episode import UNKNOWN, Episode
@@ -29,7 +29,7 @@ class EpisodeDataset(Dataset[Episode]):
     def __init__(
         self,
         source: AbstractSource,
-        draw: Callable[[int], Draw],
+        draw: Callable[[int], Draws],
         length: int,
         image_size: int,
         original_size: bool = False,
@@ -43,43 +43,49 @@ class EpisodeDataset(Dataset[Episode]):
         return self._length
 
     def __getitem__(self, number: int) -> Episode:
-        """Read and resize episode ``number``."""
-        draw = self._draw(number)
-        mask = self._source.mask(draw.query, [draw.class_id])
-        if self._unknown:
-            hidden = self._source.mask(draw.query, self._unknown) == 1
-            mask = np.where(hidden & (mask == 0), np.uint8(UNKNOWN), mask)
-        query_mask = torch.from_numpy(mask) if self._original_size else resize_mask(mask, self._size)
-        support_masks = [resize_mask(self._source.mask(name, [draw.class_id]), self._size) for name in draw.supports]
+        """Read and resize episode ``number``: a batch with a row for each of its classes."""
+        draws = self._draw(number)
+        query = self._input(draws[0].query)
+        masks = torch.stack([self._query_mask(draw) for draw in draws])
         return Episode(
-            query=self._input(draw.query),
-            support=torch.stack([self._input(name) for name in draw.supports]),
-            support_mask=(torch.stack(support_masks) == 1).float(),
-            query_mask=query_mask,
-            query_size=torch.tensor(query_mask.shape),
-            class_id=torch.tensor(draw.class_id),
-            number=torch.tensor(number),
+            query=query.expand(len(draws), -1, -1, -1),
+            support=torch.stack([torch.stack([self._input(name) for name in draw.supports]) for draw in draws]),
+            support_mask=torch.stack([self._support_masks(draw) for draw in draws]),
+            query_mask=masks,
+            query_size=torch.tensor([masks.shape[1:]] * len(draws)),
+            class_id=torch.tensor([draw.class_id for draw in draws]),
+            number=torch.tensor([number] * len(draws)),
         )
 
     def _input(self, name: str) -> Tensor:
         return to_input(self._source.image(name), self._size)
 
+    def _query_mask(self, draw: Draw) -> Tensor:
+        mask = self._source.mask(draw.query, [draw.class_id])
+        if self._unknown:
+            hidden = self._source.mask(draw.query, self._unknown) == 1
+            mask = np.where(hidden & (mask == 0), np.uint8(UNKNOWN), mask)
+        return torch.from_numpy(mask) if self._original_size else resize_mask(mask, self._size)
+
+    def _support_masks(self, draw: Draw) -> Tensor:
+        masks = [resize_mask(self._source.mask(name, [draw.class_id]), self._size) for name in draw.supports]
+        return (torch.stack(masks) == 1).float()
+
 
 def collate(episodes: Sequence[Episode]) -> Episode:
-    """Stack episodes; query masks of different sizes are padded with 255 at the bottom and on the right."""
-    height, width = (max(episode.query_mask.shape[d] for episode in episodes) for d in (0, 1))
+    """Join episodes; query masks of different sizes are padded with 255 at the bottom and on the right."""
+    height, width = (max(episode.query_mask.shape[d] for episode in episodes) for d in (1, 2))
     padded = [
         episode._replace(
             query_mask=pad(
                 episode.query_mask,
-                (0, width - episode.query_mask.shape[1], 0, height - episode.query_mask.shape[0]),
+                (0, width - episode.query_mask.shape[2], 0, height - episode.query_mask.shape[1]),
                 value=UNKNOWN,
             )
         )
         for episode in episodes
     ]
-    batch: Episode = default_collate(padded)
-    return batch
+    return Episode(*(torch.cat(parts) for parts in zip(*padded, strict=True)))
 
 
 class _Stream(Sampler[list[int]]):

@@ -16,11 +16,15 @@ _EPISODE, _ORDER = 0, 1  # independent streams of one seed
 
 
 class Draw(NamedTuple):
-    """An episode by name."""
+    """The images of an episode and one of its classes, by name."""
 
     query: str
     supports: tuple[str, ...]
     class_id: int
+
+
+Draws = tuple[Draw, ...]
+"""An N-way episode: one query, which shows the first class, and the supports of N classes."""
 
 
 class Protocol(StrEnum):
@@ -30,40 +34,53 @@ class Protocol(StrEnum):
     seeded = "seeded"
 
 
-def check_supply(names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, class_names: Sequence[str]) -> None:
+def check_supply(
+    names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, class_names: Sequence[str], way: int = 1
+) -> None:
     """Refuse an episode that cannot be drawn: every class needs ``shot`` supports and another image as query.
 
     Raises:
-        DataError: names every class with too few images.
+        DataError: names every class with too few images, or says that there are fewer classes than ``way``.
     """
+    if way > len(classes):
+        raise DataError(f"way={way}: there are only {len(classes)} classes to draw from; lower the way")
+    needed = shot * way + 1  # images may be shared between classes, and all of an episode are distinct
     problems = [
-        f"{class_names[c]} (class {c}): {len(names.get(c, ()))}" for c in classes if len(set(names.get(c, ()))) <= shot
+        f"{class_names[c]} (class {c}): {len(names.get(c, ()))}" for c in classes if len(set(names.get(c, ()))) < needed
     ]
     if problems:
+        ways = f", way={way}" if way > 1 else ""
         raise DataError.listing(
-            f"shot={shot} needs {shot + 1} images a class; these have fewer:",
+            f"shot={shot}{ways} needs {needed} images a class; these have fewer:",
             problems,
             "Lower the shot, add images, or leave such classes out with data.min_images.",
         )
 
 
-def draw_seeded(names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, seed: int, number: int) -> Draw:
+def draw_seeded(
+    names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, seed: int, number: int, way: int = 1
+) -> Draws:
     """Episode ``number`` of ``seed``: class, query and supports drawn uniformly, all images distinct."""
     rng = np.random.default_rng((seed, _EPISODE, number))
-    class_id = classes[int(rng.integers(len(classes)))]
-    return _draw_images(names[class_id], class_id, shot, rng)
+    return _draw_images(names, classes, classes[int(rng.integers(len(classes)))], shot, way, rng)
 
 
 def draw_balanced(
-    names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, seed: int, number: int, per_class: int
-) -> Draw:
+    names: Mapping[int, Sequence[str]],
+    classes: Sequence[int],
+    shot: int,
+    seed: int,
+    number: int,
+    per_class: int,
+    way: int = 1,
+) -> Draws:
     """Episode ``number`` of a training stream in which every epoch draws each class ``per_class`` times, shuffled.
 
     The epoch is ``number // (per_class len(classes))``; images are drawn with replacement between episodes.
     """
     epoch, position = divmod(number, per_class * len(classes))
     class_id = classes[int(_epoch_order(seed, epoch, per_class * len(classes))[position]) % len(classes)]
-    return _draw_images(names[class_id], class_id, shot, np.random.default_rng((seed, _EPISODE, number)))
+    return _draw_images(names, classes, class_id, shot, way, np.random.default_rng((seed, _EPISODE, number)))
 
 
 @lru_cache(maxsize=4)
@@ -71,12 +88,28 @@ def _epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
     return np.random.default_rng((seed, _ORDER, epoch)).permutation(length)
 
 
-def _draw_images(names: Sequence[str], class_id: int, shot: int, rng: np.random.Generator) -> Draw:
-    query, *supports = (names[i] for i in rng.choice(len(names), shot + 1, replace=False))
-    return Draw(query, tuple(supports), class_id)
+def _draw_images(
+    names: Mapping[int, Sequence[str]],
+    classes: Sequence[int],
+    class_id: int,
+    shot: int,
+    way: int,
+    rng: np.random.Generator,
+) -> Draws:
+    """A query of ``class_id`` with its supports, then supports of ``way - 1`` further classes; all images distinct."""
+    query, *supports = (names[class_id][i] for i in rng.choice(len(names[class_id]), shot + 1, replace=False))
+    draws = [Draw(query, tuple(supports), class_id)]
+    others = [c for c in classes if c != class_id]
+    used = {query, *supports}
+    for i in rng.choice(len(others), way - 1, replace=False) if way > 1 else ():
+        free = [name for name in names[others[i]] if name not in used]
+        supports = [free[j] for j in rng.choice(len(free), shot, replace=False)]
+        used.update(supports)
+        draws.append(Draw(query, tuple(supports), others[i]))
+    return tuple(draws)
 
 
-def published_walk(pairs: Sequence[Pair], shot: int, episodes: int, seed: int = 0) -> list[Draw]:
+def published_walk(pairs: Sequence[Pair], shot: int, episodes: int, seed: int = 0) -> list[Draws]:
     """The field's published PASCAL-5i and FSS-1000 test episodes (as in HSNet): walk the list, draw the supports.
 
     NumPy's legacy generator, seed 0; query number n is entry ``n % len(pairs)``; supports are drawn one at a time with
@@ -84,23 +117,23 @@ def published_walk(pairs: Sequence[Pair], shot: int, episodes: int, seed: int = 
     """
     names = by_class(list(pairs))
     rng = np.random.RandomState(seed)
-    draws = []
+    draws: list[Draws] = []
     for number in range(episodes):
         query, class_id = pairs[number % len(pairs)]
-        draws.append(Draw(query, tuple(_published_supports(names[class_id], query, shot, rng)), class_id))
+        draws.append((Draw(query, tuple(_published_supports(names[class_id], query, shot, rng)), class_id),))
     return draws
 
 
-def published_classwise(pairs: Sequence[Pair], shot: int, episodes: int, seed: int = 0) -> list[Draw]:
+def published_classwise(pairs: Sequence[Pair], shot: int, episodes: int, seed: int = 0) -> list[Draws]:
     """The field's published COCO-20i test episodes: class, then query, then supports, as in ``published_walk``."""
     names = by_class(list(pairs))
     classes = sorted(names)
     rng = np.random.RandomState(seed)
-    draws = []
+    draws: list[Draws] = []
     for _ in range(episodes):
         class_id = int(rng.choice(classes, 1, replace=False)[0])
         query = _choice(names[class_id], rng)
-        draws.append(Draw(query, tuple(_published_supports(names[class_id], query, shot, rng)), class_id))
+        draws.append((Draw(query, tuple(_published_supports(names[class_id], query, shot, rng)), class_id),))
     return draws
 
 
@@ -117,6 +150,7 @@ def _choice(names: Sequence[str], rng: np.random.RandomState) -> str:
     return names[int(rng.choice(len(names), 1, replace=False)[0])]
 
 
-def episodes_hash(draws: Sequence[Draw]) -> str:
-    """SHA-256 that identifies a set of episodes: of the JSON ``[[query, [supports], class_id], ...]``."""
-    return hashlib.sha256(json.dumps([[d.query, list(d.supports), d.class_id] for d in draws]).encode()).hexdigest()
+def episodes_hash(episodes: Sequence[Draws]) -> str:
+    """SHA-256 that identifies a set of episodes: of the JSON ``[[query, [supports], class_id], ...]``, class by class."""
+    rows = [[draw.query, list(draw.supports), draw.class_id] for draws in episodes for draw in draws]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.folds import Fold, make_fold
-from mshnet_pl.data.sampler import Draw, published_walk
+from mshnet_pl.data.sampler import Draws, published_walk
 from mshnet_pl.data.splits import Pair
 
 
@@ -57,6 +57,6 @@ class AbstractSource(ABC):
     def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
         """1 where one of ``classes`` is, 255 where nothing is known, 0 elsewhere; at the image's size."""
 
-    def published(self, pairs: list[Pair], shot: int, episodes: int) -> list[Draw]:
+    def published(self, pairs: list[Pair], shot: int, episodes: int) -> list[Draws]:
         """The field's published test episodes of this data set, from the novel pairs of a fold."""
         return published_walk(pairs, shot, episodes)
