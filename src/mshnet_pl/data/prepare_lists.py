@@ -46,7 +46,7 @@ def write_lists(root: Path, lists: Lists) -> list[str]:
                 with whole_file(path) as file:
                     file.write(text)
             ledger.note(path)
-    ledger.save()
+            ledger.save()
     return problems
 
 
