@@ -19,7 +19,7 @@ from mshnet_pl.data.pascal import Pascal5i
 from mshnet_pl.data.prepare import prepare
 from mshnet_pl.data.prepare_lists import read_published
 from mshnet_pl.data.source import Subset
-from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.errors import DataError
 from voc_files import SBD_ONLY, VOC_TRAIN, VOC_VAL, Drawn, mat, palette_png, tar_of
 
 KILLED = """
@@ -51,8 +51,8 @@ def drawn() -> Drawn:
     return Drawn()
 
 
-def run(root: Path, *more: str, data: str = "pascal5i") -> None:
-    prepare([f"data={data}", f"data.root={root}", *more])
+def run(root: Path, *more: str) -> None:
+    prepare(["data=pascal5i", f"data.root={root}", *more])
 
 
 def installed(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -187,6 +187,14 @@ def test_a_cut_off_archive(root: Path, drawn: Drawn, archive: str) -> None:
     assert_correct(root, drawn)
 
 
+def test_an_archive_that_lacks_a_part(root: Path, drawn: Drawn) -> None:
+    drawn.write_archives(root)
+    files = {name: content for name, content in drawn.voc.items() if not name.endswith("val.txt")}
+    (root / "VOCtrainval_11-May-2012.tar").write_bytes(tar_of(files, "VOCdevkit/VOC2012/"))
+    with pytest.raises(DataError, match=r"2012\.tar: holds no ImageSets/Segmentation/val\.txt; take the official archive"):
+        run(root)
+
+
 def test_files_unpacked_by_hand_and_lost_ones(root: Path, drawn: Drawn) -> None:
     for name, content in (drawn.voc | drawn.sbd).items():
         if not name.startswith(("Annotations", "README")):
@@ -307,20 +315,6 @@ def test_a_tree_further_down_is_pointed_at(root: Path) -> None:
     (root / "VOCdevkit" / "VOC2012" / "JPEGImages").mkdir(parents=True)
     with pytest.raises(DataError, match=r"give data\.root=.*root/VOCdevkit/VOC2012"):
         run(root)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ([], "data is not set\nusage: mshnet-prepare data=NAME"),
-        (["data=pascal5i"], r"data\.root is not set"),
-        (["data=pascal", "data.root=."], "data=pascal: what can be prepared is pascal5i, coco20i, fss1000, folder"),
-        (["data.rot=."], r"data\.rot=\.: there is no such setting here; did you mean data\.root=\.\.\.\?"),
-    ],
-)
-def test_settings_are_checked(settings: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        prepare(settings)
 
 
 def test_a_missing_or_closed_root(root: Path) -> None:

@@ -162,7 +162,9 @@ def _same(path: Path, member: _Member) -> bool:
 
 
 def _members(archive: Path) -> Iterator[_Member]:
-    return _zip_members(archive) if zipfile.is_zipfile(archive) or archive.suffix == ".zip" else _tar_members(archive)
+    with archive.open("rb") as file:
+        is_zip = archive.suffix == ".zip" or file.read(2) == b"PK"
+    return _zip_members(archive) if is_zip else _tar_members(archive)
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:

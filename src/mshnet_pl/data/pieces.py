@@ -57,6 +57,8 @@ def obtain(root: Path, pieces: Sequence[Piece], download: bool) -> None:
         try:
             if piece.archive(root).is_file():
                 _unpack_once(root, piece)
+            if lacking := piece.lacks(root):
+                problems.append(f"{piece.archive(root)}: holds no {', no '.join(lacking)}; take the official archive")
         except DataError as error:
             problems.append(str(error))
     if problems:
