@@ -41,7 +41,7 @@ class Pascal5i(AbstractSource):
             if not (self._root / folder).is_dir():
                 raise DataError(
                     f"data.root={root}: no folder {folder} in it; give the folder of VOC 2012 that holds JPEGImages and "
-                    "SegmentationClassAug"
+                    f"SegmentationClassAug, or let mshnet-prepare data=pascal5i data.root={root} make what is missing"
                 )
         self._splits_dir = None if splits_dir is None else Path(splits_dir).expanduser()
         self.splits = "derived" if self._splits_dir is None else "published"
