@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, report, run
+from mshnet_pl.data import prepare
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.results import Result
 
@@ -67,6 +68,18 @@ def report_() -> None:
         _fail(error)
     if picture is not None:
         print(f"\nepisodes: {picture}")
+
+
+def prepare_() -> None:
+    """``mshnet-prepare data=NAME data.root=DIR``: unpack, convert and check a data set; says what is missing."""
+    parser = argparse.ArgumentParser(prog="mshnet-prepare", description=prepare_.__doc__, usage=prepare.USAGE)
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="data, data.root and data.splits_dir")
+    parser.add_argument("--download", action="store_true", help="fetch official archives that are missing")
+    arguments = parser.parse_intermixed_args()
+    try:
+        prepare.prepare(arguments.settings, arguments.download)
+    except UserError as error:
+        _fail(error)
 
 
 def _folder() -> Path:

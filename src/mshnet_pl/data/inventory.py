@@ -27,7 +27,9 @@ class Files(NamedTuple):
     mask: Path
 
 
-def take_inventory(files: Mapping[str, Files], classes: int, cache_dir: Path | None = None) -> Areas:
+def take_inventory(
+    files: Mapping[str, Files], classes: int, cache_dir: Path | None = None, problems: list[str] | None = None
+) -> Areas:
     """Decode every image and mask, check them, and count each class's pixels.
 
     The result is remembered under the files' paths, sizes and modification times: a second start takes a fraction of a
@@ -37,29 +39,37 @@ def take_inventory(files: Mapping[str, Files], classes: int, cache_dir: Path | N
         files: the files of every image, by the image's name.
         classes: how many classes a mask may label.
         cache_dir: where results are remembered; the user's cache folder by default.
+        problems: takes what is wrong, a line an image, instead of an error; these images are left out of the result.
 
     Raises:
         DataError: lists every file that is missing or damaged, masks of another size, and unknown labels.
     """
-    missing = [f"{path}" for pair in files.values() for path in pair if not path.is_file()]
-    if missing:
-        raise DataError.listing("files that the split lists name are missing:", missing, "Check data.root and the lists.")
+    missing = {name: [f"{path}" for path in pair if not path.is_file()] for name, pair in files.items()}
+    gone = [path for paths in missing.values() for path in paths]
+    if problems is not None:
+        problems += [f"{path}: no such file" for path in gone]
+    elif gone:
+        raise DataError.listing("files that the split lists name are missing:", gone, "Check data.root and the lists.")
+    files = {name: pair for name, pair in files.items() if not missing[name]}
     key = hashlib.sha256(json.dumps([classes, sorted(_stamp(files))]).encode()).hexdigest()
     cache = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"inventory-{key[:32]}.json"
     if cache.is_file():
         return {name: {int(c): n for c, n in areas.items()} for name, areas in json.loads(cache.read_text()).items()}
     areas: Areas = {}
-    problems: list[str] = []
+    bad: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without holding the interpreter's lock
         found = pool.map(lambda pair: _look_at(pair, classes), files.values())
         for name, result in zip(files, tqdm(found, "checking images", len(files), leave=False, delay=1), strict=True):
             if isinstance(result, str):
-                problems.append(result)
+                bad.append(result)
             else:
                 areas[name] = result
-    if problems:
-        raise DataError.listing("files that cannot be used:", problems, "Mend or replace them, or take them off the lists.")
-    _remember(cache, areas)
+    if problems is not None:
+        problems += bad
+    elif bad:
+        raise DataError.listing("files that cannot be used:", bad, "Mend or replace them, or take them off the lists.")
+    if not bad:
+        _remember(cache, areas)
     return areas
 
 

@@ -41,7 +41,7 @@ class Pascal5i(AbstractSource):
             if not (self._root / folder).is_dir():
                 raise DataError(
                     f"data.root={root}: no folder {folder} in it; give the folder of VOC 2012 that holds JPEGImages and "
-                    "SegmentationClassAug"
+                    f"SegmentationClassAug, or let mshnet-prepare data=pascal5i data.root={root} make what is missing"
                 )
         self._splits_dir = None if splits_dir is None else Path(splits_dir).expanduser()
         self.splits = "derived" if self._splits_dir is None else "published"
@@ -55,9 +55,22 @@ class Pascal5i(AbstractSource):
             names = sorted({name for pairs in self._pairs.values() for name, _ in pairs})
             self._areas = take_inventory({name: self._files(name) for name in names}, len(self.classes))
         else:
-            masks = sorted((self._root / "SegmentationClassAug").glob("*.png"))
-            self._areas = take_inventory({path.stem: self._files(path.stem) for path in masks}, len(self.classes))
-            self._pairs = self._derived_pairs()
+            self.derive()
+
+    def derive(self, problems: list[str] | None = None) -> dict[Subset, list[Pair]]:
+        """List every mask's classes by the rule for derived lists, whether there are published lists or not.
+
+        Args:
+            problems: takes what is wrong with images and masks, instead of an error; these are left out of the lists.
+
+        Raises:
+            DataError: files are missing or damaged, or nothing says which images are for testing.
+        """
+        masks = sorted((self._root / "SegmentationClassAug").glob("*.png"))
+        files = {path.stem: self._files(path.stem) for path in masks}
+        self._areas = take_inventory(files, len(self.classes), problems=problems)
+        self._pairs = self._derived_pairs()
+        return self._pairs
 
     def _published_pairs(self, folder: Path, subset: Subset) -> list[Pair]:
         pairs, problems = [], []

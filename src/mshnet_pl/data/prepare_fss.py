@@ -1,0 +1,39 @@
+"""Putting FSS-1000 in order: a folder a class with ten images and ten masks."""
+
+from pathlib import Path
+
+from mshnet_pl.errors import DataError
+
+_IMAGES = 10
+_CLASSES = 1000
+
+
+def prepare_fss1000(root: Path, splits_dir: Path | None, download: bool) -> None:
+    """See that every class has its ten images and masks, and that every class of the lists is there.
+
+    Raises:
+        DataError: there is no class, or lists what is missing.
+    """
+    folder = root / "fewshot_data" if (root / "fewshot_data").is_dir() else root
+    classes = sorted(path for path in folder.iterdir() if (path / "1.jpg").is_file() or (path / "1.png").is_file())
+    if not classes:
+        raise DataError(
+            f"data.root={root}: no folder CLASS/1.jpg in it; https://github.com/HKUSTCV/FSS-1000 says where the archive is: "
+            f"unpack it so that there is {root / 'CLASS' / '1.jpg'} or {root / 'fewshot_data' / 'CLASS' / '1.jpg'}"
+            + ("; --download cannot fetch it" if download else "")
+        )
+    names = [f"{number}.{suffix}" for number in range(1, _IMAGES + 1) for suffix in ("jpg", "png")]
+    problems = [f"{path / name}: no such file" for path in classes for name in names if not (path / name).is_file()]
+    known = {path.name for path in classes}
+    for path in () if splits_dir is None else [splits_dir / f"{subset}.txt" for subset in ("trn", "val", "test")]:
+        if not path.is_file():
+            problems.append(f"{path}: no such file, but data.splits_dir should have it")
+            continue
+        listed = path.read_text().split()
+        problems += [f"{folder / name}: no such class, but {path} names it" for name in listed if name not in known]
+    print(f"{len(classes):,} of {_CLASSES:,} classes")
+    if problems:
+        raise DataError.listing(
+            f"data.root={root}: all is in order except for:",
+            problems, "Unpack the archive anew, and run this again.", most=len(problems),
+        )  # fmt: skip

@@ -1,0 +1,128 @@
+"""mshnet-prepare on COCO and FSS-1000, and its settings."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from conftest import SHARED
+from mshnet_pl.data.prepare import prepare
+from mshnet_pl.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+def run(root: Path, data: str, *more: str) -> None:
+    prepare([f"data={data}", f"data.root={root}", *more])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "data is not set\nusage: mshnet-prepare data=NAME"),
+        (["data=pascal5i"], r"data\.root is not set"),
+        (["data=pascal", "data.root=."], "data=pascal: what can be prepared is pascal5i, coco20i, fss1000, folder"),
+        (["data.rot=."], r"data\.rot=\.: there is no such setting here; did you mean data\.root=\.\.\.\?"),
+    ],
+)
+def test_settings_are_checked(settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare(settings)
+
+
+def coco(year: int) -> dict[str, dict[str, bytes]]:
+    """COCO's three archives with two images in each part."""
+    archives: dict[str, dict[str, bytes]] = {f"annotations_trainval{year}.zip": {"annotations/captions_val2014.json": b"{}"}}
+    for part in (f"train{year}", f"val{year}"):
+        names = [f"{number:012d}.jpg" for number in range(2)]
+        archives[f"{part}.zip"] = {f"{part}/{name}": name.encode() for name in names}
+        content = {
+            "images": [{"file_name": n} for n in names],
+            "annotations": [{}],
+            "categories": [{"id": i} for i in range(80)],
+        }
+        archives[f"annotations_trainval{year}.zip"][f"annotations/instances_{part}.json"] = json.dumps(content).encode()
+    return archives
+
+
+def write(root: Path, archives: dict[str, dict[str, bytes]]) -> None:
+    for name, files in archives.items():
+        with zipfile.ZipFile(root / name, "w") as file:
+            for path, content in files.items():
+                file.writestr(path, content)
+
+
+@pytest.mark.parametrize("year", [2014, 2017])
+def test_coco_from_archives(root: Path, year: int, capsys: pytest.CaptureFixture[str]) -> None:
+    write(root, coco(year))
+    run(root, "coco20i")
+    assert f"train{year}: 2 images, 1 objects, 80 classes" in capsys.readouterr().out
+    assert not list(root.glob("annotations/captions*"))
+    for part in (f"train{year}", f"val{year}"):
+        assert (root / part / "000000000001.jpg").read_bytes() == b"000000000001.jpg"
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    run(root, "coco20i")
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_coco_that_is_incomplete(root: Path) -> None:
+    archives = coco(2014)
+    del archives["val2014.zip"]["val2014/000000000001.jpg"]
+    archives["annotations_trainval2014.zip"]["annotations/instances_train2014.json"] = b'{"images": ['
+    val = archives.pop("val2014.zip")
+    write(root, archives)
+    with pytest.raises(
+        DataError, match=r"COCO val2014: no val2014\n.*/zips/val2014\.zip \(about 6 GB\) and put it at .*root"
+    ):
+        run(root, "coco20i")
+    assert not (root / "train2014").exists()
+    write(root, {"val2014.zip": val})
+    with pytest.raises(DataError, match=r"instances_train2014\.json: no instance annotations(.|\n)*1\.jpg: no such file"):
+        run(root, "coco20i")
+    assert (root / "train2014" / "000000000001.jpg").exists()
+
+
+def test_coco_2017_does_not_fit_the_published_lists(root: Path) -> None:
+    (root / "train2017").mkdir()
+    with pytest.raises(DataError, match="name the images of COCO 2014"):
+        run(root, "coco20i", "data.splits_dir=lists")
+
+
+def test_real_coco(capsys: pytest.CaptureFixture[str]) -> None:
+    mini = SHARED / "data" / "coco20i_mini"
+    if not mini.is_dir():
+        pytest.skip(f"no {mini}")
+    run(mini, "coco20i")
+    assert "train2014: 119 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("prefix", ["", "fewshot_data"])
+def test_fss(root: Path, prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="HKUSTCV/FSS-1000 says where"):
+        run(root, "fss1000")
+    for name in ("abacus", "fountain"):
+        (root / prefix / name).mkdir(parents=True)
+        for number in range(1, 11):
+            for suffix in ("jpg", "png"):
+                (root / prefix / name / f"{number}.{suffix}").touch()
+    run(root, "fss1000")
+    assert "2 of 1,000 classes" in capsys.readouterr().out
+    (root / prefix / "fountain" / "7.png").unlink()
+    (tmp_path / "trn.txt").write_text("abacus\ntaxi\n")
+    (tmp_path / "val.txt").write_text("fountain\n")
+    with pytest.raises(DataError, match=r"7\.png: no such file(.|\n)*taxi: no such class(.|\n)*test\.txt: no such file"):
+        run(root, "fss1000", f"data.splits_dir={tmp_path}")
+
+
+def test_folders_of_ones_own_need_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(root, "folder")
+    assert "nothing to prepare" in capsys.readouterr().out
+    shutil.rmtree(root)
+    with pytest.raises(DataError, match="no such folder"):
+        run(root, "folder")
