@@ -4,12 +4,14 @@ from typing import NamedTuple
 
 
 class Fold(NamedTuple):
-    """A partition of the classes, 0-based and ascending."""
+    """Disjoint groups of classes, 0-based and ascending."""
 
     base: tuple[int, ...]
     """Classes that may be seen in training."""
     novel: tuple[int, ...]
     """Classes that are tested, never seen in training."""
+    validation: tuple[int, ...] = ()
+    """Classes that only validation may draw on, where a data set keeps some for it."""
 
 
 def make_fold(fold: int, classes: int, folds: int = 4, interleaved: bool = False) -> Fold:

@@ -30,20 +30,30 @@ class Protocol(StrEnum):
     seeded = "seeded"
 
 
+def shortages(
+    names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, class_names: Sequence[str]
+) -> list[str]:
+    """Every class, with its number of images, that lacks ``shot`` supports and another image as query."""
+    return [f"{class_names[c]} (class {c}): {len(names.get(c, ()))}" for c in classes if len(set(names.get(c, ()))) <= shot]
+
+
 def check_supply(names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, class_names: Sequence[str]) -> None:
-    """Refuse an episode that cannot be drawn: every class needs ``shot`` supports and another image as query.
+    """Refuse an episode that cannot be drawn.
 
     Raises:
         DataError: names every class with too few images.
     """
-    problems = [
-        f"{class_names[c]} (class {c}): {len(names.get(c, ()))}" for c in classes if len(set(names.get(c, ()))) <= shot
-    ]
+    refuse_shortages(shortages(names, classes, shot, class_names), shot)
+
+
+def refuse_shortages(problems: Sequence[str], shot: int) -> None:
+    """Raise a ``DataError`` of all ``problems`` if there are any."""
     if problems:
         raise DataError.listing(
             f"shot={shot} needs {shot + 1} images a class; these have fewer:",
             problems,
-            "Lower the shot, add images, or leave such classes out with data.min_images.",
+            f"Lower the shot, add images, or leave such classes out with data.min_images={shot + 1}.",
+            most=len(problems),
         )
 
 
@@ -76,13 +86,22 @@ def _draw_images(names: Sequence[str], class_id: int, shot: int, rng: np.random.
     return Draw(query, tuple(supports), class_id)
 
 
-def published_walk(pairs: Sequence[Pair], shot: int, episodes: int, seed: int = 0) -> list[Draw]:
+def published_walk(
+    pairs: Sequence[Pair], shot: int, episodes: int, seed: int = 0, supports: Mapping[int, Sequence[str]] | None = None
+) -> list[Draw]:
     """The field's published PASCAL-5i and FSS-1000 test episodes (as in HSNet): walk the list, draw the supports.
 
-    NumPy's legacy generator, seed 0; query number n is entry ``n % len(pairs)``; supports are drawn one at a time with
+    NumPy's legacy generator; query number n is entry ``n % len(pairs)``; supports are drawn one at a time with
     only the query excluded, so that a support can repeat.
+
+    Args:
+        pairs: the novel entries of a list, in its order.
+        shot: supports of an episode.
+        episodes: how many.
+        seed: of the generator; 0 as published.
+        supports: the images of each class in the order that the generator's numbers mean; by default that of ``pairs``.
     """
-    names = by_class(list(pairs))
+    names = by_class(list(pairs)) if supports is None else supports
     rng = np.random.RandomState(seed)
     draws = []
     for number in range(episodes):
