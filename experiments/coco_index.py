@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
 
 from mshnet_pl.data.coco import Coco20i
+from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.source import Subset
 
 SIZES = {"train": (82_783, 604_907), "val": (40_504, 291_875)}
@@ -77,17 +79,16 @@ def start(root: str) -> None:
     """What a process does before its first episode; prints seconds and the peak of resident memory in MiB."""
     began = time.perf_counter()
     source = Coco20i(root)
-    source.check()
-    pairs = {subset: source.pairs(subset) for subset in Subset}
-    source.contents(Subset.TRAIN)
+    EpisodeDataModule(source).setup()
     seconds = time.perf_counter() - began
     peak = _memory(os.getpid(), "status", "VmHWM")
     began = time.perf_counter()
-    chosen = pairs[Subset.TRAIN][:: max(len(pairs[Subset.TRAIN]) // 1000, 1)]
+    pairs = source.pairs(Subset.TRAIN)
+    chosen = pairs[:: max(len(pairs) // 1000, 1)]
     for name, class_id in chosen:
         source.mask(name, [class_id])
     milliseconds = (time.perf_counter() - began) / len(chosen) * 1e3
-    print(json.dumps({"seconds": seconds, "peak": peak, "pairs": len(pairs[Subset.TRAIN]), "mask_ms": milliseconds}))
+    print(json.dumps({"seconds": seconds, "peak": peak, "pairs": len(pairs), "mask_ms": milliseconds}))
 
 
 def _memory(pid: int, file: str, field: str) -> float:
@@ -95,21 +96,24 @@ def _memory(pid: int, file: str, field: str) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
-def _work(source: Coco20i, done: "multiprocessing.Queue[tuple[float, float]]") -> None:
+def _work(source: Coco20i, done: "multiprocessing.Queue[tuple[float, float]]", together: Barrier) -> None:
     pairs = source.pairs(Subset.TRAIN)
     for at in np.random.default_rng(os.getpid()).integers(len(pairs), size=2000).tolist():
         source.mask(pairs[at][0], [pairs[at][1]])
-    private = _memory(os.getpid(), "smaps_rollup", "Private_Dirty") + _memory(os.getpid(), "smaps_rollup", "Private_Clean")
-    done.put((_memory(os.getpid(), "smaps_rollup", "Rss"), private))
+    together.wait()  # a page counts as private once all other processes are gone
+    figures = _memory(os.getpid(), "smaps_rollup", "Rss"), _memory(os.getpid(), "smaps_rollup", "Private_Dirty")
+    together.wait()
+    done.put(figures)
 
 
 def workers(root: str, count: int) -> list[tuple[float, float]]:
-    """Resident and private memory in MiB of forked workers after 2,000 random masks each."""
+    """Resident memory of forked workers after 2,000 random masks each, and how much no other process shares; in MiB."""
     source = Coco20i(root)
     source.check()
     context = multiprocessing.get_context("fork")
     done: multiprocessing.Queue[tuple[float, float]] = context.Queue()
-    processes = [context.Process(target=_work, args=(source, done)) for _ in range(count)]
+    together = context.Barrier(count)
+    processes = [context.Process(target=_work, args=(source, done, together)) for _ in range(count)]
     for process in processes:
         process.start()
     figures = [done.get() for _ in processes]
@@ -148,7 +152,7 @@ def main() -> None:
     print(f"| second start | {second['seconds']:.2f} s, peak {second['peak']:.0f} MiB |")
     print(f"| one mask | {second['mask_ms']:.2f} ms |")
     for number, (resident, private) in enumerate(figures):
-        print(f"| worker {number}: resident, private | {resident:.0f} MiB, {private:.0f} MiB |")
+        print(f"| worker {number}: resident, of that its own | {resident:.0f} MiB, {private:.0f} MiB |")
 
 
 if __name__ == "__main__":
