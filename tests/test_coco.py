@@ -12,18 +12,16 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from coco_tree import draw_coco, name
 from conftest import SHARED
 from mshnet_pl import cli
 from mshnet_pl.data.coco import Coco20i
-from mshnet_pl.data.coco_index import CocoIndex, open_index
 from mshnet_pl.data.datamodule import EpisodeDataModule, NovelPixels
 from mshnet_pl.data.source import Subset
 from mshnet_pl.errors import DataError
 
 MINI = SHARED / "data" / "coco20i_mini"
 PUBLISHED = SHARED / "splits" / "coco"
-CATEGORY_IDS = [c + 1 + c // 10 for c in range(80)]  # with gaps, as COCO's
-SIZE = 96, 64
 Run = Callable[..., dict[str, Any]]
 
 
@@ -37,51 +35,6 @@ def mini() -> Path:
     if not MINI.is_dir():
         pytest.skip(f"no COCO images at {MINI}")
     return MINI
-
-
-def name(subset: str, image_id: int) -> str:
-    return f"{subset}2014/COCO_{subset}2014_{image_id:012d}.jpg"
-
-
-def draw_coco(root: Path, classes: range = range(8), images: int = 3) -> Path:
-    """Images of ``classes`` with polygons in several parts, plain and compressed run lengths, overlaps and crowds."""
-    (root / "annotations").mkdir(parents=True)
-    for number, subset in enumerate(("train", "val")):
-        rng = np.random.default_rng(number)
-        (root / f"{subset}2014").mkdir()
-        document: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": []}
-        document["categories"] = [{"id": i, "name": str(i)} for i in reversed(CATEGORY_IDS)]
-        ids = [int(i) for i in rng.permutation(10_000)[: len(classes) * images] + 1]
-        for at, image_id in enumerate(ids):
-            file_name = name(subset, image_id)
-            pixels = rng.integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / file_name)
-            document["images"].append(
-                {"id": image_id, "file_name": Path(file_name).name, "width": SIZE[0], "height": SIZE[1]}
-            )
-            own, other = CATEGORY_IDS[classes[at % len(classes)]], CATEGORY_IDS[40 + at % 7]
-            for category, crowd, shape in ((own, 0, "large"), (own, 0, "parts"), (other, 0, "runs"), (own, 1, "runs")):
-                document["annotations"].append(
-                    {
-                        "id": len(document["annotations"]) + 1,
-                        "image_id": image_id,
-                        "category_id": category,
-                        "iscrowd": crowd,
-                        "segmentation": _segmentation(shape, rng),
-                    }
-                )
-        rng.shuffle(document["annotations"])
-        (root / "annotations" / f"instances_{subset}2014.json").write_text(json.dumps(document))
-    return root
-
-
-def _segmentation(shape: str, rng: np.random.Generator) -> list[list[float]] | dict[str, list[int]]:
-    if shape == "large":
-        return [[2.5, 3.0, 70.25, 5.5, 66.0, 50.75, 4.0, 47.0]]
-    if shape == "parts":
-        return [(rng.uniform(0, 1, (5, 2)) * SIZE).round(2).ravel().tolist() for _ in range(2)]
-    runs = rng.integers(1, 40, 20).tolist()
-    return {"size": [SIZE[1], SIZE[0]], "counts": [*runs, SIZE[0] * SIZE[1] - sum(runs)]}
 
 
 def check_masks(source: Coco20i, root: Path) -> int:
@@ -184,91 +137,6 @@ def test_damaged_and_wrong_images_are_named_when_read(tmp_path: Path) -> None:
         source.image(cut)
 
 
-def _index(root: Path, cache: Path) -> CocoIndex:
-    return open_index(root / "annotations" / "instances_train2014.json", 80, cache)
-
-
-def test_the_index_is_made_once_and_pickles_as_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = draw_coco(tmp_path / "coco")
-    first = _index(root, tmp_path / "cache")
-    [folder] = (tmp_path / "cache").iterdir()
-    file = root / "annotations" / "instances_train2014.json"
-    with monkeypatch.context() as patched:
-        patched.setattr(json, "loads", lambda *_: pytest.fail("the JSON was parsed again"))
-        second = _index(root, tmp_path / "cache")
-    copied = pickle.loads(pickle.dumps(second))
-    assert len(pickle.dumps(second)) < 500
-    for image_id in first.image_ids():
-        assert np.array_equal(first.mask(image_id, range(80)), copied.mask(image_id, range(80)))
-    (folder / "counts.npy").write_bytes(b"")
-    assert _index(root, tmp_path / "cache").large(1) == first.large(1)
-    document = json.loads(file.read_text())
-    document["annotations"] = document["annotations"][:1]
-    file.write_text(json.dumps(document))
-    assert len(_index(root, tmp_path / "cache").large(0)) <= 1
-
-
-def test_an_index_that_cannot_be_kept_works_from_memory(tmp_path: Path) -> None:
-    root = draw_coco(tmp_path / "coco")
-    (tmp_path / "file").write_text("in the way")
-    index = _index(root, tmp_path / "file")
-    again = pickle.loads(pickle.dumps(index))
-    kept = _index(root, tmp_path / "cache")
-    for image_id in kept.image_ids():
-        assert np.array_equal(again.mask(image_id, [0, 40]), kept.mask(image_id, [0, 40]))
-
-
-MALFORMED = {
-    "no annotations": (lambda d: d.pop("annotations"), r"not of COCO's form \(KeyError: 'annotations'\)"),
-    "a list": (lambda d: d.update(images=[3]), "not of COCO's form"),
-    "categories": (lambda d: d["categories"].pop(), "79 categories, but COCO-20i has 80"),
-    "twice": (lambda d: d["images"].append(d["images"][0]), "1 image ids occur twice"),
-    "file name": (lambda d: d["images"][0].update(file_name="x.jpg"), r"do not end in their id:\n  'x.jpg'"),
-    "unknown image": (lambda d: d["annotations"][0].update(image_id=10**9), "KeyError: 1000000000"),
-    "unknown category": (lambda d: d["annotations"][0].update(category_id=12345), "KeyError: 12345"),
-    "polygon": (lambda d: d["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), r"annotation \d+ .*three points"),
-    "text": (lambda d: d["annotations"][0].update(segmentation=[["a"] * 6]), r"annotation \d+ "),
-    "runs": (
-        lambda d: d["annotations"][0].update(segmentation={"size": [64, 96], "counts": [5, 6]}),
-        "add up to 11 pixels, but the image has 6144",
-    ),
-    "size": (
-        lambda d: d["annotations"][0].update(segmentation={"size": [96, 64], "counts": [6144]}),
-        r"encoded at height and width \[96, 64\]",
-    ),
-    "encoding": (
-        lambda d: d["annotations"][0].update(segmentation={"size": [64, 96], "counts": "oooo"}),
-        "Invalid RLE",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", MALFORMED)
-def test_a_malformed_json_is_explained(tmp_path: Path, case: str) -> None:
-    root = draw_coco(tmp_path / "coco", images=1)
-    file = root / "annotations" / "instances_train2014.json"
-    document = json.loads(file.read_text())
-    document["annotations"].sort(key=lambda annotation: annotation["iscrowd"])
-    spoil, message = MALFORMED[case]
-    spoil(document)
-    file.write_text(json.dumps(document))
-    with pytest.raises(DataError, match=message) as error:
-        _index(root, tmp_path / "cache")
-    assert str(file) in str(error.value)
-    assert not (tmp_path / "cache").exists()
-
-
-def test_a_truncated_json_is_explained(tmp_path: Path) -> None:
-    root = draw_coco(tmp_path / "coco", images=1)
-    file = root / "annotations" / "instances_val2014.json"
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"instances_val2014\.json is no valid JSON.*cut off"):
-        Coco20i(str(root)).check()
-    file.unlink()
-    with pytest.raises(DataError, match=r"data\.root=.*no file .*instances_val2014\.json"):
-        Coco20i(str(root))
-
-
 def _write_lists(folder: Path, lists: dict[str, dict[int, list[str]]]) -> Path:
     for path, by_class in lists.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -337,9 +205,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
     yield train
 
 
-@pytest.mark.parametrize("protocol", ["seeded", "published"])
-def test_the_command_line_trains_and_tests(mini: Path, run: Run, protocol: str) -> None:
-    result = run(f"data.root={mini}", "data.min_images=2", f"test.protocol={protocol}")
+@pytest.mark.parametrize(("protocol", "workers"), [("seeded", 0), ("published", 1)])
+def test_the_command_line_trains_and_tests(mini: Path, run: Run, protocol: str, workers: int) -> None:
+    result = run(f"data.root={mini}", "data.min_images=2", f"test.protocol={protocol}", f"data.num_workers={workers}")
     assert result["training"]["steps"] == 2 and result["splits"] == "derived"
     assert result["novel"][:2] == ["person", "airplane"] and result["removed_images"] > 0
     assert result["tests"][0]["episodes"] == 4 and 0 <= result["tests"][0]["miou"] <= 100

@@ -90,7 +90,6 @@ class Coco20i(AbstractSource):
         Raises:
             DataError: malformed annotations, or listed images that are missing.
         """
-        self._indices = {subset: open_index(self._annotations(subset), len(self.classes)) for subset in Subset}
         pairs = {subset: self._listed(subset) if self._lists else self._derived(subset) for subset in Subset}
         names = dict.fromkeys(name for listed in pairs.values() for name, _ in listed)
         self._refuse_missing(names)
@@ -98,7 +97,7 @@ class Coco20i(AbstractSource):
 
     def _listed(self, subset: Subset) -> list[Pair]:
         pairs = [(name, c) for c, names in sorted(self._lists[subset].items()) for name in names]
-        strange = sorted({name for name, _ in pairs if not _is_name(name, subset) or _id(name) not in self._indices[subset]})
+        strange = sorted({name for name, _ in pairs if not _is_name(name, subset) or _id(name) not in self._index(subset)})
         if strange:
             raise DataError.listing(
                 f"lists in {self._splits_dir} name images that {self._annotations(subset)} lacks:",
@@ -112,7 +111,7 @@ class Coco20i(AbstractSource):
         return pairs
 
     def _derived(self, subset: Subset) -> list[Pair]:
-        index = self._indices[subset]
+        index = self._index(subset)
         names = {image_id: _name(subset, image_id) for image_id in index.image_ids()}
         return [(names[image_id], class_id) for image_id, class_id in index.large(_LEAST_PIXELS)]
 
@@ -136,7 +135,7 @@ class Coco20i(AbstractSource):
         return self._contents(subset, {name for name, _ in self._pairs[subset]})
 
     def _contents(self, subset: Subset, names: Collection[str]) -> dict[str, Collection[int]]:
-        shown = ((_name(subset, image_id), classes) for image_id, classes in self._indices[subset].shown())
+        shown = ((_name(subset, image_id), classes) for image_id, classes in self._index(subset).shown())
         return {name: classes for name, classes in shown if name in names}
 
     def image(self, name: str) -> Image.Image:
@@ -153,7 +152,7 @@ class Coco20i(AbstractSource):
                 image = stored.convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{path} cannot be read: {error}; download it again") from error
-        size = self._index(name).size(_id(name))
+        size = self._index(_subset(name)).size(_id(name))
         if image.size != size:
             raise DataError(
                 f"{path}: {image.width} x {image.height} pixels, but its annotations are for {size[0]} x {size[1]}; "
@@ -163,14 +162,16 @@ class Coco20i(AbstractSource):
 
     def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
         """See the base class; nothing is labelled 255."""
-        return self._index(name).mask(_id(name), classes)
+        return self._index(_subset(name)).mask(_id(name), classes)
 
     def published(self, pairs: list[Pair], shot: int, episodes: int) -> list[Draw]:
         """See the base class."""
         return published_classwise(pairs, shot, episodes)
 
-    def _index(self, name: str) -> CocoIndex:
-        return self._indices[Subset.TRAIN if name.startswith(_YEAR_FOLDER[Subset.TRAIN]) else Subset.VAL]
+    def _index(self, subset: Subset) -> CocoIndex:
+        if subset not in self._indices:
+            self._indices[subset] = open_index(self._annotations(subset), len(self.classes))
+        return self._indices[subset]
 
     def _annotations(self, subset: Subset) -> Path:
         return self._root / "annotations" / f"instances_{_YEAR_FOLDER[subset]}.json"
@@ -178,6 +179,10 @@ class Coco20i(AbstractSource):
 
 def _name(subset: Subset, image_id: int) -> str:
     return f"{_YEAR_FOLDER[subset]}/COCO_{_YEAR_FOLDER[subset]}_{image_id:012d}.jpg"
+
+
+def _subset(name: str) -> Subset:
+    return Subset.TRAIN if name.startswith(_YEAR_FOLDER[Subset.TRAIN]) else Subset.VAL
 
 
 def _places(name: str) -> list[str]:

@@ -1,24 +1,21 @@
 """One's own images: any classes, in folders or in a manifest, with binary masks or label maps."""
 
-import hashlib
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.folds import Fold, make_fold
-from mshnet_pl.data.inventory import AbstractMaskReader, Areas, Files, take_inventory
+from mshnet_pl.data.inventory import Areas, Files, take_inventory
+from mshnet_pl.data.own_masks import OwnMasks, read_values, separate
 from mshnet_pl.data.records import Record, read_manifest, read_tree
 from mshnet_pl.data.source import AbstractSource, Subset
 from mshnet_pl.data.splits import Pair
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import ConfigError
-
-_MOST_VALUES = 12
-"""How many of a mask's values a message lists."""
 
 
 class Folder(AbstractSource):
@@ -114,7 +111,7 @@ class Folder(AbstractSource):
         """See the base class."""
         keys = {_key(name, class_id): record for (name, class_id), record in self._records.items()}
         files = {key: Files(record.image, record.mask) for key, record in keys.items()}
-        reader = _OwnMasks({key: (self.classes.index(r.class_name), r.value) for key, r in keys.items()}, self._value_of)
+        reader = OwnMasks({key: (self.classes.index(r.class_name), r.value) for key, r in keys.items()}, self._value_of)
         self._areas = take_inventory(files, len(self.classes), reader=reader)
 
     def pairs(self, subset: Subset) -> list[Pair]:
@@ -167,87 +164,3 @@ def _common_values(records: Mapping[tuple[str, int], Record]) -> dict[int, int]:
     of_class = {class_id: value for class_id, value in values if value is not None}
     agree = len(values) == len(of_class) == len(set(of_class.values()))
     return of_class if agree else {}
-
-
-class _OwnMasks(AbstractMaskReader):
-    """Binary masks and label maps.
-
-    Args:
-        wanted: class and pixel value (None in binary masks) of every entry.
-        value_of: the pixel value of every class where all masks agree on it.
-    """
-
-    def __init__(self, wanted: Mapping[str, tuple[int, int | None]], value_of: Mapping[int, int]) -> None:
-        self._wanted, self._value_of = wanted, value_of
-
-    def __repr__(self) -> str:
-        settings = sorted(self._wanted.items(), key=lambda item: item[0]), sorted(self._value_of.items())
-        return f"OwnMasks({hashlib.sha256(repr(settings).encode()).hexdigest()})"
-
-    def read(self, name: str, path: Path) -> np.ndarray:
-        return read_values(path)
-
-    def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
-        class_id, value = self._wanted[name]
-        shown, _ = separate(mask, value)
-        if not shown.any():
-            raise ValueError(f"no pixel of the object, only {_values(mask)}; mend the mask, or leave the image out")
-        others = {c: int((mask == v).sum()) for c, v in self._value_of.items()}
-        return {**{c: n for c, n in others.items() if n}, class_id: int(shown.sum())}
-
-
-def separate(
-    mask: Integer[np.ndarray, "height width"], value: int | None
-) -> tuple[Bool[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
-    """Where the object is, and where nothing is known.
-
-    Args:
-        mask: pixel values.
-        value: the object's, or None for a binary mask.
-
-    Raises:
-        ValueError: a binary mask with other values, or a label map without the object's; says what to set.
-    """
-    found = set(np.unique(mask).tolist())
-    if value is not None:
-        if value not in found:
-            raise ValueError(
-                f"the values are {_values(mask)}, but not {value}; set data.source.mask_value to the object's, or the "
-                "manifest's value column (null or empty for binary masks)"
-            )
-        return mask == value, (mask == UNKNOWN) & (value != UNKNOWN)
-    if not found <= {0, 1, UNKNOWN}:
-        raise ValueError(
-            f"the values are {_values(mask)}, but a binary mask has 0 and 1, or 0 and 255; if this is a label map, give the "
-            "object's value: data.source.mask_value=VALUE, data.source.mask_value={CLASS:VALUE}, or a value column in the "
-            "manifest"
-        )
-    return (mask == 1, mask == UNKNOWN) if 1 in found else (mask == UNKNOWN, np.zeros(mask.shape, bool))
-
-
-def _values(mask: np.ndarray) -> str:
-    values = np.unique(mask).tolist()
-    return f"{values[:_MOST_VALUES]}" + (f" and {len(values) - _MOST_VALUES} more" if len(values) > _MOST_VALUES else "")
-
-
-def read_values(path: Path) -> Integer[np.ndarray, "height width"]:
-    """The pixel values of a mask with one channel, or with several equal ones (an alpha channel does not count).
-
-    Raises:
-        ValueError: the file cannot be read, or is coloured; names it.
-    """
-    try:
-        with Image.open(path) as stored:
-            values = np.asarray(stored)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    if values.ndim == 3:
-        colours = values[..., : values.shape[2] - (values.shape[2] in (2, 4))]
-        if (colours != colours[..., :1]).any():
-            raise ValueError(f"{path}: a coloured mask; save it as a grayscale or palette image, one value a class")
-        values = colours[..., 0]
-    if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{path}: pixel values of type {values.dtype}; save it as an 8- or 16-bit grayscale image")
-    return np.ascontiguousarray(values)

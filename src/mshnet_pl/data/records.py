@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,7 +127,7 @@ def _record(folder: Path, row: Any) -> Record:  # noqa: ANN401 - what a manifest
     if value is not None and not value.isdecimal():
         raise ValueError(f"value {value!r}; give the object's pixel value, a whole number")
     return Record(
-        name=filled["image"],
+        name=os.path.normpath(filled["image"]),
         image=folder / filled["image"],
         mask=folder / filled["mask"],
         class_name=filled["class"],
