@@ -78,10 +78,10 @@ def _annotation(number: int, image_id: int, rng: np.random.Generator) -> dict[st
 def start(root: str) -> None:
     """What a process does before its first episode; prints seconds, and the peak of memory above the libraries in MiB."""
     libraries = _memory(os.getpid(), "status", "VmHWM")
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     source = Coco20i(root)
     EpisodeDataModule(source).setup()
-    seconds = time.perf_counter() - began
+    seconds, busy = time.perf_counter() - began, time.process_time() - busy
     peak = _memory(os.getpid(), "status", "VmHWM") - libraries
     began = time.perf_counter()
     pairs = source.pairs(Subset.TRAIN)
@@ -89,7 +89,7 @@ def start(root: str) -> None:
     for name, class_id in chosen:
         source.mask(name, [class_id])
     milliseconds = (time.perf_counter() - began) / len(chosen) * 1e3
-    print(json.dumps({"seconds": seconds, "peak": peak, "pairs": len(pairs), "mask_ms": milliseconds}))
+    print(json.dumps({"seconds": seconds, "busy": busy, "peak": peak, "pairs": len(pairs), "mask_ms": milliseconds}))
 
 
 def _memory(pid: int, file: str, field: str) -> float:
@@ -123,6 +123,10 @@ def workers(root: str, count: int) -> list[tuple[float, float]]:
     return figures
 
 
+def _figures(start: dict[str, float]) -> str:
+    return f"{start['seconds']:.2f} s, of processor time {start['busy']:.2f} s; {start['peak']:.0f} MiB at most"
+
+
 def main() -> None:
     """Generate, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,22 +141,23 @@ def main() -> None:
         for subset, (images, annotations) in SIZES.items():
             generate(Path(folder), subset, int(images * arguments.scale), int(annotations * arguments.scale))
         command = [sys.executable, __file__, "--start", folder]
-        first, second = (json.loads(subprocess.check_output(command)) for _ in range(2))
+        first, *later = (json.loads(subprocess.check_output(command)) for _ in range(4))
         sizes = {
             what: sum(f.stat().st_size for f in Path(folder).glob(pattern)) / 2**20
             for what, pattern in (("JSON", "annotations/*"), ("index", "cache/mshnet_pl/coco-*/*"))
         }
-        figures = workers(folder, 2)
+        memory = workers(folder, 2)
     print("| | |\n| --- | ---: |")
     print(f"| images, annotations | {sum(i for i, _ in SIZES.values()):,}, {sum(a for _, a in SIZES.values()):,} |")
     print(f"| scale of this run | {arguments.scale} |")
     print(f"| JSON on disk | {sizes['JSON']:.0f} MiB |")
     print(f"| index on disk | {sizes['index']:.0f} MiB |")
     print(f"| derived training pairs | {first['pairs']:,} |")
-    print(f"| first start (parse and index) | {first['seconds']:.1f} s, {first['peak']:.0f} MiB at most |")
-    print(f"| second start | {second['seconds']:.2f} s, {second['peak']:.0f} MiB at most |")
-    print(f"| one mask | {second['mask_ms']:.2f} ms |")
-    for number, (resident, private) in enumerate(figures):
+    print(f"| first start: parse and index | {_figures(first)} |")
+    for number, figures in enumerate(later, start=2):
+        print(f"| start number {number} | {_figures(figures)} |")
+    print(f"| one mask | {later[0]['mask_ms']:.2f} ms |")
+    for number, (resident, private) in enumerate(memory):
         print(f"| worker {number}: resident, of that its own | {resident:.0f} MiB, {private:.0f} MiB |")
 
 

@@ -120,7 +120,7 @@ def test_folds_by_number_and_by_name(tree: tuple[Path, dict[str, np.ndarray]]) -
     assert [source.fold(k).novel for k in range(2)] == [(0, 1, 2), (3, 4)]
     assert source.fold(1).base == (0, 1, 2)
     named = Folder(str(root), novel=["dog", "bee"])
-    assert named.fold(0) == ((1, 2, 4), (0, 3), ())
+    assert named.fold(0) == ((1, 2, 4), (0, 3))
     with pytest.raises(ValueError, match="give fold=0"):
         named.fold(1)
     with pytest.raises(ValueError, match="fold=2: there are folds 0 to 1"):

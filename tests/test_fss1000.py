@@ -56,7 +56,7 @@ def make(root: Path) -> Fss1000:
 def test_one_fold_of_three_groups_of_classes(root: Path) -> None:
     source = make(root)
     assert source.classes == ("zebra", "ant", "cup", "bus", "owl", "yak", "hat")
-    assert source.fold(0) == ((0, 1, 2), (5, 6), (3, 4))
+    assert source.fold(0) == ((0, 1, 2), (5, 6)) and source.validation_classes == (3, 4)
     with pytest.raises(ValueError, match="fold=1: FSS-1000 has one fold"):
         source.fold(1)
     assert {c for _, c in source.pairs(Subset.TRAIN)} == {0, 1, 2}
@@ -134,7 +134,7 @@ def test_the_published_lists(tmp_path: Path) -> None:
     if not PUBLISHED.is_dir():
         pytest.skip(f"no split lists at {PUBLISHED}")
     source = Fss1000(str(tmp_path), str(PUBLISHED))
-    assert [len(group) for group in source.fold(0)] == [520, 240, 240]
+    assert [len(group) for group in (*source.fold(0), source.validation_classes)] == [520, 240, 240]
     assert source.classes[760] == (PUBLISHED / "test.txt").read_text().split()[0]
     novel = [pair for pair in source.pairs(Subset.VAL) if pair[1] >= 760]
     draws = source.published(novel, 1, 5000)

@@ -94,7 +94,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._image_size, self._batch_size, self._num_workers = image_size, batch_size, num_workers
         self._novel_pixels, self._min_images = novel_pixels, min_images
         self._val_episodes = val_episodes
-        self._heldout = self.fold.validation
+        self._heldout = source.validation_classes
         if val_classes is ValClasses.base_heldout and val_episodes and not self._heldout:
             self._heldout = self.fold.base[-val_heldout:]
         self._train_classes = [c for c in self.fold.base if c not in self._heldout]

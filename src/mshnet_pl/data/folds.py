@@ -4,14 +4,12 @@ from typing import NamedTuple
 
 
 class Fold(NamedTuple):
-    """Disjoint groups of classes, 0-based and ascending."""
+    """Two disjoint groups of classes, 0-based and ascending."""
 
     base: tuple[int, ...]
     """Classes that may be seen in training."""
     novel: tuple[int, ...]
     """Classes that are tested, never seen in training."""
-    validation: tuple[int, ...] = ()
-    """Classes that only validation may draw on, where a data set keeps some for it."""
 
 
 def make_fold(fold: int, classes: int, folds: int = 4, interleaved: bool = False, uneven: bool = False) -> Fold:

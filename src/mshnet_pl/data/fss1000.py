@@ -27,7 +27,7 @@ class Fss1000(AbstractSource):
     """``root/CLASS/{1..10}.jpg`` with ``root/CLASS/{1..10}.png``, white object on black.
 
     There is one fold: training on the classes of ``trn.txt``, test on those of ``test.txt``; ``val.txt`` holds a third
-    group, ``Fold.validation``, which ``val.classes=base_heldout`` validates on. Classes are numbered in this order: trn,
+    group, ``validation_classes``, which ``val.classes=base_heldout`` validates on. Classes are numbered in this order: trn,
     val, test.
     An epoch has every training image as query once on average. The published test (as in HSNet) has every test image as
     query once, 2,400 episodes, however many more are asked for.
@@ -56,7 +56,8 @@ class Fss1000(AbstractSource):
             )
         trn, val, _ = map(len, lists)
         numbers = tuple(range(len(self.classes)))
-        self._fold = Fold(base=numbers[:trn], novel=numbers[trn + val :], validation=numbers[trn : trn + val])
+        self._fold = Fold(base=numbers[:trn], novel=numbers[trn + val :])
+        self.validation_classes = numbers[trn : trn + val]
         self._contents: dict[str, Collection[int]] = {}
 
     def fold(self, fold: int) -> Fold:
@@ -85,7 +86,7 @@ class Fss1000(AbstractSource):
 
     def pairs(self, subset: Subset) -> list[Pair]:
         """Class by class as listed, a class's images by the order of their names: 1, 10, 2, ..."""
-        classes = self._fold.base if subset is Subset.TRAIN else (*self._fold.validation, *self._fold.novel)
+        classes = self._fold.base if subset is Subset.TRAIN else (*self.validation_classes, *self._fold.novel)
         return [(f"{self.classes[c]}/{number}", c) for c in classes for number in sorted(map(str, _IMAGES))]
 
     def contents(self, subset: Subset) -> Mapping[str, Collection[int]]:

@@ -27,6 +27,8 @@ class AbstractSource(ABC):
     """Class names; the index is the class id, 0-based."""
     splits: str
     """Where the lists of ``pairs`` come from, for the record."""
+    validation_classes: tuple[int, ...] = ()
+    """Classes of no fold, kept for validation; empty where a data set keeps none."""
     draws_per_class: int = 750
     """How often an epoch draws each base class."""
     epoch_length: int | None = None
