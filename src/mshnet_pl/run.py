@@ -96,13 +96,12 @@ def train(raw: DictConfig, folder: Path) -> Result:
     pl.seed_everything(config.seed, verbose=False)
     datamodule = build.make_datamodule(raw, config)
     datamodule.setup()
-    for shot in config.test.shots or [config.shot]:
-        datamodule.draws(1, shot, 0, config.test.protocol)  # refuses a class with too few images before any training
     module = build.make_module(raw, config)
     trainer = build.make_trainer(raw, config, folder)
+    learnable = module.method.learnable_parameters()
+    datamodule.check_supply(config.test.shots or [config.shot], training=bool(learnable) and trainer.max_steps != 0)
     tester = _Tester(config, trainer, datamodule, folder)
     tests, training = [], {"steps": 0, "seconds": 0.0}
-    learnable = module.method.learnable_parameters()
     if learnable and config.test.untrained:
         tests += tester(module, "untrained")
     if learnable and trainer.max_steps != 0:

@@ -1,15 +1,24 @@
 """The LightningDataModule: a source, a fold and a protocol to loaders of episodes."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from mshnet_pl.data.disjoint import check_disjoint
 from mshnet_pl.data.episodes import EpisodeDataset, EpisodeStream, collate
-from mshnet_pl.data.sampler import Draws, Protocol, check_supply, draw_balanced, draw_seeded
+from mshnet_pl.data.sampler import (
+    Draws,
+    Protocol,
+    check_supply,
+    draw_balanced,
+    draw_seeded,
+    refuse_shortages,
+    shortages,
+)
 from mshnet_pl.data.source import AbstractSource, Subset
 from mshnet_pl.data.splits import Pair, by_class
 from mshnet_pl.episode import Episode
@@ -51,7 +60,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         novel_pixels: ``drop`` (the paper) leaves training images with a novel class out as query and as support, ``keep``
             (HSNet) leaves them in, ``ignore`` labels the novel classes' pixels 255.
         min_images: leave out classes with fewer images, in training and in test.
-        val_classes: ``novel`` (the field's habit, biased) or ``base_heldout``.
+        val_classes: ``novel`` (the field's habit, biased) or ``base_heldout``: the data set's own validation classes, or
+            else some of the base classes.
         val_heldout: how many base classes ``base_heldout`` keeps for validation.
         val_episodes: validation episodes; 0 for none.
 
@@ -86,9 +96,11 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._image_size, self._batch_size, self._num_workers = image_size, batch_size, num_workers
         self._novel_pixels, self._min_images = novel_pixels, min_images
         self._val_episodes = val_episodes
-        self._heldout = self.fold.base[-val_heldout:] if val_classes is ValClasses.base_heldout and val_episodes else ()
+        self._heldout = source.validation_classes
+        if val_classes is ValClasses.base_heldout and val_episodes and not self._heldout:
+            self._heldout = self.fold.base[-val_heldout:]
         self._train_classes = [c for c in self.fold.base if c not in self._heldout]
-        self._val_classes = list(self._heldout or self.fold.novel)
+        self._val_classes = list((self._heldout if val_classes is ValClasses.base_heldout else ()) or self.fold.novel)
         self._test_classes = list(self.fold.novel)
         self._ready = False
         self._train_names: dict[int, list[str]] = {}
@@ -102,7 +114,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         """Check every file and list the images of every class, once.
 
         Raises:
-            DataError: damaged or missing files, or classes with too few images.
+            DataError: damaged or missing files, classes with too few images, or training that sees what is tested.
         """
         if self._ready:
             return
@@ -127,6 +139,13 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._test_classes = self._supplied(self._val_names, self._test_classes)
         self._val_classes = self._supplied(self._val_names, self._val_classes)
         self._novel_pairs = [pair for pair in self._source.pairs(Subset.VAL) if pair[1] in self._test_classes]
+        check_disjoint(
+            self._train_names,
+            hidden,
+            contents if self._novel_pixels is NovelPixels.drop else None,
+            {name for listed in self._val_names.values() for name in listed},
+            self._source.classes,
+        )
         self._ready = True
 
     def _supplied(self, names: Mapping[int, list[str]], classes: list[int]) -> list[int]:
@@ -140,6 +159,26 @@ class EpisodeDataModule(pl.LightningDataModule):
         if len(left_out) == len(classes):
             raise DataError(f"data.min_images={self._min_images} leaves no class of {[*classes]}; give a smaller number")
         return [c for c in classes if c not in left_out]
+
+    def check_supply(self, test_shots: Sequence[int], training: bool) -> None:
+        """Refuse episodes that cannot be drawn, those of training and of every test in one message.
+
+        Args:
+            test_shots: the shots that will be tested.
+            training: whether there will be training.
+
+        Raises:
+            DataError: names every class with too few images.
+        """
+        self.setup()
+        shot = max(test_shots)
+        problems = shortages(self._val_names, self._test_classes, shot, self._source.classes, self._way)
+        problems = [f"{problem} for testing" for problem in problems]
+        if training:
+            shot = max(shot, self._shot) if problems else self._shot
+            lacking = shortages(self._train_names, self._train_classes, self._shot, self._source.classes, self._way)
+            problems += [f"{problem} for training" for problem in lacking]
+        refuse_shortages(problems, shot, self._way)
 
     def draws(self, episodes: int, shot: int, seed: int, protocol: Protocol) -> list[Draws]:
         """The test episodes, by name.
@@ -158,21 +197,16 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._test = EpisodeDataset(self._source, draws.__getitem__, len(draws), self._image_size, original_size)
 
     def train_dataloader(self) -> EpisodeStream:
-        """An endless stream of episodes of base classes, balanced by class."""
+        """An endless stream of episodes of base classes, each as likely or as frequent as the source says."""
         check_supply(self._train_names, self._train_classes, self._shot, self._source.classes, self._way)
-        per_class = self._source.draws_per_class
-        draw = partial(
-            draw_balanced,
-            self._train_names,
-            self._train_classes,
-            self._shot,
-            self._seed,
-            per_class=per_class,
-            way=self._way,
-        )
-        dataset = EpisodeDataset(
-            self._source, draw, per_class * len(self._train_classes), self._image_size, unknown=self._unknown()
-        )
+        length, per_class = self._source.epoch_length, self._source.draws_per_class
+        choice = self._train_names, self._train_classes, self._shot, self._seed
+        if length is None:
+            length = per_class * len(self._train_classes)
+            draw = partial(draw_balanced, *choice, per_class=per_class, way=self._way)
+        else:
+            draw = partial(draw_seeded, *choice, way=self._way)
+        dataset = EpisodeDataset(self._source, draw, length, self._image_size, unknown=self._unknown())
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return EpisodeStream(dataset, self._batch_size, self._num_workers, rank, world_size)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,14 +22,69 @@ Areas = dict[str, dict[int, int]]
 
 
 class Files(NamedTuple):
-    """An image and its label map: pixel value 0 is background, c + 1 is class c, 255 is unknown."""
+    """An image and its mask."""
 
     image: Path
     mask: Path
 
 
+class AbstractMaskReader(ABC):
+    """How a data set's mask files are to be understood. Its ``repr`` says everything that changes what it answers."""
+
+    @abstractmethod
+    def __repr__(self) -> str:
+        """Names the reader and its settings."""
+
+    @abstractmethod
+    def read(self, name: str, path: Path) -> np.ndarray:
+        """The mask of image ``name`` as (H, W).
+
+        Raises:
+            ValueError: it cannot be read; names the file.
+        """
+
+    @abstractmethod
+    def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
+        """Pixels of every class in what ``read`` gave.
+
+        Raises:
+            ValueError: the mask holds what it may not hold.
+        """
+
+
+class LabelMaps(AbstractMaskReader):
+    """Masks that label pixels with c + 1 for class c, 0 for background and 255 for unknown.
+
+    Args:
+        classes: how many classes there are.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+
+    def __repr__(self) -> str:
+        """See the base class."""
+        return f"LabelMaps({self._classes})"
+
+    def read(self, name: str, path: Path) -> np.ndarray:
+        """See the base class."""
+        return read_labels(path)
+
+    def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
+        """See the base class."""
+        counts = np.bincount(mask.ravel(), minlength=UNKNOWN + 1)
+        unknown = [label for label in counts[:UNKNOWN].nonzero()[0].tolist() if label > self._classes]
+        if unknown:
+            raise ValueError(f"labels {unknown}, but there are 0 to {self._classes} and {UNKNOWN} for unknown")
+        return {c: int(counts[c + 1]) for c in range(self._classes) if counts[c + 1]}
+
+
 def take_inventory(
-    files: Mapping[str, Files], classes: int, cache_dir: Path | None = None, problems: list[str] | None = None
+    files: Mapping[str, Files],
+    classes: int,
+    cache_dir: Path | None = None,
+    reader: AbstractMaskReader | None = None,
+    problems: list[str] | None = None,
 ) -> Areas:
     """Decode every image and mask, check them, and count each class's pixels.
 
@@ -39,11 +95,13 @@ def take_inventory(
         files: the files of every image, by the image's name.
         classes: how many classes a mask may label.
         cache_dir: where results are remembered; the user's cache folder by default.
+        reader: what the masks are; ``LabelMaps(classes)`` by default.
         problems: takes what is wrong, a line an image, instead of an error; these images are left out of the result.
 
     Raises:
         DataError: lists every file that is missing or damaged, masks of another size, and unknown labels.
     """
+    reader = LabelMaps(classes) if reader is None else reader
     missing = {name: [f"{path}" for path in pair if not path.is_file()] for name, pair in files.items()}
     gone = [path for paths in missing.values() for path in paths]
     if problems is not None:
@@ -51,14 +109,14 @@ def take_inventory(
     elif gone:
         raise DataError.listing("files that the split lists name are missing:", gone, "Check data.root and the lists.")
     files = {name: pair for name, pair in files.items() if not missing[name]}
-    key = hashlib.sha256(json.dumps([classes, sorted(_stamp(files))]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([repr(reader), sorted(_stamp(files))]).encode()).hexdigest()
     cache = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"inventory-{key[:32]}.json"
     if cache.is_file():
         return {name: {int(c): n for c, n in areas.items()} for name, areas in json.loads(cache.read_text()).items()}
     areas: Areas = {}
     bad: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without holding the interpreter's lock
-        found = pool.map(lambda pair: _look_at(pair, classes), files.values())
+        found = pool.map(lambda item: _look_at(item[0], item[1], reader), files.items())
         for name, result in zip(files, tqdm(found, "checking images", len(files), leave=False, delay=1), strict=True):
             if isinstance(result, str):
                 bad.append(result)
@@ -81,23 +139,22 @@ def _stamp(files: Mapping[str, Files]) -> Sequence[tuple[str, str, int, int]]:
     ]
 
 
-def _look_at(pair: Files, classes: int) -> dict[int, int] | str:
+def _look_at(name: str, pair: Files, reader: AbstractMaskReader) -> dict[int, int] | str:
     """Areas by class, or what is wrong with the pair."""
     try:
         with Image.open(pair.image) as image:
             size = image.size
             image.draft("RGB", (size[0] // 8, size[1] // 8))  # a JPEG is read whole, but decoded small
             image.load()
-        mask = read_labels(pair.mask)
+        mask = reader.read(name, pair.mask)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"{error}" if str(pair.mask) in str(error) else f"{pair.image}: {error}"
     if mask.shape != size[::-1]:
         return f"{pair.mask}: {mask.shape[1]} x {mask.shape[0]} pixels, but its image has {size[0]} x {size[1]}"
-    counts = np.bincount(mask.ravel(), minlength=UNKNOWN + 1)
-    unknown = [label for label in counts[:UNKNOWN].nonzero()[0].tolist() if label > classes]
-    if unknown:
-        return f"{pair.mask}: labels {unknown}, but there are 0 to {classes} and {UNKNOWN} for unknown"
-    return {c: int(counts[c + 1]) for c in range(classes) if counts[c + 1]}
+    try:
+        return reader.areas(name, mask)
+    except ValueError as error:
+        return f"{pair.mask}: {error}"
 
 
 def read_labels(path: Path) -> np.ndarray:

@@ -34,26 +34,46 @@ class Protocol(StrEnum):
     seeded = "seeded"
 
 
+def images_needed(shot: int, way: int = 1) -> int:
+    """How many images every class must have: all of an episode's are distinct, and classes may share images."""
+    return shot * way + 1
+
+
+def shortages(
+    names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, class_names: Sequence[str], way: int = 1
+) -> list[str]:
+    """Every class with too few images, and how many it has.
+
+    Raises:
+        DataError: there are fewer classes than ``way``.
+    """
+    if way > len(classes):
+        raise DataError(f"way={way}: there are only {len(classes)} classes to draw from; lower the way")
+    counts = {c: len(set(names.get(c, ()))) for c in classes}
+    return [f"{class_names[c]} (class {c}): {count}" for c, count in counts.items() if count < images_needed(shot, way)]
+
+
 def check_supply(
     names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, class_names: Sequence[str], way: int = 1
 ) -> None:
-    """Refuse an episode that cannot be drawn: every class needs ``shot`` supports and another image as query.
+    """Refuse an episode that cannot be drawn.
 
     Raises:
         DataError: names every class with too few images, or says that there are fewer classes than ``way``.
     """
-    if way > len(classes):
-        raise DataError(f"way={way}: there are only {len(classes)} classes to draw from; lower the way")
-    needed = shot * way + 1  # images may be shared between classes, and all of an episode are distinct
-    problems = [
-        f"{class_names[c]} (class {c}): {len(names.get(c, ()))}" for c in classes if len(set(names.get(c, ()))) < needed
-    ]
+    refuse_shortages(shortages(names, classes, shot, class_names, way), shot, way)
+
+
+def refuse_shortages(problems: Sequence[str], shot: int, way: int = 1) -> None:
+    """Raise a ``DataError`` of all ``problems`` if there are any."""
     if problems:
         ways = f", way={way}" if way > 1 else ""
+        needed = images_needed(shot, way)
         raise DataError.listing(
             f"shot={shot}{ways} needs {needed} images a class; these have fewer:",
             problems,
-            "Lower the shot, add images, or leave such classes out with data.min_images.",
+            f"Lower the shot, add images, or leave such classes out with data.min_images={needed}.",
+            most=len(problems),
         )
 
 
@@ -109,13 +129,22 @@ def _draw_images(
     return tuple(draws)
 
 
-def published_walk(pairs: Sequence[Pair], shot: int, episodes: int, seed: int = 0) -> list[Draws]:
+def published_walk(
+    pairs: Sequence[Pair], shot: int, episodes: int, seed: int = 0, supports: Mapping[int, Sequence[str]] | None = None
+) -> list[Draws]:
     """The field's published PASCAL-5i and FSS-1000 test episodes (as in HSNet): walk the list, draw the supports.
 
-    NumPy's legacy generator, seed 0; query number n is entry ``n % len(pairs)``; supports are drawn one at a time with
+    NumPy's legacy generator; query number n is entry ``n % len(pairs)``; supports are drawn one at a time with
     only the query excluded, so that a support can repeat.
+
+    Args:
+        pairs: the novel entries of a list, in its order.
+        shot: supports of an episode.
+        episodes: how many.
+        seed: of the generator; 0 as published.
+        supports: the images of each class in the order that the generator's numbers mean; by default that of ``pairs``.
     """
-    names = by_class(list(pairs))
+    names = by_class(list(pairs)) if supports is None else supports
     rng = np.random.RandomState(seed)
     draws: list[Draws] = []
     for number in range(episodes):

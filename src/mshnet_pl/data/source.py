@@ -27,8 +27,12 @@ class AbstractSource(ABC):
     """Class names; the index is the class id, 0-based."""
     splits: str
     """Where the lists of ``pairs`` come from, for the record."""
+    validation_classes: tuple[int, ...] = ()
+    """Classes of no fold, kept for validation; empty where a data set keeps none."""
     draws_per_class: int = 750
     """How often an epoch draws each base class."""
+    epoch_length: int | None = None
+    """Draws of an epoch whose classes are drawn uniformly; None for an epoch of ``draws_per_class`` for each."""
 
     def check(self) -> None:  # noqa: B027 - a source made of nothing has nothing to check
         """Read every file once, before any work is done.

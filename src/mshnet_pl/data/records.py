@@ -1,0 +1,153 @@
+"""One's own images: which files belong together, from folders or from a manifest."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from mshnet_pl.errors import DataError
+
+_NEEDED = ("image", "mask", "class")
+_OPTIONAL = ("split", "value")
+_SPLITS = ("train", "val")
+
+
+class Record(NamedTuple):
+    """An image, and the mask of one class in it."""
+
+    name: str
+    """The image's path relative to the root or to the manifest."""
+    image: Path
+    mask: Path
+    class_name: str
+    value: int | None = None
+    """The object's pixel value in the mask; None in a binary mask."""
+    split: str | None = None
+    """``train`` or ``val``; None where nothing says so."""
+
+
+def read_tree(root: Path) -> list[Record]:
+    """Records of ``root/CLASS/images/*`` with ``root/CLASS/masks/*`` of the same stem.
+
+    Hidden files, and files whose extension Pillow does not know, are passed over.
+
+    Raises:
+        DataError: there is no class, a folder is missing, or an image and a mask do not pair off.
+    """
+    if not root.is_dir():
+        raise DataError(f"data.root={root}: no such folder; give the folder that holds CLASS/images and CLASS/masks")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    records, problems = [], []
+    for folder in folders:
+        gone = [part for part in ("images", "masks") if not (folder / part).is_dir()]
+        if gone:
+            problems.append(f"{folder}: no folder {' and no folder '.join(gone)}")
+            continue
+        images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
+        for stem in sorted({*images, *masks}):
+            found = images.get(stem, []), masks.get(stem, [])
+            if len(found[0]) == len(found[1]) == 1:
+                image, mask = found[0][0], found[1][0]
+                records.append(Record(image.relative_to(root).as_posix(), image, mask, folder.name))
+            else:
+                problems.append(f"{folder}: {stem} has {len(found[0])} images and {len(found[1])} masks")
+    if problems:
+        raise DataError.listing(
+            f"data.root={root}: files that do not pair off:", problems, "Every image needs one mask of the same stem."
+        )
+    if not records:
+        raise DataError(f"data.root={root}: no CLASS/images and CLASS/masks in it; give the folder of the classes' folders")
+    return records
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    known = Image.registered_extensions()
+    stems: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in known and not path.name.startswith("."):
+            stems.setdefault(path.stem, []).append(path)
+    return stems
+
+
+def read_manifest(path: Path) -> list[Record]:
+    """Records of a CSV file with a header, or of a JSON list of objects.
+
+    ``image`` and ``mask`` are paths relative to the manifest, ``class`` is any name. Optional: ``split`` (``train``, or
+    ``val`` for validation and test) and ``value`` (the object's pixel value where the mask is a label map).
+
+    Raises:
+        DataError: the file cannot be read, or lists every entry that is incomplete or contradicts another.
+    """
+    if not path.is_file():
+        raise DataError(f"data.source.manifest={path}: no such file; give a CSV or JSON file")
+    records, problems = [], []
+    for place, row in _rows(path):
+        try:
+            records.append(_record(path.parent, row))
+        except ValueError as error:
+            problems.append(f"{path}:{place}: {error}")
+    if problems:
+        raise DataError.listing("manifest entries that cannot be used:", problems, "Mend these entries.")
+    if not records:
+        raise DataError(f"data.source.manifest={path} is empty; list image, mask and class")
+    _refuse_contradictions(path, records)
+    return records
+
+
+def _rows(path: Path) -> Iterable[tuple[int, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() != ".json":
+            reader = csv.DictReader(text.splitlines())
+            return [(reader.line_num, row) for row in reader]
+        rows = json.loads(text)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"data.source.manifest={path} cannot be read: {error}; give a CSV or JSON file") from error
+    if not isinstance(rows, list):
+        raise DataError(f"data.source.manifest={path}: give a list of objects with {', '.join(_NEEDED)}")
+    return enumerate(rows, start=1)
+
+
+def _record(folder: Path, row: Any) -> Record:  # noqa: ANN401 - what a manifest holds
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{row!r} is no object with {', '.join(_NEEDED)}")
+    filled = {str(key): str(value).strip() for key, value in row.items() if value not in (None, "")}
+    lacking = [key for key in _NEEDED if not filled.get(key)]
+    strange = [key for key in filled if key not in (*_NEEDED, *_OPTIONAL)]
+    if lacking or strange:
+        problems = [f"no {key}" for key in lacking] + [f"unknown column {key!r}" for key in strange]
+        raise ValueError(f"{', '.join(problems)}; there are {', '.join((*_NEEDED, *_OPTIONAL))}")
+    split, value = filled.get("split"), filled.get("value")
+    if split not in (None, *_SPLITS):
+        raise ValueError(f"split {split!r}; give {' or '.join(_SPLITS)}")
+    if value is not None and not value.isdecimal():
+        raise ValueError(f"value {value!r}; give the object's pixel value, a whole number")
+    return Record(
+        name=os.path.normpath(filled["image"]),
+        image=folder / filled["image"],
+        mask=folder / filled["mask"],
+        class_name=filled["class"],
+        value=None if value is None else int(value),
+        split=split,
+    )
+
+
+def _refuse_contradictions(path: Path, records: list[Record]) -> None:
+    splits: dict[str, str | None] = {}
+    seen: set[tuple[str, str]] = set()
+    problems = []
+    for record in records:
+        if splits.setdefault(record.name, record.split) != record.split:
+            problems.append(f"{record.name}: split {splits[record.name]} and split {record.split}")
+        if (record.name, record.class_name) in seen:
+            problems.append(f"{record.name}: listed twice for {record.class_name}")
+        seen.add((record.name, record.class_name))
+    without = [record.name for record in records if record.split is None]
+    if without and len(without) < len(records):
+        problems.append(f"{len(without)} entries without a split, such as {without[0]}: give all of them one, or none")
+    if problems:
+        raise DataError.listing(f"{path}: entries that contradict each other:", problems, "Mend these entries.")
