@@ -8,6 +8,8 @@ from functools import partial
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from mshnet_pl.data.augment import Augment
+from mshnet_pl.data.cache import ImageCache
 from mshnet_pl.data.episodes import EpisodeDataset, EpisodeStream, collate
 from mshnet_pl.data.sampler import Draw, Protocol, check_supply, draw_balanced, draw_seeded
 from mshnet_pl.data.source import AbstractSource, Subset
@@ -53,6 +55,9 @@ class EpisodeDataModule(pl.LightningDataModule):
         val_classes: ``novel`` (the field's habit, biased) or ``base_heldout``.
         val_heldout: how many base classes ``base_heldout`` keeps for validation.
         val_episodes: validation episodes; 0 for none.
+        cache_mb: budget of a cache of resized images in units of 2**20 bytes, one for each process that trains; 0 for none.
+        cache_dir: folder that keeps the cache as a file for other processes and later runs; in shared memory by default.
+        augment: random changes of training episodes.
 
     Raises:
         ConfigError: an impossible fold or shot.
@@ -72,6 +77,9 @@ class EpisodeDataModule(pl.LightningDataModule):
         val_classes: ValClasses = ValClasses.novel,
         val_heldout: int = 3,
         val_episodes: int = 0,
+        cache_mb: int = 0,
+        cache_dir: str | None = None,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         try:
@@ -84,6 +92,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._image_size, self._batch_size, self._num_workers = image_size, batch_size, num_workers
         self._novel_pixels, self._min_images = novel_pixels, min_images
         self._val_episodes = val_episodes
+        self._cache_mb, self._cache_dir, self._augment = cache_mb, cache_dir, augment
+        self._cache: ImageCache | None = None
         self._heldout = self.fold.base[-val_heldout:] if val_classes is ValClasses.base_heldout and val_episodes else ()
         self._train_classes = [c for c in self.fold.base if c not in self._heldout]
         self._val_classes = list(self._heldout or self.fold.novel)
@@ -100,7 +110,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         """Check every file and list the images of every class, once.
 
         Raises:
-            DataError: damaged or missing files, or classes with too few images.
+            DataError: damaged or missing files, classes with too few images, or no room for the cache.
         """
         if self._ready:
             return
@@ -125,7 +135,23 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._test_classes = self._supplied(self._val_names, self._test_classes)
         self._val_classes = self._supplied(self._val_names, self._val_classes)
         self._novel_pairs = [pair for pair in self._source.pairs(Subset.VAL) if pair[1] in self._test_classes]
+        self._cache = self._make_cache() if self._cache_mb else None
         self._ready = True
+
+    def _make_cache(self) -> ImageCache:
+        """Memory is for the images of this run; a file is for all images, so that the folds share it."""
+        if self._cache_dir is None:
+            tested = {*self._test_classes, *self._val_classes}
+            read = [*self._train_names.values(), *(names for c, names in self._val_names.items() if c in tested)]
+            return ImageCache([name for names in read for name in names], self._image_size, self._cache_mb)
+        identity = self._source.identity()
+        if identity is None:
+            raise DataError(
+                f"data.cache_dir={self._cache_dir}: {type(self._source).__name__} does not tell when an image changes; "
+                "leave data.cache_dir=null for a cache in memory"
+            )
+        names = [name for subset in Subset for name, _ in self._source.pairs(subset)]
+        return ImageCache(names, self._image_size, self._cache_mb, self._cache_dir, identity)
 
     def _supplied(self, names: Mapping[int, list[str]], classes: list[int]) -> list[int]:
         left_out = [c for c in classes if len(names.get(c, ())) < self._min_images]
@@ -153,7 +179,9 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def use_test_episodes(self, draws: list[Draw], original_size: bool = False) -> None:
         """Choose what ``test_dataloader`` gives; ``original_size`` scores at each query's own size."""
-        self._test = EpisodeDataset(self._source, draws.__getitem__, len(draws), self._image_size, original_size)
+        self._test = EpisodeDataset(
+            self._source, draws.__getitem__, len(draws), self._image_size, original_size, cache=self._cache
+        )
 
     def train_dataloader(self) -> EpisodeStream:
         """An endless stream of episodes of base classes, balanced by class."""
@@ -161,8 +189,9 @@ class EpisodeDataModule(pl.LightningDataModule):
         per_class = self._source.draws_per_class
         draw = partial(draw_balanced, self._train_names, self._train_classes, self._shot, self._seed, per_class=per_class)
         dataset = EpisodeDataset(
-            self._source, draw, per_class * len(self._train_classes), self._image_size, unknown=self._unknown()
-        )
+            self._source, draw, per_class * len(self._train_classes), self._image_size,
+            unknown=self._unknown(), cache=self._cache, augment=self._augment,
+        )  # fmt: skip
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return EpisodeStream(dataset, self._batch_size, self._num_workers, rank, world_size)
 
@@ -173,7 +202,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         """Seeded episodes of the validation classes."""
         check_supply(self._val_names, self._val_classes, self._shot, self._source.classes)
         draw = partial(draw_seeded, self._val_names, self._val_classes, self._shot, self._seed + _VALIDATION_SEED)
-        return self._loader(EpisodeDataset(self._source, draw, self._val_episodes, self._image_size))
+        return self._loader(EpisodeDataset(self._source, draw, self._val_episodes, self._image_size, cache=self._cache))
 
     def test_dataloader(self) -> DataLoader[Episode]:
         """The episodes of ``use_test_episodes``, in order."""

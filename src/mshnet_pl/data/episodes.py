@@ -8,9 +8,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from mshnet_pl.data.augment import Augment
+from mshnet_pl.data.cache import ImageCache
 from mshnet_pl.data.sampler import Draw
 from mshnet_pl.data.source import AbstractSource
-from mshnet_pl.data.transforms import resize_mask, to_input
+from mshnet_pl.data.transforms import normalise, resize_mask, to_square
 from mshnet_pl.episode import UNKNOWN, Episode
 
 
@@ -24,6 +26,8 @@ class EpisodeDataset(Dataset[Episode]):
         image_size: side S of the square that images are resized to.
         original_size: leave query masks at their images' own size instead of S x S.
         unknown: classes whose pixels are labelled 255 in query masks.
+        cache: keeps resized images; changes no episode.
+        augment: random changes of the pictures; not together with ``original_size``.
     """
 
     def __init__(
@@ -34,9 +38,12 @@ class EpisodeDataset(Dataset[Episode]):
         image_size: int,
         original_size: bool = False,
         unknown: Sequence[int] = (),
+        cache: ImageCache | None = None,
+        augment: Augment | None = None,
     ) -> None:
         self._source, self._draw, self._length = source, draw, length
         self._size, self._original_size, self._unknown = image_size, original_size, tuple(unknown)
+        self._cache, self._augment = cache, augment
 
     def __len__(self) -> int:
         """Episodes in an epoch; numbers may go beyond it."""
@@ -50,10 +57,17 @@ class EpisodeDataset(Dataset[Episode]):
             hidden = self._source.mask(draw.query, self._unknown) == 1
             mask = np.where(hidden & (mask == 0), np.uint8(UNKNOWN), mask)
         query_mask = torch.from_numpy(mask) if self._original_size else resize_mask(mask, self._size)
-        support_masks = [resize_mask(self._source.mask(name, [draw.class_id]), self._size) for name in draw.supports]
+        query, query_mask = self._picture(draw.query, query_mask, number, 0)
+        supports, support_masks = zip(
+            *(
+                self._picture(name, resize_mask(self._source.mask(name, [draw.class_id]), self._size), number, k)
+                for k, name in enumerate(draw.supports, start=1)
+            ),
+            strict=True,
+        )
         return Episode(
-            query=self._input(draw.query),
-            support=torch.stack([self._input(name) for name in draw.supports]),
+            query=query,
+            support=torch.stack(supports),
             support_mask=(torch.stack(support_masks) == 1).float(),
             query_mask=query_mask,
             query_size=torch.tensor(query_mask.shape),
@@ -61,8 +75,15 @@ class EpisodeDataset(Dataset[Episode]):
             number=torch.tensor(number),
         )
 
-    def _input(self, name: str) -> Tensor:
-        return to_input(self._source.image(name), self._size)
+    def _picture(self, name: str, mask: Tensor, number: int, picture: int) -> tuple[Tensor, Tensor]:
+        """Normalised image and mask, changed at random where that is wanted."""
+        image = self._cache.get(name, lambda: self._square(name)) if self._cache else self._square(name)
+        if self._augment:
+            image, mask = self._augment(image, mask, number, picture)
+        return normalise(image), mask
+
+    def _square(self, name: str) -> Tensor:
+        return to_square(self._source.image(name), self._size)
 
 
 def collate(episodes: Sequence[Episode]) -> Episode:

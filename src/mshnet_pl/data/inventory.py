@@ -44,7 +44,7 @@ def take_inventory(files: Mapping[str, Files], classes: int, cache_dir: Path | N
     missing = [f"{path}" for pair in files.values() for path in pair if not path.is_file()]
     if missing:
         raise DataError.listing("files that the split lists name are missing:", missing, "Check data.root and the lists.")
-    key = hashlib.sha256(json.dumps([classes, sorted(_stamp(files))]).encode()).hexdigest()
+    key = fingerprint(files, classes)
     cache = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"inventory-{key[:32]}.json"
     if cache.is_file():
         return {name: {int(c): n for c, n in areas.items()} for name, areas in json.loads(cache.read_text()).items()}
@@ -61,6 +61,11 @@ def take_inventory(files: Mapping[str, Files], classes: int, cache_dir: Path | N
         raise DataError.listing("files that cannot be used:", problems, "Mend or replace them, or take them off the lists.")
     _remember(cache, areas)
     return areas
+
+
+def fingerprint(files: Mapping[str, Files], *more: int) -> str:
+    """SHA-256 over the files' names, paths, sizes and modification times, and ``more`` that matters."""
+    return hashlib.sha256(json.dumps([*more, sorted(_stamp(files))]).encode()).hexdigest()
 
 
 def _stamp(files: Mapping[str, Files]) -> Sequence[tuple[str, str, int, int]]:
