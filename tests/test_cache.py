@@ -91,16 +91,18 @@ def test_the_cache_changes_no_episode_and_is_used(pascal_root: Path, tmp_path: P
         episodes(pascal(pascal_root, shot=2))
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_worker_processes_share_it(tmp_path: Path, context: str) -> None:
-    def read() -> list[Episode]:
-        return list(DataLoader(dataset, 5, num_workers=2, collate_fn=collate, multiprocessing_context=context))
+    def read(workers: int = 2) -> list[Episode]:
+        how = context if workers else None
+        return list(DataLoader(dataset, 5, num_workers=workers, collate_fn=collate, multiprocessing_context=how))
 
     dataset = EpisodeDataset(Once(tmp_path / "gone"), draw, 20, SIZE, cache=ImageCache(NAMES, SIZE, 1))
     first = read()
     (tmp_path / "gone").touch()
     assert all(same(a, b) for a, b in zip(first, read(), strict=True))
+    assert all(same(a, b) for a, b in zip(first, read(0), strict=True))
     plain = EpisodeDataset(Synthetic(SIZE), draw, 20, SIZE)
     assert all(same(a, b) for a, b in zip(first, DataLoader(plain, 5, collate_fn=collate), strict=True))
 
@@ -164,6 +166,7 @@ torch.save([tuple(batch) for batch in islice(iter(module.train_dataloader()), 20
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_reuses_the_file(pascal_root: Path, tmp_path: Path) -> None:
     def run() -> Episode:
         arguments = [str(pascal_root), str(tmp_path / "images"), str(tmp_path / "out.pt")]
