@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 
 from mshnet_pl.callbacks import Pictures, Progress
 from mshnet_pl.config import Config, plain
+from mshnet_pl.data.augment import Augment
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.models.base import AbstractMethod
@@ -56,6 +57,9 @@ def make_datamodule(raw: DictConfig, config: Config) -> EpisodeDataModule:
         val_classes=config.val.classes,
         val_heldout=config.val.heldout,
         val_episodes=config.val.episodes,
+        cache_mb=config.data.cache_mb,
+        cache_dir=config.data.cache_dir,
+        augment=Augment(config.seed, **vars(config.data.augment)),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from mshnet_pl.data import augment
 from mshnet_pl.data.datamodule import NovelPixels, ValClasses
 from mshnet_pl.data.sampler import Protocol
 from mshnet_pl.errors import ConfigError
@@ -34,6 +35,15 @@ class Which(StrEnum):
 
 
 @dataclass
+class AugmentConfig:
+    """Random changes of training pictures; everything off by default."""
+
+    flip: bool = False
+    crop_scale: float = 1.0
+    jitter: float = 0.0
+
+
+@dataclass
 class DataConfig:
     """What images there are, and how training draws them."""
 
@@ -45,6 +55,9 @@ class DataConfig:
     num_workers: int = 0
     novel_pixels: NovelPixels = NovelPixels.drop
     min_images: int = 0
+    cache_mb: int = 0
+    cache_dir: str | None = None
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 @dataclass
@@ -147,6 +160,7 @@ def _problems(config: Config) -> list[str]:
         ("data.batch_size", config.data.batch_size, 1),
         ("data.num_workers", config.data.num_workers, 0),
         ("data.min_images", config.data.min_images, 0),
+        ("data.cache_mb", config.data.cache_mb, 0),
         ("loss.inner_weight", config.loss.inner_weight, 0),
         ("val.episodes", config.val.episodes, 0),
         ("val.every_n_steps", config.val.every_n_steps, 1),
@@ -157,6 +171,11 @@ def _problems(config: Config) -> list[str]:
         *(("test.shots", shot, 1) for shot in config.test.shots or ()),
     ]
     problems = [f"{key}={value}: give a number of at least {least}" for key, value, least in at_least if value < least]
+    problems += augment.problems(config.data.augment.crop_scale, config.data.augment.jitter)
+    if config.data.cache_dir is not None and not config.data.cache_mb:
+        problems.append(
+            f"data.cache_dir={config.data.cache_dir} needs a budget: give data.cache_mb=10000, or leave data.cache_dir=null"
+        )
     if not config.test.seeds:
         problems.append("test.seeds=[]: give at least one seed")
     if config.test.shots == []:
@@ -175,7 +194,7 @@ def _problems(config: Config) -> list[str]:
 
 _WITHOUT_EFFECT = ("runs", "logger", "save_every_n_steps")
 _WITHOUT_EFFECT_INSIDE = {
-    "data": ("num_workers",),
+    "data": ("num_workers", "cache_mb", "cache_dir"),
     "trainer": (
         "enable_progress_bar",
         "enable_model_summary",

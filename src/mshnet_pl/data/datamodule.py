@@ -8,6 +8,8 @@ from functools import partial
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from mshnet_pl.data.augment import Augment
+from mshnet_pl.data.cache import ImageCache
 from mshnet_pl.data.disjoint import check_disjoint
 from mshnet_pl.data.episodes import EpisodeDataset, EpisodeStream, collate
 from mshnet_pl.data.sampler import (
@@ -64,6 +66,9 @@ class EpisodeDataModule(pl.LightningDataModule):
             else some of the base classes.
         val_heldout: how many base classes ``base_heldout`` keeps for validation.
         val_episodes: validation episodes; 0 for none.
+        cache_mb: budget of a cache of resized images in units of 2**20 bytes, one for each process that trains; 0 for none.
+        cache_dir: folder that keeps the cache as a file for other processes and later runs; in shared memory by default.
+        augment: random changes of training episodes.
 
     Raises:
         ConfigError: an impossible fold or shot.
@@ -84,6 +89,9 @@ class EpisodeDataModule(pl.LightningDataModule):
         val_classes: ValClasses = ValClasses.novel,
         val_heldout: int = 3,
         val_episodes: int = 0,
+        cache_mb: int = 0,
+        cache_dir: str | None = None,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         try:
@@ -96,6 +104,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._image_size, self._batch_size, self._num_workers = image_size, batch_size, num_workers
         self._novel_pixels, self._min_images = novel_pixels, min_images
         self._val_episodes = val_episodes
+        self._cache_mb, self._cache_dir, self._augment = cache_mb, cache_dir, augment
+        self._cache: ImageCache | None = None
         self._heldout = source.validation_classes
         if val_classes is ValClasses.base_heldout and val_episodes and not self._heldout:
             self._heldout = self.fold.base[-val_heldout:]
@@ -114,7 +124,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         """Check every file and list the images of every class, once.
 
         Raises:
-            DataError: damaged or missing files, classes with too few images, or training that sees what is tested.
+            DataError: damaged or missing files, classes with too few images, training that sees what is tested, or no room
+                for the cache.
         """
         if self._ready:
             return
@@ -146,7 +157,23 @@ class EpisodeDataModule(pl.LightningDataModule):
             {name for listed in self._val_names.values() for name in listed},
             self._source.classes,
         )
+        self._cache = self._make_cache() if self._cache_mb else None
         self._ready = True
+
+    def _make_cache(self) -> ImageCache:
+        """Memory is for the images of this run; a file is for all images, so that the folds share it."""
+        if self._cache_dir is None:
+            tested = {*self._test_classes, *self._val_classes}
+            read = [*self._train_names.values(), *(names for c, names in self._val_names.items() if c in tested)]
+            return ImageCache([name for names in read for name in names], self._image_size, self._cache_mb)
+        identity = self._source.identity()
+        if identity is None:
+            raise DataError(
+                f"data.cache_dir={self._cache_dir}: {type(self._source).__name__} does not tell when an image changes; "
+                "leave data.cache_dir=null for a cache in memory"
+            )
+        names = [name for subset in Subset for name, _ in self._source.pairs(subset)]
+        return ImageCache(names, self._image_size, self._cache_mb, self._cache_dir, identity)
 
     def _supplied(self, names: Mapping[int, list[str]], classes: list[int]) -> list[int]:
         left_out = [c for c in classes if len(names.get(c, ())) < self._min_images]
@@ -194,7 +221,9 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def use_test_episodes(self, draws: list[Draws], original_size: bool = False) -> None:
         """Choose what ``test_dataloader`` gives; ``original_size`` scores at each query's own size."""
-        self._test = EpisodeDataset(self._source, draws.__getitem__, len(draws), self._image_size, original_size)
+        self._test = EpisodeDataset(
+            self._source, draws.__getitem__, len(draws), self._image_size, original_size, cache=self._cache
+        )
 
     def train_dataloader(self) -> EpisodeStream:
         """An endless stream of episodes of base classes, each as likely or as frequent as the source says."""
@@ -206,7 +235,10 @@ class EpisodeDataModule(pl.LightningDataModule):
             draw = partial(draw_balanced, *choice, per_class=per_class, way=self._way)
         else:
             draw = partial(draw_seeded, *choice, way=self._way)
-        dataset = EpisodeDataset(self._source, draw, length, self._image_size, unknown=self._unknown())
+        dataset = EpisodeDataset(
+            self._source, draw, length, self._image_size,
+            unknown=self._unknown(), cache=self._cache, augment=self._augment,
+        )  # fmt: skip
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return EpisodeStream(dataset, self._batch_size, self._num_workers, rank, world_size)
 
@@ -218,7 +250,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         check_supply(self._val_names, self._val_classes, self._shot, self._source.classes, self._way)
         seed = self._seed + _VALIDATION_SEED
         draw = partial(draw_seeded, self._val_names, self._val_classes, self._shot, seed, way=self._way)
-        return self._loader(EpisodeDataset(self._source, draw, self._val_episodes, self._image_size))
+        return self._loader(EpisodeDataset(self._source, draw, self._val_episodes, self._image_size, cache=self._cache))
 
     def test_dataloader(self) -> DataLoader[Episode]:
         """The episodes of ``use_test_episodes``, in order."""

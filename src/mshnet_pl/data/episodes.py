@@ -8,9 +8,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mshnet_pl.data.augment import Augment
+from mshnet_pl.data.cache import ImageCache
 from mshnet_pl.data.sampler import Draw, Draws
 from mshnet_pl.data.source import AbstractSource
-from mshnet_pl.data.transforms import resize_mask, to_input
+from mshnet_pl.data.transforms import normalise, resize_mask, to_square
 from mshnet_pl.episode import UNKNOWN, Episode
 
 
@@ -24,6 +26,8 @@ class EpisodeDataset(Dataset[Episode]):
         image_size: side S of the square that images are resized to.
         original_size: leave query masks at their images' own size instead of S x S.
         unknown: classes whose pixels are labelled 255 in query masks.
+        cache: keeps resized images; changes no episode.
+        augment: random changes of the pictures; not together with ``original_size``.
     """
 
     def __init__(
@@ -34,9 +38,12 @@ class EpisodeDataset(Dataset[Episode]):
         image_size: int,
         original_size: bool = False,
         unknown: Sequence[int] = (),
+        cache: ImageCache | None = None,
+        augment: Augment | None = None,
     ) -> None:
         self._source, self._draw, self._length = source, draw, length
         self._size, self._original_size, self._unknown = image_size, original_size, tuple(unknown)
+        self._cache, self._augment = cache, augment
 
     def __len__(self) -> int:
         """Episodes in an epoch; numbers may go beyond it."""
@@ -45,20 +52,36 @@ class EpisodeDataset(Dataset[Episode]):
     def __getitem__(self, number: int) -> Episode:
         """Read and resize episode ``number``: a batch with a row for each of its classes."""
         draws = self._draw(number)
-        query = self._input(draws[0].query)
-        masks = torch.stack([self._query_mask(draw) for draw in draws])
+        query, query_masks = self._picture(
+            draws[0].query, torch.stack([self._query_mask(draw) for draw in draws]), number, picture=0
+        )
+        supports: list[Tensor] = []
+        support_masks: list[Tensor] = []
+        for draw in draws:
+            for name in draw.supports:
+                mask = resize_mask(self._source.mask(name, [draw.class_id]), self._size)
+                support, masks = self._picture(name, mask[None], number, picture=len(supports) + 1)
+                supports.append(support)
+                support_masks.append(masks[0] == 1)
         return Episode(
             query=query.expand(len(draws), -1, -1, -1),
-            support=torch.stack([torch.stack([self._input(name) for name in draw.supports]) for draw in draws]),
-            support_mask=torch.stack([self._support_masks(draw) for draw in draws]),
-            query_mask=masks,
-            query_size=torch.tensor([masks.shape[1:]] * len(draws)),
+            support=torch.stack(supports).unflatten(0, (len(draws), -1)),
+            support_mask=torch.stack(support_masks).float().unflatten(0, (len(draws), -1)),
+            query_mask=query_masks,
+            query_size=torch.tensor([query_masks.shape[1:]] * len(draws)),
             class_id=torch.tensor([draw.class_id for draw in draws]),
             number=torch.tensor([number] * len(draws)),
         )
 
-    def _input(self, name: str) -> Tensor:
-        return to_input(self._source.image(name), self._size)
+    def _picture(self, name: str, masks: Tensor, number: int, picture: int) -> tuple[Tensor, Tensor]:
+        """Normalised image and its masks, changed at random where that is wanted."""
+        image = self._cache.get(name, lambda: self._square(name)) if self._cache else self._square(name)
+        if self._augment:
+            image, masks = self._augment(image, masks, number, picture)
+        return normalise(image), masks
+
+    def _square(self, name: str) -> Tensor:
+        return to_square(self._source.image(name), self._size)
 
     def _query_mask(self, draw: Draw) -> Tensor:
         mask = self._source.mask(draw.query, [draw.class_id])
@@ -66,10 +89,6 @@ class EpisodeDataset(Dataset[Episode]):
             hidden = self._source.mask(draw.query, self._unknown) == 1
             mask = np.where(hidden & (mask == 0), np.uint8(UNKNOWN), mask)
         return torch.from_numpy(mask) if self._original_size else resize_mask(mask, self._size)
-
-    def _support_masks(self, draw: Draw) -> Tensor:
-        masks = [resize_mask(self._source.mask(name, [draw.class_id]), self._size) for name in draw.supports]
-        return (torch.stack(masks) == 1).float()
 
 
 def collate(episodes: Sequence[Episode]) -> Episode:

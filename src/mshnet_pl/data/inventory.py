@@ -109,7 +109,7 @@ def take_inventory(
     elif gone:
         raise DataError.listing("files that the split lists name are missing:", gone, "Check data.root and the lists.")
     files = {name: pair for name, pair in files.items() if not missing[name]}
-    key = hashlib.sha256(json.dumps([repr(reader), sorted(_stamp(files))]).encode()).hexdigest()
+    key = fingerprint(files, repr(reader))
     cache = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"inventory-{key[:32]}.json"
     if cache.is_file():
         return {name: {int(c): n for c, n in areas.items()} for name, areas in json.loads(cache.read_text()).items()}
@@ -129,6 +129,11 @@ def take_inventory(
     if not bad:
         _remember(cache, areas)
     return areas
+
+
+def fingerprint(files: Mapping[str, Files], *more: str) -> str:
+    """SHA-256 over the files' names, paths, sizes and modification times, and ``more`` that matters."""
+    return hashlib.sha256(json.dumps([*more, sorted(_stamp(files))]).encode()).hexdigest()
 
 
 def _stamp(files: Mapping[str, Files]) -> Sequence[tuple[str, str, int, int]]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mshnet_pl.data.inventory import Areas, Files, read_labels, take_inventory
+from mshnet_pl.data.inventory import Areas, Files, fingerprint, read_labels, take_inventory
 from mshnet_pl.data.source import AbstractSource, Subset
 from mshnet_pl.data.splits import Pair, read_text_list
 from mshnet_pl.episode import UNKNOWN
@@ -111,6 +111,10 @@ class Pascal5i(AbstractSource):
     def contents(self, subset: Subset) -> Mapping[str, Collection[int]]:
         """See the base class."""
         return {name: self._areas[name].keys() for name, _ in self._pairs[subset]}
+
+    def identity(self) -> str:
+        """See the base class."""
+        return fingerprint({name: self._files(name) for name in self._areas})
 
     def image(self, name: str) -> Image.Image:
         """See the base class."""

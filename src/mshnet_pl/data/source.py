@@ -45,6 +45,13 @@ class AbstractSource(ABC):
         """The classes that fold ``fold`` trains and tests."""
         return make_fold(fold, len(self.classes))
 
+    def identity(self) -> str | None:
+        """What changes with any image, and is the same in every process; None if that cannot be told.
+
+        A cache of images on disk rests on it (``data.cache_dir``). To be asked after ``check``.
+        """
+        return None
+
     @abstractmethod
     def pairs(self, subset: Subset) -> list[Pair]:
         """Which image counts for which class, in the list's order; images may occur for several classes."""

@@ -11,13 +11,23 @@ from mshnet_pl.episode import MEAN, STD
 
 
 def to_input(image: Image.Image, size: int) -> Float[Tensor, "3 size size"]:
-    """Resize bilinearly to a square, scale to 0..1, normalise with ImageNet's mean and standard deviation."""
-    square = np.array(image.resize((size, size), Image.Resampling.BILINEAR))
-    return (torch.from_numpy(square).permute(2, 0, 1).float().div_(255).sub_(MEAN)).div_(STD).contiguous()
+    """Resize to a square and normalise."""
+    return normalise(to_square(image, size))
+
+
+def to_square(image: Image.Image, size: int) -> UInt8[Tensor, "size size 3"]:
+    """Resize bilinearly to a square."""
+    return torch.from_numpy(np.array(image.resize((size, size), Image.Resampling.BILINEAR)))
+
+
+def normalise(image: UInt8[Tensor, "height width 3"]) -> Float[Tensor, "3 height width"]:
+    """Scale to 0..1, normalise with ImageNet's mean and standard deviation."""
+    planes = image.permute(2, 0, 1).contiguous()  # bytes are quick to transpose, and the rest then runs along memory
+    return planes.float().div_(255).sub_(MEAN).div_(STD)
 
 
 def to_image(image: Float[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture that ``to_input`` normalised."""
+    """The picture that ``normalise`` took."""
     pixels = (image.cpu().float() * STD + MEAN).clamp(0, 1).mul(255).round()
     return pixels.byte().permute(1, 2, 0).numpy()
 
