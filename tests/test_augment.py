@@ -129,7 +129,7 @@ def test_off_means_untouched_and_tests_are_never_augmented() -> None:
     for loader in ("val_dataloader", "test_dataloader"):
         assert all(same(a, b) for a, b in zip(getattr(module, loader)(), getattr(reference, loader)(), strict=True))
     assert not same(plain, episodes(Augment(3, **ALL)))
-    draw = reference.draws(1, 1, 0, Protocol.seeded)[0]
+    ((draw,),) = reference.draws(1, 1, 0, Protocol.seeded)
     batch = next(iter(reference.test_dataloader()))
     assert torch.equal(batch.query[0], to_input(source.image(draw.query), SIZE))
     assert torch.equal(batch.query_mask[0], resize_mask(source.mask(draw.query, [draw.class_id]), SIZE))

@@ -18,7 +18,7 @@ from mshnet_pl.data.cache import ImageCache
 from mshnet_pl.data.datamodule import EpisodeDataModule, NovelPixels
 from mshnet_pl.data.episodes import EpisodeDataset, collate
 from mshnet_pl.data.pascal import Pascal5i
-from mshnet_pl.data.sampler import Draw
+from mshnet_pl.data.sampler import Draw, Draws
 from mshnet_pl.data.synthetic import Synthetic
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError, DataError
@@ -69,8 +69,8 @@ class Once(Synthetic):
         return super().image(name)
 
 
-def draw(number: int) -> Draw:
-    return Draw(NAMES[number % 20], (NAMES[(number + 1) % 20],), number % 20)
+def draw(number: int) -> Draws:
+    return (Draw(NAMES[number % 20], (NAMES[(number + 1) % 20],), number % 20),)
 
 
 def picture(value: int) -> torch.Tensor:
