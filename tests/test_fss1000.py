@@ -78,7 +78,7 @@ def test_masks_are_the_pixels_from_128_on(root: Path) -> None:
 @pytest.mark.parametrize("shot", [1, 5])
 def test_published_episodes_follow_the_field_s_sampler(root: Path, shot: int) -> None:
     datamodule = EpisodeDataModule(make(root), image_size=32)
-    draws = datamodule.draws(2400, shot, 0, Protocol.published)
+    draws = [draw for (draw,) in datamodule.draws(2400, shot, 0, Protocol.published)]
     np.random.seed(0)
     queries = [f"{name}/{number}" for name in LISTS["test"] for number in sorted(map(str, range(1, 11)))]
     assert [draw.query for draw in draws] == queries
@@ -97,7 +97,7 @@ def test_validation_draws_on_its_own_classes(root: Path) -> None:
     held.setup()
     assert {int(c) for batch in held.val_dataloader() for c in batch.class_id} == {3, 4}
     stream = held.train_dataloader()
-    assert {stream.dataset._draw(n).class_id for n in range(30)} == {0, 1, 2} and len(stream.dataset) == 30
+    assert {stream.dataset._draw(n)[0].class_id for n in range(30)} == {0, 1, 2} and len(stream.dataset) == 30
     novel = EpisodeDataModule(make(root), image_size=32, val_episodes=30)
     novel.setup()
     assert {int(c) for batch in novel.val_dataloader() for c in batch.class_id} == {5, 6}
@@ -138,7 +138,7 @@ def test_the_published_lists(tmp_path: Path) -> None:
     assert source.classes[760] == (PUBLISHED / "test.txt").read_text().split()[0]
     novel = [pair for pair in source.pairs(Subset.VAL) if pair[1] >= 760]
     draws = source.published(novel, 1, 5000)
-    assert len(draws) == 2400 == len({draw.query for draw in draws})
+    assert len(draws) == 2400 == len({draw.query for (draw,) in draws})
     with pytest.raises(DataError, match="and 990 more"):
         source.check()
 

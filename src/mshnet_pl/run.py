@@ -100,14 +100,15 @@ def train(raw: DictConfig, folder: Path) -> Result:
     trainer = build.make_trainer(raw, config, folder)
     learnable = module.method.learnable_parameters()
     datamodule.check_supply(config.test.shots or [config.shot], training=bool(learnable) and trainer.max_steps != 0)
+    if trainer.max_steps == -1 and trainer.max_epochs in (-1, None):
+        raise ConfigError("training would never end: give trainer.max_steps or trainer.max_epochs")
+    resume = _checkpoint_to_resume(config, folder)
     tester = _Tester(config, trainer, datamodule, folder)
     tests, training = [], {"steps": 0, "seconds": 0.0}
     if learnable and config.test.untrained:
         tests += tester(module, "untrained")
     if learnable and trainer.max_steps != 0:
-        if trainer.max_steps == -1 and trainer.max_epochs in (-1, None):
-            raise ConfigError("training would never end: give trainer.max_steps or trainer.max_epochs")
-        training = _fit(config, trainer, module, datamodule, folder)
+        training = _fit(config, trainer, module, datamodule, folder, resume)
         tests += tester(module, config.test.checkpoint.value)
     else:
         tests += tester(module, "untrained" if learnable else "training-free")
@@ -117,22 +118,36 @@ def train(raw: DictConfig, folder: Path) -> Result:
     return result
 
 
-def _fit(
-    config: Config, trainer: pl.Trainer, module: EpisodicModule, datamodule: EpisodeDataModule, folder: Path
-) -> dict[str, Any]:
-    """Train, resuming where there is something to resume; leaves the chosen checkpoint's weights in the module."""
+def _checkpoint_to_resume(config: Config, folder: Path) -> Path | None:
+    """Where training goes on: this folder's last checkpoint if there is one, or the one that ``ckpt_path`` names.
+
+    Raises:
+        ConfigError: no such file, or a new start would overwrite a checkpoint.
+    """
     last = folder / "checkpoints" / "last.ckpt"
-    resume = last if config.ckpt_path == "last" else Path(config.ckpt_path) if config.ckpt_path else None
-    if config.ckpt_path is None and last.exists():
+    if last.exists() and config.ckpt_path is None:
         raise ConfigError(
             f"ckpt_path=null would overwrite {last}; leave ckpt_path=last to go on from it, or move the folder away"
         )
-    if config.ckpt_path not in (None, "last") and resume is not None and not resume.is_file():
+    if last.exists() or config.ckpt_path in (None, "last"):
+        return last if last.exists() else None
+    if not Path(config.ckpt_path).is_file():
         raise ConfigError(f"ckpt_path={config.ckpt_path}: no such file; give a checkpoint, 'last' or null")
-    if resume is not None and not resume.exists():
-        resume = None
+    return Path(config.ckpt_path)
+
+
+def _fit(
+    config: Config,
+    trainer: pl.Trainer,
+    module: EpisodicModule,
+    datamodule: EpisodeDataModule,
+    folder: Path,
+    resume: Path | None,
+) -> dict[str, Any]:
+    """Train, from ``resume`` if given; leaves the chosen checkpoint's weights in the module."""
     if resume is not None:
         log.info("going on from %s", resume)
+    last = folder / "checkpoints" / "last.ckpt"
     started = time.perf_counter()
     trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     seconds = time.perf_counter() - started
