@@ -155,7 +155,7 @@ def test_label_maps_tell_of_other_classes(tmp_path: Path) -> None:
             assert source.contents(subset)[name] == {k for k in range(3) if (maps[name] == by_number[k]).any()}
     module = EpisodeDataModule(source, image_size=32, novel_pixels=NovelPixels.drop)
     module.setup()
-    drawn = [module.train_dataloader().dataset._draw(n) for n in range(60)]
+    drawn = [module.train_dataloader().dataset._draw(n)[0] for n in range(60)]
     names = {name for d in drawn for name in (d.query, *d.supports)}
     assert names and not any((maps[name] == 200).any() for name in names)
     assert any((maps[name] == 200).any() for name, c in source.pairs(Subset.TRAIN) if c < 2)
