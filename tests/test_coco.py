@@ -101,7 +101,7 @@ def test_drop_leaves_no_novel_pixel_in_training(mini: Path) -> None:
             assert not source.mask(image, module.fold.novel).any()
     keep = EpisodeDataModule(source, fold=0, image_size=32, batch_size=4, min_images=2, novel_pixels=NovelPixels.keep)
     keep.setup()
-    kept = [keep.train_dataloader().dataset._draw(number) for number in range(200)]
+    kept = [keep.train_dataloader().dataset._draw(number)[0] for number in range(200)]
     assert any(source.mask(draw.query, module.fold.novel).any() for draw in kept)
 
 
