@@ -12,8 +12,8 @@ install: .venv/installed ## create .venv and install the package with its develo
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --upgrade pip
+	$(BIN)/python -m pip install -qq --editable '.[dev]'
 	touch $@
 
 demo: install ## train and test 4 folds x 1 and 5 shots on drawn episodes (offline, minutes on two cores)
