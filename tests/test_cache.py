@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from conftest import Command
 from mshnet_pl.data.cache import ImageCache
 from mshnet_pl.data.datamodule import EpisodeDataModule, NovelPixels
 from mshnet_pl.data.episodes import EpisodeDataset, collate
@@ -206,3 +207,22 @@ def test_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pascal_root: P
         ImageCache(NAMES, SIZE, 1, str(tmp_path / "a file"))
     with pytest.raises(DataError, match="Synthetic does not tell when an image changes"):
         EpisodeDataModule(Synthetic(SIZE), image_size=SIZE, cache_mb=1, cache_dir=str(tmp_path)).setup()
+
+
+@pytest.mark.slow
+def test_settings_reach_the_run_and_only_augmentation_makes_another(command: Command, tmp_path: Path) -> None:
+    tiny = (
+        "data.image_size=64", "data.batch_size=2", "data.source.train_images=9", "data.source.val_images=2", "model.width=8",
+        "test.episodes=2", "trainer.max_steps=1", "logger=none", "trainer.enable_progress_bar=false",
+    )  # fmt: skip
+    done = command("mshnet-train", *tiny, "data.cache_mb=3")
+    assert done.code == 0 and "data.cache_mb=3: " in done.out + done.err
+    again = command("mshnet-train", *tiny)
+    assert again.code == 0 and "already done" in again.out + again.err
+    other = command(
+        "mshnet-train", *tiny, "data.augment.flip=true", "data.augment.crop_scale=0.5", "data.augment.jitter=0.2"
+    )
+    assert other.code == 0 and "already done" not in other.out + other.err
+    assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
+    refused = command("mshnet-train", *tiny, "data.cache_dir=images")
+    assert refused.code == 2 and "data.cache_dir=images needs a budget" in refused.out + refused.err
