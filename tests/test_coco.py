@@ -1,6 +1,7 @@
 """COCO-20i: masks beside pycocotools' own, lists, both image layouts, the index on disk, and the command line."""
 
 import json
+import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
@@ -223,3 +224,13 @@ def test_the_command_line_names_every_class_with_too_few_images(
     lines = {line.strip() for line in message.splitlines()}
     assert {"hot dog (class 52): 1 for testing", "hair drier (class 78): 0 for training"} <= lines
     assert {"toaster (class 70): 1 for training"} <= lines
+
+
+def test_identity_changes_with_any_image(tmp_path: Path) -> None:
+    root = draw_coco(tmp_path / "coco")
+    source = Coco20i(str(root))
+    source.check()
+    before = source.identity()
+    assert source.identity() == before
+    os.utime(root / source.pairs(Subset.VAL)[0][0], ns=(1, 1))
+    assert source.identity() != before

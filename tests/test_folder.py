@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 import zlib
 from collections.abc import Callable
@@ -302,3 +303,11 @@ def test_the_command_line_explains_masks(tmp_path: Path, run: Run, capsys: pytes
         run(f"data.root={tmp_path / 'own'}", "data.source.folds=2")
     message = capsys.readouterr().err
     assert "data.source.mask_value=VALUE" in message and "Traceback" not in message
+
+
+def test_identity_changes_with_any_image(tree: tuple[Path, dict[str, np.ndarray]]) -> None:
+    root, masks = tree
+    before = Folder(str(root)).identity()
+    assert Folder(str(root)).identity() == before
+    os.utime(root / next(iter(masks)), ns=(1, 1))
+    assert Folder(str(root)).identity() != before

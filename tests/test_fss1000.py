@@ -1,6 +1,7 @@
 """FSS-1000: folds, the published episodes, masks, and the command line."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -154,3 +155,12 @@ def test_the_command_line_trains_and_tests(root: Path, tmp_path: Path, monkeypat
     result = json.loads(path.read_text())
     assert result["novel"] == ["yak", "hat"] and result["training"]["steps"] == 2
     assert result["tests"][0]["episodes"] == 20 and result["tests"][0]["protocol"] == "published"
+
+
+def test_identity_changes_with_any_image(root: Path) -> None:
+    source = make(root)
+    source.check()
+    before = source.identity()
+    assert source.identity() == before
+    os.utime(root / "data" / source.classes[0] / "3.jpg", ns=(1, 1))
+    assert source.identity() != before

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mshnet_pl.data.coco_index import CocoIndex, open_index
 from mshnet_pl.data.folds import Fold, make_fold
+from mshnet_pl.data.inventory import Files, fingerprint
 from mshnet_pl.data.sampler import Draws, published_classwise
 from mshnet_pl.data.source import AbstractSource, Subset
 from mshnet_pl.data.splits import Pair, by_class, read_pickle_list
@@ -138,15 +139,18 @@ class Coco20i(AbstractSource):
         shown = ((_name(subset, image_id), classes) for image_id, classes in self._index(subset).shown())
         return {name: classes for name, classes in shown if name in names}
 
+    def identity(self) -> str:
+        """See the base class."""
+        names = {name for pairs in self._pairs.values() for name, _ in pairs}
+        return fingerprint({name: Files(self._path(name), self._annotations(_subset(name))) for name in names})
+
     def image(self, name: str) -> Image.Image:
         """See the base class.
 
         Raises:
             DataError: the file is missing or damaged, or has another size than the annotations say.
         """
-        path = next((file for place in _places(name) if (file := self._root / place).is_file()), None)
-        if path is None:
-            raise DataError(f"data.root={self._root}: no image {name}; put it there")
+        path = self._path(name)
         try:
             with Image.open(path) as stored:
                 image = stored.convert("RGB")
@@ -159,6 +163,12 @@ class Coco20i(AbstractSource):
                 "take the original image"
             )
         return image
+
+    def _path(self, name: str) -> Path:
+        path = next((file for place in _places(name) if (file := self._root / place).is_file()), None)
+        if path is None:
+            raise DataError(f"data.root={self._root}: no image {name}; put it there")
+        return path
 
     def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
         """See the base class; nothing is labelled 255."""

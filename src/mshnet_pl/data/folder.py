@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.folds import Fold, make_fold
-from mshnet_pl.data.inventory import Areas, Files, take_inventory
+from mshnet_pl.data.inventory import Areas, Files, fingerprint, take_inventory
 from mshnet_pl.data.own_masks import OwnMasks, read_values, separate
 from mshnet_pl.data.records import Record, read_manifest, read_tree
 from mshnet_pl.data.source import AbstractSource, Subset
@@ -132,6 +132,10 @@ class Folder(AbstractSource):
             name: {c for class_id in self._by_name[name] for c in self._areas[_key(name, class_id)]}
             for name, _ in self.pairs(subset)
         }
+
+    def identity(self) -> str:
+        """See the base class."""
+        return fingerprint({_key(*pair): Files(record.image, record.mask) for pair, record in self._records.items()})
 
     def image(self, name: str) -> Image.Image:
         """See the base class."""

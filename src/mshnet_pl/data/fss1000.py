@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.folds import Fold
-from mshnet_pl.data.inventory import AbstractMaskReader, Files, take_inventory
+from mshnet_pl.data.inventory import AbstractMaskReader, Files, fingerprint, take_inventory
 from mshnet_pl.data.sampler import Draws, published_walk
 from mshnet_pl.data.source import AbstractSource, Subset
 from mshnet_pl.data.splits import Pair
@@ -92,6 +92,10 @@ class Fss1000(AbstractSource):
     def contents(self, subset: Subset) -> Mapping[str, Collection[int]]:
         """See the base class."""
         return {name: self._contents[name] for name, _ in self.pairs(subset)}
+
+    def identity(self) -> str:
+        """See the base class."""
+        return fingerprint({name: self._files(name) for name in self._contents})
 
     def image(self, name: str) -> Image.Image:
         """See the base class."""
