@@ -75,11 +75,12 @@ def test_train_test_and_report(command: Command, tmp_path: Path) -> None:
         assert other["tests"][0][key] == last[key]
     assert other["tests"][1]["episodes_sha256"] != last["episodes_sha256"]
 
-    report = command("mshnet-report", tmp_path / "runs", "--pictures", tmp_path / "grid.png")
+    report = command("mshnet-report", tmp_path / "runs", "--pictures", tmp_path / "grids")
     assert report.code == 0, report.err
     assert f"{last['miou']:.1f}" in report.out and "everything foreground" in report.out and "untrained" in report.out
-    with Image.open(tmp_path / "grid.png") as grid:
-        assert grid.width > 400
+    for shots in (1, 2):
+        with Image.open(tmp_path / "grids" / f"episodes_{shots}shot.png") as grid:
+            assert grid.width > 300 and len(grid.convert("RGB").getcolors(2**24) or []) > 100
 
 
 def test_best_checkpoint_and_validation(command: Command, tmp_path: Path) -> None:

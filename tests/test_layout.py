@@ -30,7 +30,7 @@ ALLOWED_INSIDE = {
     "data": {"data", "episode", "errors"},
     "module": {"models", "losses", "metrics", "episode"},
     "results": {"errors"},
-    "report": {"report", "results", "errors"},
+    "report": {"report", "results", "episode", "errors"},
 }
 
 

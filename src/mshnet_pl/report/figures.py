@@ -1,5 +1,6 @@
 """Recorded episodes to a picture grid: supports, query, truth and prediction."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,38 +9,41 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mshnet_pl import results
+from mshnet_pl.episode import UNKNOWN
 
-_MASK = np.array([255, 60, 40])
-_UNKNOWN_GREY = np.array([255, 255, 255])
+_DIM = 0.3
+"""Brightness of what a mask leaves out."""
+_OUTLINE = np.array([255, 255, 255])
 
 
-def episode_grid(folders: Sequence[Path], target: Path | None = None, rows_each: int = 1) -> Path | None:
-    """Draw the first episodes of every trained or training-free test below ``folders``.
+def episode_grids(folders: Sequence[Path], target: Path | None = None, rows_each: int = 2) -> list[Path]:
+    """Draw recorded episodes of every trained or training-free test below ``folders``, a picture for each number of shots.
 
     Args:
         folders: searched at any depth for result files and the pictures beside them.
-        target: the PNG to write; ``episodes.png`` in the first folder by default.
+        target: folder of the PNGs ``episodes_Kshot.png``; by default the first of ``folders``.
         rows_each: episodes of each test.
 
     Returns:
-        The PNG's path, or None where no test kept pictures.
+        The PNGs' paths.
     """
-    rows: list[tuple[str, dict[str, Any]]] = []
+    rows: dict[int, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
     for path in sorted({p for folder in folders for p in folder.rglob(results.FILE)}):
         result = results.load(path)
         for test in result.tests:
-            kept = path.parent / f"pictures_{test.weights}_{test.shot}shot_seed{test.seed}.npz"
-            if test.weights == "untrained" or not kept.is_file():
+            recorded = path.parent / f"pictures_{test.weights}_{test.shot}shot_seed{test.seed}.npz"
+            if test.weights == "untrained" or not recorded.is_file():
                 continue
-            label = f"fold {result.config['fold']}, {test.shot}-shot"
-            rows += [(label, row) for row in _read(kept)[:rows_each]]
-    if not rows:
-        return None
-    rows.sort(key=lambda row: (len(row[1]["support"]), row[0]))
-    target = target or folders[0] / "episodes.png"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _draw(rows).savefig(target, dpi=110, bbox_inches="tight")
-    return target
+            kept, start = _read(recorded), len(rows[test.shot])
+            for i in range(min(rows_each, len(kept))):  # other episodes for each test, not the first of all
+                rows[test.shot].append((f"fold {result.config['fold']}", kept[(start + i) % len(kept)]))
+    target = target or folders[0]
+    target.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for shot, found in sorted(rows.items()):
+        paths.append(target / f"episodes_{shot}shot.png")
+        _draw(found).savefig(paths[-1], dpi=90, bbox_inches="tight")
+    return paths
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -52,32 +56,40 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _draw(rows: Sequence[tuple[str, dict[str, Any]]]) -> Figure:
-    shots = max(len(row["support"]) for _, row in rows)
+    shots = len(rows[0][1]["support"])
     columns = shots + 3
-    figure = Figure(figsize=(1.6 * columns, 1.68 * len(rows)), layout="compressed")
+    figure = Figure(figsize=(1.6 * columns, 1.72 * len(rows)), layout="compressed")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, (label, row) in zip(axes, rows, strict=True):
-        for ax in line:
-            ax.set_axis_off()
-        for ax, image, mask in zip(line, row["support"], row["support_mask"], strict=False):
-            ax.imshow(_overlay(image, mask))
-            ax.set_title("support", fontsize=7)
-        for ax, title, mask in (
-            (line[shots], "query", None),
-            (line[shots + 1], "truth", row["truth"]),
-            (line[shots + 2], f"prediction, IoU {float(row['iou']):.0f}", row["prediction"]),
-        ):
-            ax.imshow(row["query"] if mask is None else _overlay(row["query"], mask))
+        supports = [
+            ("support", _spotlight(image, mask)) for image, mask in zip(row["support"], row["support_mask"], strict=True)
+        ]
+        panels = [
+            *supports,
+            ("query", row["query"]),
+            ("truth", _spotlight(row["query"], row["truth"])),
+            (f"prediction, IoU {float(row['iou']):.0f}", _spotlight(row["query"], row["prediction"])),
+        ]
+        for ax, (title, picture) in zip(line, panels, strict=True):
+            ax.imshow(picture)
             ax.set_title(title, fontsize=7)
+            ax.set_axis_off()
         line[0].text(-0.08, 0.5, label, rotation=90, va="center", ha="right", fontsize=8, transform=line[0].transAxes)
     return figure
 
 
-def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The mask in red over the image, unknown pixels whitened; the mask may have another size."""
+def _spotlight(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The object as it is, all else dimmed, a line between them; unknown pixels grey. The mask may have another size."""
     y, x = (np.arange(n) * m // n for n, m in zip(image.shape[:2], mask.shape, strict=True))
     mask = mask[y[:, None], x[None, :]]
-    blended = image.astype(np.float64)
-    for value, colour in ((1, _MASK), (255, _UNKNOWN_GREY)):
-        blended[mask == value] = 0.45 * blended[mask == value] + 0.55 * colour
-    return blended.round().astype(np.uint8)
+    inside = mask == 1
+    shown = np.where(inside[..., None], image, _DIM * image)
+    shown[mask == UNKNOWN] = 128
+    shown[inside ^ _shrunk(inside)] = _OUTLINE
+    return shown.round().astype(np.uint8)
+
+
+def _shrunk(inside: np.ndarray) -> np.ndarray:
+    """The pixels whose four neighbours are inside too."""
+    padded = np.pad(inside, 1, constant_values=True)
+    return inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
