@@ -139,6 +139,7 @@ def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Pat
         (["similarity=[]"], ["similarity=[]"]),
         (["similarity=[euclid]"], ["similarity/euclid", "cosine"]),
         (["trainer.precision=8"], ["8", "trainer"]),
+        (["trainer.devices=2", "trainer.accelerator=cpu"], ["trainer.devices=2", "side by side"]),
         (["trainer.max_steps=-1"], ["trainer.max_steps"]),
         (["test.checkpoint=best"], ["test.checkpoint=best", "val.episodes"]),
         (["test.protocol=published", "test.seeds=[1]"], ["test.seeds=[1]", "published"]),

@@ -87,7 +87,7 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
     """Lightning's trainer, with checkpoints, progress bar, logger and pictures.
 
     Raises:
-        UserError: a setting that Lightning refuses.
+        UserError: a setting that Lightning refuses, or several processes.
     """
     checkpoints = folder / "checkpoints"
     callbacks: list[pl.Callback] = [
@@ -105,7 +105,7 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
     logger = _make(raw.logger)(save_dir=folder) if raw.logger else False
     if logger:
         callbacks.append(LearningRateMonitor())
-    return _make(
+    trainer: pl.Trainer = _make(
         raw.trainer,
         callbacks=callbacks,
         logger=logger,
@@ -116,3 +116,9 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
         check_val_every_n_epoch=None,
         val_check_interval=config.val.every_n_steps if config.val.episodes else None,
     )
+    if trainer.world_size > 1:
+        raise ConfigError(
+            f"trainer.devices={raw.trainer.devices} makes {trainer.world_size} processes, and a run here has one; "
+            "give trainer.devices=1 and run folds or seeds side by side"
+        )
+    return trainer
