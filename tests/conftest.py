@@ -1,10 +1,11 @@
 """Paths of the material that tests read where it is present, the commands as functions, and a drawn PASCAL tree."""
 
+import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -48,6 +49,23 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Captu
         return Done(code, out, err)
 
     return run
+
+
+@pytest.fixture
+def train_tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Train a tiny network for two steps in ``tmp_path`` and test it; gives the result file, lets ``SystemExit`` through."""
+    monkeypatch.chdir(tmp_path)
+
+    def train(*arguments: str) -> dict[str, Any]:
+        tiny = ["backbone=efficientnet_lite0", "recipe=demo", "data.image_size=64", "data.batch_size=2", "model.width=16"]
+        tiny += ["trainer.max_steps=2", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "test.episodes=4"]
+        monkeypatch.setattr(sys, "argv", ["mshnet-train", *tiny, *arguments])
+        cli.train()
+        (result,) = (tmp_path / "runs").rglob("result.json")
+        content: dict[str, Any] = json.loads(result.read_text())
+        return content
+
+    return train
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """COCO-20i: masks beside pycocotools' own, lists, both image layouts, the index on disk, and the command line."""
 
-import json
 import os
 import pickle
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from pycocotools.coco import COCO
 
 from coco_tree import draw_coco, name
 from conftest import SHARED
-from mshnet_pl import cli
 from mshnet_pl.data.coco import Coco20i
 from mshnet_pl.data.datamodule import EpisodeDataModule, NovelPixels
 from mshnet_pl.data.source import Subset
@@ -192,18 +190,8 @@ def test_the_published_lists_cover_fold_0(mini: Path) -> None:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
-    monkeypatch.chdir(tmp_path)
-
-    def train(*arguments: str) -> dict[str, Any]:
-        tiny = ["backbone=efficientnet_lite0", "recipe=demo", "data.image_size=64", "data.batch_size=2", "model.width=16"]
-        tiny += ["trainer.max_steps=2", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "test.episodes=4"]
-        monkeypatch.setattr(sys, "argv", ["mshnet-train", "data=coco20i", *tiny, *arguments])
-        cli.train()
-        [result] = (tmp_path / "runs").rglob("result.json")
-        return json.loads(result.read_text())
-
-    yield train
+def run(train_tiny: Run) -> Run:
+    return partial(train_tiny, "data=coco20i")
 
 
 @pytest.mark.parametrize(("protocol", "workers"), [("seeded", 0), ("published", 1)])

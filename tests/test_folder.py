@@ -3,9 +3,9 @@
 import csv
 import json
 import os
-import sys
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mshnet_pl import cli
 from mshnet_pl.data.datamodule import EpisodeDataModule, NovelPixels
 from mshnet_pl.data.folder import Folder
 from mshnet_pl.data.folds import make_fold
@@ -271,18 +270,8 @@ def test_files_that_do_not_pair_off_are_named(tree: tuple[Path, dict[str, np.nda
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-
-    def train(*arguments: str) -> dict[str, Any]:
-        tiny = ["backbone=efficientnet_lite0", "recipe=demo", "data.image_size=64", "data.batch_size=2", "model.width=16"]
-        tiny += ["trainer.max_steps=2", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "test.episodes=4"]
-        monkeypatch.setattr(sys, "argv", ["mshnet-train", "data=folder", *tiny, *arguments])
-        cli.train()
-        [result] = (tmp_path / "runs").rglob("result.json")
-        return json.loads(result.read_text())
-
-    return train
+def run(train_tiny: Run) -> Run:
+    return partial(train_tiny, "data=folder")
 
 
 def test_the_command_line_trains_on_folders(tree: tuple[Path, dict[str, np.ndarray]], run: Run) -> None:
