@@ -64,22 +64,26 @@ class EpisodicModule(pl.LightningModule):
         loss, parts = episode_loss(prediction, batch.query_mask, self._inner_weight, self._ignore_unknown)
         self._count(self.train_iou, prediction.logits, batch)
         self.log("train/loss", loss, prog_bar=True)
-        self.log("train/loss_final", parts[0])
-        for depth, part in zip((4, 3, 2), parts[1:], strict=False):
-            self.log(f"train/loss_block{depth}", part)
+        for name, part in parts.items():
+            self.log(f"train/loss_{name}", part)
         self.log("train/miou", scores(self.train_iou.counts()).miou, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Episode, batch_idx: int) -> None:
         """Counts an episode's pixels."""
-        self._count(self.val_iou, self(batch).logits, batch)
+        self._count(self.val_iou, self._one_by_one(batch), batch)
 
     def test_step(self, batch: Episode, batch_idx: int) -> Float[Tensor, "batch 2 height width"]:
         """Counts an episode's pixels; returns the logits for callbacks that draw."""
-        logits: Tensor = self(batch).logits
+        logits = self._one_by_one(batch)
         self._count(self.test_iou, logits, batch)
         self.log("test/miou", scores(self.test_iou.counts()).miou, prog_bar=True, batch_size=len(batch.query))
         return logits
+
+    def _one_by_one(self, batch: Episode) -> Tensor:
+        """Logits an episode at a time: neither the batch size nor the number of processes can then change a rounding."""
+        episodes = (Episode(*(part[i : i + 1] for part in batch)) for i in range(len(batch.query)))
+        return torch.cat([self(episode).logits for episode in episodes])
 
     def on_train_epoch_start(self) -> None:
         """The running mIoU is an epoch's."""
