@@ -50,6 +50,8 @@ class EpisodicModule(pl.LightningModule):
         self._inner_weight, self._ignore_unknown, self._seed = inner_weight, ignore_unknown, seed
         self.save_hyperparameters({"config": dict(config or {})})
         self.train_iou, self.val_iou, self.test_iou = EpisodeIoU(), EpisodeIoU(), EpisodeIoU()
+        self.test_counts = self.test_iou.counts()
+        """The counts of the last test, by episode number."""
 
     def forward(self, episode: Episode) -> Prediction:
         """Logits for the episode's queries; their masks are not looked at."""
@@ -73,12 +75,14 @@ class EpisodicModule(pl.LightningModule):
         """Counts an episode's pixels."""
         self._count(self.val_iou, self._one_by_one(batch), batch)
 
-    def test_step(self, batch: Episode, batch_idx: int) -> Float[Tensor, "batch 2 height width"]:
-        """Counts an episode's pixels; returns the logits for callbacks that draw."""
-        logits = self._one_by_one(batch)
-        self._count(self.test_iou, logits, batch)
+    def test_step(self, batch: Episode, batch_idx: int) -> None:
+        """Counts an episode's pixels."""
+        self._count(self.test_iou, self._one_by_one(batch), batch)
         self.log("test/miou", scores(self.test_iou.counts()).miou, prog_bar=True, batch_size=len(batch.query))
-        return logits
+
+    def predict_step(self, batch: Episode, batch_idx: int) -> UInt8[Tensor, "batch height width"]:
+        """Labels of an episode's queries, as tests count them."""
+        return predict_labels(self._one_by_one(batch), batch)
 
     def _one_by_one(self, batch: Episode) -> Tensor:
         """Logits an episode at a time: neither the batch size nor the number of processes can then change a rounding."""
@@ -97,8 +101,14 @@ class EpisodicModule(pl.LightningModule):
         self.val_iou.reset()
 
     def on_test_start(self) -> None:
-        """Each test counts anew; the counts stay until the next one."""
+        """Each test counts anew."""
         self.test_iou.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Gather the counts of all processes; they stay until the next test."""
+        with self.test_iou.sync_context():
+            counts = self.test_iou.counts().cpu()
+        self.test_counts = counts[counts[:, 0].argsort(stable=True)]
 
     def _count(self, metric: EpisodeIoU, logits: Tensor, batch: Episode) -> None:
         labels = predict_labels(logits.detach(), batch)
