@@ -290,14 +290,20 @@ def plain(raw: DictConfig, resolve: bool = True) -> dict[str, Any]:
 
 def run_name(*, _root_: DictConfig) -> str:
     """The folder of a run: what was chosen, and a hash of the configuration, so that no two configurations share one."""
-    choices = _root_.hydra.runtime.choices
     own = OmegaConf.masked_copy(_root_, list(Config.__dataclass_fields__))
     digest = "incomplete" if OmegaConf.missing_keys(own) else config_hash(plain(own))[:10]
-    similarity = "+".join(_root_.similarity or ()) if choices.get("model") == "mshnet" else ""
+    model = _chosen(_root_, "model")
+    similarity = "+".join(_root_.similarity or ()) if model == "mshnet" else ""
     variant = _root_.variant if _root_.variant != "full" else ""
-    what = "_".join(part for part in (choices.get("model"), choices.get("backbone"), similarity, variant) if part)
+    what = "_".join(part for part in (model, _chosen(_root_, "backbone"), similarity, variant) if part)
     ways = f"{_root_.way}way_" if _root_.way != 1 else ""
-    return f"{choices.get('data')}/{what}/fold{_root_.fold}_{ways}{_root_.shot}shot_seed{_root_.seed}_{digest}"
+    return f"{_chosen(_root_, 'data')}/{what}/fold{_root_.fold}_{ways}{_root_.shot}shot_seed{_root_.seed}_{digest}"
+
+
+def _chosen(root: DictConfig, group: str) -> str:
+    """What was chosen of a group; of a configuration from a checkpoint, what the choice instantiates."""
+    node = root.data.source if group == "data" else root[group]
+    return str(root.hydra.runtime.choices.get(group) or str(node._target_).rpartition(".")[2].lower())
 
 
 def runs_folder(*, _root_: DictConfig) -> str:
@@ -305,6 +311,11 @@ def runs_folder(*, _root_: DictConfig) -> str:
     return str(Path(_root_.hydra.runtime.cwd) / _root_.runs)
 
 
+def gpu_count(*, _root_: DictConfig) -> int:
+    """How many devices the setting ``gpus`` names."""
+    return len(listed([*_root_.gpus] if OmegaConf.is_list(_root_.gpus) else _root_.gpus))
+
+
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)  # at import: a sweep's worker names its run first
-OmegaConf.register_new_resolver("gpu_count", lambda *, _root_: len(listed(plain(_root_)["gpus"])), replace=True)
+OmegaConf.register_new_resolver("gpu_count", gpu_count, replace=True)
 OmegaConf.register_new_resolver("runs_folder", runs_folder, replace=True)

@@ -160,10 +160,9 @@ def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, envi
     if not errors.empty():
         raise errors.get()
     if failed.exitcode:
-        how = f"signal {-failed.exitcode}" if failed.exitcode < 0 else f"exit code {failed.exitcode}"
-        raise RunFailed(
-            f"its process ended with {how} ({folder}){'; out of memory, perhaps' if failed.exitcode == -9 else ''}"
-        )
+        how = f"exit code {failed.exitcode}" if failed.exitcode > 0 else signal.Signals(-failed.exitcode).name
+        memory = "; out of memory, perhaps" if failed.exitcode == -signal.SIGKILL else ""
+        raise RunFailed(f"its process ended with {how} ({folder}){memory}")
 
 
 def _free_port() -> str:
@@ -220,11 +219,11 @@ def _process(
         getattr(run, work)(raw, folder)
     except UserError as error:
         errors.put(error)
-        raise
+        raise SystemExit(2) from None
     except Exception as error:
         log.exception("the run failed")
         errors.put(RunFailed(f"{type(error).__name__}: {error} ({folder})"))
-        raise
+        raise SystemExit(1) from None
 
 
 def _end_with_parent() -> None:
@@ -236,7 +235,8 @@ def _end_with_parent() -> None:
 
 def quiet() -> None:
     """Silence what other libraries say about choices that this project makes on purpose."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         "does not have many workers",
         r"Checkpoint directory .* exists and is not empty",

@@ -78,7 +78,8 @@ class EpisodicModule(pl.LightningModule):
     def test_step(self, batch: Episode, batch_idx: int) -> None:
         """Counts an episode's pixels."""
         self._count(self.test_iou, self._one_by_one(batch), batch)
-        self.log("test/miou", scores(self.test_iou.counts()).miou, prog_bar=True, batch_size=len(batch.query))
+        so_far = scores(self.test_iou.counts()).miou
+        self.log("test/miou_so_far", so_far, prog_bar=True, logger=False, on_step=True, on_epoch=False)
 
     def predict_step(self, batch: Episode, batch_idx: int) -> UInt8[Tensor, "batch height width"]:
         """Labels of an episode's queries, as tests count them."""
@@ -96,8 +97,8 @@ class EpisodicModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the scores of all validation episodes."""
         pooled = self.val_iou.compute()
-        self.log("val/miou", pooled.miou, prog_bar=True)
-        self.log("val/fb_iou", pooled.fb_iou)
+        self.log("val/miou", pooled.miou, prog_bar=True, sync_dist=True)
+        self.log("val/fb_iou", pooled.fb_iou, sync_dist=True)
         self.val_iou.reset()
 
     def on_test_start(self) -> None:
@@ -109,6 +110,9 @@ class EpisodicModule(pl.LightningModule):
         with self.test_iou.sync_context():
             counts = self.test_iou.counts().cpu()
         self.test_counts = counts[counts[:, 0].argsort(stable=True)]
+        pooled = scores(counts)
+        self.log("test/miou", pooled.miou, sync_dist=True)
+        self.log("test/fb_iou", pooled.fb_iou, sync_dist=True)
 
     def _count(self, metric: EpisodeIoU, logits: Tensor, batch: Episode) -> None:
         labels = predict_labels(logits.detach(), batch)

@@ -88,7 +88,13 @@ def git_revision() -> str | None:
 
 def machine(device: str) -> dict[str, Any]:
     """What the run ran on."""
-    return {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count(), "device": device}
+    return {
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpus": os.cpu_count(),
+        "device": device,
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    }
 
 
 def finished(folder: Path, config_hash: str) -> Result | None:
