@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mshnet_pl.data.transforms import to_image
 from mshnet_pl.episode import Episode
+from mshnet_pl.labels import predict_labels
 from mshnet_pl.metrics import episode_counts
-from mshnet_pl.module import predict_labels
 
 
 class Progress(TQDMProgressBar):

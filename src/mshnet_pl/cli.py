@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, report, run
+from mshnet_pl.checkpoint import read_checkpoint
 from mshnet_pl.data import prepare
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.results import Result
@@ -98,7 +99,7 @@ def _stored_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it is no checkpoint, or it names code that is not the project's, torch's optimizers' or Lightning's.
     """
-    stored: dict[str, Any] = run.read_checkpoint(path)["hyper_parameters"]["config"]
+    stored: dict[str, Any] = read_checkpoint(path)["hyper_parameters"]["config"]
     for target in _targets(stored):
         try:
             module = get_object(target).__module__

@@ -1,6 +1,5 @@
 """One run: train a configuration, test it, write its result."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Mapping
@@ -9,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig
 
 from mshnet_pl import build, results
 from mshnet_pl.callbacks import Pictures
+from mshnet_pl.checkpoint import read_checkpoint, sha256
 from mshnet_pl.config import Config, Resolution, Which, config_hash, plain, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.sampler import episodes_hash
@@ -233,25 +232,3 @@ def _without_weights(raw: DictConfig) -> DictConfig:
     if "weights" in copy.backbone:
         copy.backbone.weights = "random"
     return copy
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of ``mshnet-train``, read without executing anything in it.
-
-    Raises:
-        ConfigError: no such file, or none of ours.
-    """
-    if not path.is_file():
-        raise ConfigError(f"ckpt={path}: no such file; give a checkpoint that mshnet-train wrote")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["state_dict"], checkpoint["hyper_parameters"]["config"]
-    except Exception as error:  # a damaged or hostile file raises almost anything
-        raise ConfigError(f"ckpt={path} is not a checkpoint of mshnet-train: {error}") from error
-    return dict(checkpoint)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
