@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class Segmenter:
         device: str | torch.device | None = None,
         batch_size: int = 8,
         bf16: bool = False,
-    ) -> Self:
+    ) -> "Segmenter":
         """A checkpoint of ``mshnet-train``; nothing else is read, and nothing in it is executed.
 
         Raises:
@@ -85,11 +85,11 @@ class Segmenter:
         return tuple(self._codes)
 
     @overload
-    def fit(self, images: Pictures, masks: Pictures, /, *, value: int | None = None) -> Self: ...
+    def fit(self, images: Pictures, masks: Pictures, /, *, value: int | None = None) -> "Segmenter": ...
     @overload
-    def fit(self, name: str, images: Pictures, masks: Pictures, /, *, value: int | None = None) -> Self: ...
+    def fit(self, name: str, images: Pictures, masks: Pictures, /, *, value: int | None = None) -> "Segmenter": ...
     @torch.inference_mode()
-    def fit(self, *support: Any, value: int | None = None) -> Self:
+    def fit(self, *support: Any, value: int | None = None) -> "Segmenter":
         """Learn a class from K images with a mask each; a class of that name is replaced.
 
         Args:
@@ -243,7 +243,7 @@ class Segmenter:
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
         support_file.save(Path(path).expanduser(), self._codes, self._fingerprint(), overwrite)
 
-    def load_support(self, path: str | os.PathLike[str]) -> Self:
+    def load_support(self, path: str | os.PathLike[str]) -> "Segmenter":
         """Take over what ``save_support`` wrote, as ``fit`` would: a class of the same name is replaced.
 
         Raises:
