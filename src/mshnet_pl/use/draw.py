@@ -34,7 +34,7 @@ def mask_image(labels: Integer[np.ndarray, "height width"], way: int) -> Image.I
 def overlay(image: Image.Image, labels: Integer[np.ndarray, "height width"]) -> Image.Image:
     """The RGB image with every object tinted and outlined in its class's colour."""
     pixels = np.asarray(image).astype(np.float32)
-    width = max(1, round(max(image.size) / 300))
+    width = max(1, round(max(image.size) / 200))
     for label, colour in enumerate(colours(int(labels.max())), start=1):
         inside = labels == label
         pixels[inside] += _TINT * (np.array(colour, np.float32) - pixels[inside])
