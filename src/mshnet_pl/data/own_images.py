@@ -62,9 +62,9 @@ def read_image(picture: Picture, name: str = "image") -> Image.Image:
 
 
 def _eight_bits(pixels: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
-    least, most = pixels.min(), pixels.max()
     if pixels.dtype == np.uint8:
         return pixels
+    least, most = pixels.min(), pixels.max()
     if pixels.dtype == bool or np.issubdtype(pixels.dtype, np.floating):
         if not (least >= 0 and most <= 1):
             raise ValueError(f"floating-point values from {least} to {most}; scale them to 0..1")
