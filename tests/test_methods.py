@@ -25,7 +25,7 @@ def network(**switches: object) -> MSHNet:
 def episode(batch: int, shots: int, size: int = 64) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     masks = torch.zeros(batch, shots, size, size, dtype=torch.float64)
-    masks[..., 10:40, 5:50] = 1
+    masks[..., 10:, :40] = 1
     images = torch.randn(batch, shots + 1, 3, size, size, generator=generator, dtype=torch.float64)
     return images[:, 0], images[:, 1:], masks
 
