@@ -1,5 +1,5 @@
-"""From recorded results to tables and figures; trains and computes nothing."""
+"""From recorded results to tables, figures and a page; trains nothing and runs no network."""
 
-from mshnet_pl.report import figures, tables
+from mshnet_pl.report import tables
 
-__all__ = ["figures", "tables"]
+__all__ = ["tables"]

@@ -1,0 +1,265 @@
+"""Measurements to rows: what may be averaged, and what must stay apart."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from mshnet_pl.report import statistics
+from mshnet_pl.report.collection import Test
+from mshnet_pl.report.statistics import Estimate
+from mshnet_pl.results import Measurement, Result
+
+EVERYTHING = "everything foreground"
+AS_TESTED = "as tested"
+MIOU, FB_IOU = "mIoU", "FB-IoU"
+_NOTHING_TRAINED = ("untrained", "training-free")
+_WITHOUT_EFFECT = (
+    "fold", "shot", "seed", "runs", "ckpt", "ckpt_path", "logger", "save_every_n_steps", "variant", "similarity",
+    "data.root", "data.splits_dir", "data.num_workers", "data.cache_mb", "data.cache_dir", "model.backbone",
+    "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
+    "trainer.accelerator", "trainer.devices", "trainer.num_nodes",
+    "test.pictures", "test.untrained", "test.seeds", "test.shots", "test.checkpoint",
+)  # fmt: skip
+"""Settings that change no number, that a table shows anyway, or that repeat another."""
+_OF_EPISODES = ("data.source", "data.image_size", "data.min_images", "way", "eval", "test", "splits")
+_OF_NETWORKS = (*_OF_EPISODES, "backbone", "model", "trainer.precision")
+
+
+class Key(NamedTuple):
+    """What the tests of a row have in common, other settings apart."""
+
+    data: str
+    """Class of the data source, such as ``Pascal5i``."""
+    backbone: str
+    method: str
+    weights: str
+    trained: str
+    """Shots of training: ``as tested``, ``1-shot`` and the like, or ``?``; empty where nothing was trained."""
+
+
+class Cell(NamedTuple):
+    """A number of shots and a fold."""
+
+    shot: int
+    fold: int
+
+
+class Seeds(NamedTuple):
+    """Seeds of training and of the test episodes."""
+
+    training: int
+    test: int
+
+
+@dataclass
+class Row:
+    """Tests that differ in fold, shots and seeds only."""
+
+    key: Key
+    settings: dict[str, str]
+    """Every setting that can change the row's numbers."""
+    tests: dict[Cell, dict[Seeds, Test]] = field(default_factory=lambda: defaultdict(dict))
+    superseded: list[Test] = field(default_factory=list)
+    """Older tests whose place a newer one with other counts has taken."""
+    differences: dict[str, str] = field(default_factory=dict)
+    """The settings that other rows of the same key have otherwise."""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the prediction that calls every pixel foreground."""
+        return self.key.method == EVERYTHING
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether anything was learned."""
+        return not self.is_baseline and self.key.weights not in _NOTHING_TRAINED
+
+    @property
+    def label(self) -> str:
+        """The row in words."""
+        trained = f", trained {self.key.trained}" if self.key.trained not in ("", AS_TESTED) else ""
+        weights = f" ({self.key.weights}{trained})" if self.key.weights else ""
+        return ", ".join(part for part in (self.key.method, self.key.backbone) if part) + weights
+
+    @property
+    def variant(self) -> str:
+        """The ablation's name; ``full`` for none."""
+        return str(self.results[0].config.get("variant", "full"))
+
+    @property
+    def learnable(self) -> int | None:
+        """Learnable parameters; None for the baseline."""
+        return None if self.is_baseline else self.results[0].learnable_parameters
+
+    @property
+    def lacks_counts(self) -> bool:
+        """Whether the episodes' counts of some test of recorded folders are not there."""
+        return any(not draws for draws in self._draws.values())
+
+    @property
+    def shots(self) -> list[int]:
+        """Numbers of shots that were tested."""
+        return sorted({cell.shot for cell in self.tests})
+
+    @property
+    def results(self) -> list[Result]:
+        """The results behind the row, each once."""
+        return list({id(t.result): t.result for tests in self.tests.values() for t in tests.values()}.values())
+
+    def estimate(self, shot: int, folds: Sequence[int], score: str = MIOU) -> Estimate | None:
+        """Mean over folds of the means over training seeds of the means over test seeds, with its interval.
+
+        Args:
+            shot: how many supports.
+            folds: whose cells.
+            score: ``mIoU``, ``FB-IoU`` or the name of a class.
+
+        Returns:
+            Percent; None if the row lacks the score in one of the folds.
+        """
+        values, drawn = [], []
+        for fold in folds:
+            tests = self.tests.get(Cell(shot, fold), {})
+            by_seed: dict[int, list[Seeds]] = defaultdict(list)
+            for seeds, test in tests.items():
+                if score in _scores(test.measured, self.is_baseline):
+                    by_seed[seeds.training].append(seeds)
+            if not by_seed:
+                return None
+            values.append(
+                fmean(
+                    fmean(_scores(tests[s].measured, self.is_baseline)[score] for s in group) for group in by_seed.values()
+                )
+            )
+            draws = [[self._draws[Cell(shot, fold), s].get(score) for s in group] for group in by_seed.values()]
+            if all(d is not None for group in draws for d in group):
+                drawn.append(statistics.over_seeds([np.mean(group, axis=0) for group in draws], fold))
+        known = bool(folds) and len(drawn) == len(folds)
+        return statistics.estimate(fmean(values), np.mean(drawn, axis=0) if known else None) if values else None
+
+    @cached_property
+    def _draws(self) -> dict[tuple[Cell, Seeds], dict[str, Float64[np.ndarray, "R"]]]:
+        """Resampled scores of every test; empty where its counts were not recorded."""
+        return {
+            (cell, s): _resampled(test, self.is_baseline) for cell, tests in self.tests.items() for s, test in tests.items()
+        }
+
+
+def rows(tests: Iterable[Test]) -> list[Row]:
+    """All rows, in the order of tables: what needs no training first. A test that occurs twice counts once, the newest."""
+    tests = sorted(tests, key=lambda test: test.result.date)
+    shots = {
+        t.result.training.get("checkpoint_sha256"): int(t.result.config["shot"])
+        for t in tests
+        if t.result.command == "train"
+    }
+    found: dict[tuple[Key, tuple[tuple[str, str], ...]], Row] = {}
+    for test in tests:
+        own = _key(test, shots)
+        for key in (own, Key(own.data, "", EVERYTHING, "", "")):
+            scope = _OF_EPISODES if key is not own else () if own.trained else _OF_NETWORKS
+            settings = dict(_settings(test.result, scope))
+            row = found.setdefault((key, tuple(settings.items())), Row(key, settings))
+            config, measured = test.result.config, test.measured
+            place = row.tests[Cell(measured.shot, int(config["fold"]))]
+            seeds = Seeds(0 if row.is_baseline else int(config["seed"]), measured.seed)
+            if seeds in place and _scores(place[seeds].measured, row.is_baseline) != _scores(measured, row.is_baseline):
+                row.superseded.append(place[seeds])
+            place[seeds] = test
+    by_key: dict[Key, list[Row]] = defaultdict(list)
+    for row in found.values():
+        by_key[row.key].append(row)
+    for group in by_key.values():
+        differing = [
+            name
+            for name in sorted({n for row in group for n in row.settings})
+            if len({r.settings.get(name) for r in group}) > 1
+        ]
+        for row in group:
+            row.differences = {name: row.settings.get(name, "(not set)") for name in differing}
+    return sorted(found.values(), key=_order)
+
+
+def method(config: Mapping[str, Any]) -> str:
+    """``MSHNet cosine+prototype`` and the like, with the ablation's name where there is one."""
+    model = config["model"]
+    name = _last(model["_target_"])
+    if "similarities" in model:
+        name += " " + "+".join(model["similarities"])
+    variant = config.get("variant", "full")
+    return name if variant == "full" else f"{name}, {variant}"
+
+
+def backbone(config: Mapping[str, Any]) -> str:
+    """``ResNet-50`` and the like."""
+    node = config["backbone"]
+    return _last(node["_target_"]) + (f"-{node['depth']}" if "depth" in node else "")
+
+
+def _key(test: Test, shots: Mapping[str | None, int]) -> Key:
+    result, weights = test.result, test.measured.weights
+    config = result.config
+    trained = ""
+    if weights not in _NOTHING_TRAINED:
+        shot = config["shot"] if result.command == "train" else shots.get(result.training.get("checkpoint_sha256"))
+        trained = "?" if shot is None else AS_TESTED if shot == test.measured.shot else f"{shot}-shot"
+    return Key(_last(config["data"]["source"]["_target_"]), backbone(config), method(config), weights, trained)
+
+
+def _settings(result: Result, scope: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The settings in ``scope`` (all if empty) that can change a number."""
+    for name, value in sorted(_flat({"way": 1, **result.config, "splits": result.splits})):
+        if not _inside(name, _WITHOUT_EFFECT) and (not scope or _inside(name, scope)):
+            yield name, str(value)
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _inside(name: str, groups: Sequence[str]) -> bool:
+    return any(name == group or name.startswith(f"{group}.") for group in groups)
+
+
+def _scores(measured: Measurement, baseline: bool) -> dict[str, float]:
+    """Scores by name, in percent."""
+    if baseline:
+        return {MIOU: measured.everything_foreground_miou}
+    return {MIOU: measured.miou, FB_IOU: measured.fb_iou, **measured.class_iou}
+
+
+def _resampled(test: Test, baseline: bool) -> dict[str, Float64[np.ndarray, "R"]]:
+    counts, measured = test.counts, test.measured
+    if counts is None:
+        return {}
+    weights = statistics.resamples(measured.episodes_sha256, len(counts.pixels))
+    if baseline:
+        return {MIOU: statistics.pooled(statistics.everything_foreground(counts), weights).miou}
+    pooled = statistics.pooled(counts, weights)
+    return {MIOU: pooled.miou, FB_IOU: pooled.fb_iou, **dict(zip(measured.class_iou, pooled.class_iou.T, strict=True))}
+
+
+def _last(target: str) -> str:
+    return target.rpartition(".")[2]
+
+
+def _order(row: Row) -> tuple[object, ...]:
+    key = row.key
+    return (
+        key.data,
+        not row.is_baseline,
+        key.backbone,
+        key.weights not in _NOTHING_TRAINED,
+        key,
+        tuple(row.settings.items()),
+    )
