@@ -56,18 +56,11 @@ def test() -> None:
 
 
 def report_() -> None:
-    """``mshnet-report FOLDER``: print the table of all results below a folder, and draw their episodes."""
-    parser = argparse.ArgumentParser(prog="mshnet-report", description=report_.__doc__)
-    parser.add_argument("folder", type=Path, nargs="+", help="folders with results, searched at any depth")
-    parser.add_argument("--pictures", type=Path, help="where episodes_Kshot.png go (default: the first FOLDER)")
-    parser.add_argument("--episodes", type=int, default=2, help="how many of each test are drawn (default: 2)")
-    arguments = parser.parse_args()
+    """``mshnet-report FOLDER``: the paper's tables and a page of all results below a folder; ``compare A B``: two runs."""
     try:
-        print(report.tables.markdown(report.tables.collect(arguments.folder)))
-        pictures = report.figures.episode_grids(arguments.folder, arguments.pictures, arguments.episodes)
+        report.command.main(sys.argv[1:])
     except UserError as error:
         _fail(error)
-    print("\n".join(["", *(f"episodes: {path}" for path in pictures)]))
 
 
 def prepare_() -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +19,11 @@ FAILURE = "error.json"
 _TOLERANCE = 1e-6  # percent
 
 
-class Test(NamedTuple):
+class Measured(NamedTuple):
     """One measurement of one run."""
 
-    __test__ = False  # not a pytest class
-
     result: Result
-    measured: Measurement
+    test: Measurement
     folder: Path | None = None
     """Where the result file lies; None where it is not known."""
 
@@ -41,9 +39,9 @@ class Test(NamedTuple):
             return None
         counts = _read_counts(path)
         miou = float(pooled(counts, np.ones((1, len(counts.pixels)))).miou[0])
-        if abs(miou - self.measured.miou) > _TOLERANCE:
+        if abs(miou - self.test.miou) > _TOLERANCE:
             raise DataError(
-                f"{path} gives mIoU {miou:.4f}, and the {results.FILE} beside it says {self.measured.miou:.4f}; "
+                f"{path} gives mIoU {miou:.4f}, and the {results.FILE} beside it says {self.test.miou:.4f}; "
                 "one of them is of another run: move the folder away and run it again"
             )
         return counts
@@ -54,7 +52,7 @@ class Test(NamedTuple):
         return self._beside("pictures", "npz")
 
     def _beside(self, what: str, suffix: str) -> Path | None:
-        test = self.measured
+        test = self.test
         name = f"{what}_{test.weights}_{test.shot}shot_seed{test.seed}.{suffix}"
         return self.folder / name if self.folder and (self.folder / name).is_file() else None
 
@@ -72,7 +70,7 @@ class Failure:
     @property
     def settings(self) -> dict[str, str]:
         """The overrides by name."""
-        return dict(setting.lstrip("+").split("=", 1) for setting in self.overrides if "=" in setting)  # type: ignore[misc]
+        return dict(setting.lstrip("+").split("=", 1) for setting in self.overrides if "=" in setting)
 
     @property
     def message(self) -> str:
@@ -83,7 +81,7 @@ class Failure:
 class Collection(NamedTuple):
     """Everything below some folders."""
 
-    tests: list[Test]
+    tests: list[Measured]
     failures: list[Failure]
 
 
@@ -101,7 +99,7 @@ def collect(folders: Iterable[Path]) -> Collection:
     if not paths and not failures:
         raise DataError(f"no {results.FILE} below {', '.join(map(str, folders))}; run mshnet-train first")
     loaded = [(results.load(path), path.parent) for path in paths]
-    return Collection([Test(result, test, folder) for result, folder in loaded for test in result.tests], failures)
+    return Collection([Measured(result, test, folder) for result, folder in loaded for test in result.tests], failures)
 
 
 def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:
@@ -117,14 +115,6 @@ def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:
             if value and (name.startswith("train/loss") or name in ("train/miou", "val/miou")):
                 found.setdefault(name, []).append((float(row["step"]), float(value)))
     return {name: np.array(points) for name, points in found.items()}
-
-
-def relative(path: Path, folders: Sequence[Path]) -> str:
-    """``path`` as seen from the folder among ``folders`` that it is in."""
-    for folder in (folder.resolve() for folder in folders):
-        if path.is_relative_to(folder):
-            return str(path.relative_to(folder))
-    return str(path)
 
 
 def _failure(path: Path) -> Failure:

@@ -54,15 +54,18 @@ class Line:
     shots: dict[int, Shots]
     parameters: int | None
     """Learnable ones."""
-    mark: str = ""
-    """``#1`` and the like: the note that names its settings; empty where no other line has others."""
     row: Row | None = None
     """Where its numbers come from; None for published ones."""
 
     @property
+    def name(self) -> str:
+        """The method, and the mark of the note that names its settings where other lines have others."""
+        return f"{self.method} {self.row.mark}".strip() if self.row else self.method
+
+    @property
     def words(self) -> list[str]:
         """Its columns before the numbers."""
-        return [self.backbone, f"{self.method} {self.mark}".strip(), self.weights, self.trained]
+        return [self.backbone, self.name, self.weights, self.trained]
 
     @property
     def learnable(self) -> str:
@@ -80,10 +83,17 @@ class Table:
     folds: list[int]
     shots: list[int]
     lines: list[Line]
-    notes: list[str] = field(default_factory=list)
-    """What marks mean, what is missing, and why."""
+    explanations: list[str] = field(default_factory=list)
+    """What marks mean, what was left out."""
+    missing: list[str] = field(default_factory=list)
+    """Cells without a result, and why."""
     failures: list[Failure] = field(default_factory=list)
-    """Those that the notes name."""
+    """Those that ``missing`` names."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What is written below."""
+        return self.explanations + self.missing
 
     @property
     def blank(self) -> Shots:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mshnet_pl.report import statistics
-from mshnet_pl.report.collection import Test
+from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.statistics import Estimate
 from mshnet_pl.results import Measurement, Result
 
@@ -29,6 +29,8 @@ _WITHOUT_EFFECT = (
 """Settings that change no number, that a table shows anyway, or that repeat another."""
 _OF_EPISODES = ("data.source", "data.image_size", "data.min_images", "way", "eval", "test", "splits")
 _OF_NETWORKS = (*_OF_EPISODES, "backbone", "model", "trainer.precision")
+
+_Resampled = Float64[np.ndarray, "R"]
 
 
 class Key(NamedTuple):
@@ -64,11 +66,13 @@ class Row:
     key: Key
     settings: dict[str, str]
     """Every setting that can change the row's numbers."""
-    tests: dict[Cell, dict[Seeds, Test]] = field(default_factory=lambda: defaultdict(dict))
-    superseded: list[Test] = field(default_factory=list)
+    tests: dict[Cell, dict[Seeds, Measured]] = field(default_factory=lambda: defaultdict(dict))
+    superseded: list[Measured] = field(default_factory=list)
     """Older tests whose place a newer one with other counts has taken."""
     differences: dict[str, str] = field(default_factory=dict)
     """The settings that other rows of the same key have otherwise."""
+    mark: str = ""
+    """``#1`` and the like for rows with differences: a number for each distinct set of them."""
 
     @property
     def is_baseline(self) -> bool:
@@ -85,7 +89,7 @@ class Row:
         """The row in words."""
         trained = f", trained {self.key.trained}" if self.key.trained not in ("", AS_TESTED) else ""
         weights = f" ({self.key.weights}{trained})" if self.key.weights else ""
-        return ", ".join(part for part in (self.key.method, self.key.backbone) if part) + weights
+        return ", ".join(part for part in (f"{self.key.method} {self.mark}".strip(), self.key.backbone) if part) + weights
 
     @property
     def variant(self) -> str:
@@ -110,7 +114,7 @@ class Row:
     @property
     def results(self) -> list[Result]:
         """The results behind the row, each once."""
-        return list({id(t.result): t.result for tests in self.tests.values() for t in tests.values()}.values())
+        return list({id(one.result): one.result for tests in self.tests.values() for one in tests.values()}.values())
 
     def estimate(self, shot: int, folds: Sequence[int], score: str = MIOU) -> Estimate | None:
         """Mean over folds of the means over training seeds of the means over test seeds, with its interval.
@@ -121,57 +125,56 @@ class Row:
             score: ``mIoU``, ``FB-IoU`` or the name of a class.
 
         Returns:
-            Percent; None if the row lacks the score in one of the folds.
+            Percent; None if the row lacks the score in one of the folds, or there is none.
         """
-        values, drawn = [], []
+        values, draws = [], []
         for fold in folds:
-            tests = self.tests.get(Cell(shot, fold), {})
-            by_seed: dict[int, list[Seeds]] = defaultdict(list)
-            for seeds, test in tests.items():
-                if score in _scores(test.measured, self.is_baseline):
-                    by_seed[seeds.training].append(seeds)
+            cell = Cell(shot, fold)
+            by_seed: dict[int, list[float]] = defaultdict(list)
+            drawn: dict[int, list[_Resampled]] = defaultdict(list)
+            for seeds, measured in self.tests.get(cell, {}).items():
+                scores = _scores(measured.test, self.is_baseline)
+                if score in scores:
+                    by_seed[seeds.training].append(scores[score])
+                    drawn[seeds.training] += [self._draws[cell, seeds][score]] if self._draws[cell, seeds] else []
             if not by_seed:
                 return None
-            values.append(
-                fmean(
-                    fmean(_scores(tests[s].measured, self.is_baseline)[score] for s in group) for group in by_seed.values()
-                )
-            )
-            draws = [[self._draws[Cell(shot, fold), s].get(score) for s in group] for group in by_seed.values()]
-            if all(d is not None for group in draws for d in group):
-                drawn.append(statistics.over_seeds([np.mean(group, axis=0) for group in draws], fold))
-        known = bool(folds) and len(drawn) == len(folds)
-        return statistics.estimate(fmean(values), np.mean(drawn, axis=0) if known else None) if values else None
+            values.append(fmean(map(fmean, by_seed.values())))
+            if all(len(drawn[seed]) == len(group) for seed, group in by_seed.items()):
+                draws.append(statistics.over_seeds([np.mean(group, axis=0) for group in drawn.values()], fold))
+        if not values:
+            return None
+        return statistics.estimate(fmean(values), np.mean(draws, axis=0) if len(draws) == len(folds) else None)
 
     @cached_property
-    def _draws(self) -> dict[tuple[Cell, Seeds], dict[str, Float64[np.ndarray, "R"]]]:
+    def _draws(self) -> dict[tuple[Cell, Seeds], dict[str, _Resampled]]:
         """Resampled scores of every test; empty where its counts were not recorded."""
         return {
-            (cell, s): _resampled(test, self.is_baseline) for cell, tests in self.tests.items() for s, test in tests.items()
+            (cell, s): _resampled(one, self.is_baseline) for cell, tests in self.tests.items() for s, one in tests.items()
         }
 
 
-def rows(tests: Iterable[Test]) -> list[Row]:
+def rows(tests: Iterable[Measured]) -> list[Row]:
     """All rows, in the order of tables: what needs no training first. A test that occurs twice counts once, the newest."""
-    tests = sorted(tests, key=lambda test: test.result.date)
+    ordered = sorted(tests, key=lambda measured: measured.result.date)
     shots = {
-        t.result.training.get("checkpoint_sha256"): int(t.result.config["shot"])
-        for t in tests
-        if t.result.command == "train"
+        measured.result.training.get("checkpoint_sha256"): int(measured.result.config["shot"])
+        for measured in ordered
+        if measured.result.command == "train"
     }
     found: dict[tuple[Key, tuple[tuple[str, str], ...]], Row] = {}
-    for test in tests:
-        own = _key(test, shots)
+    for measured in ordered:
+        result, test, _ = measured
+        own = _key(measured, shots)
         for key in (own, Key(own.data, "", EVERYTHING, "", "")):
             scope = _OF_EPISODES if key is not own else () if own.trained else _OF_NETWORKS
-            settings = dict(_settings(test.result, scope))
+            settings = dict(_settings(result, scope))
             row = found.setdefault((key, tuple(settings.items())), Row(key, settings))
-            config, measured = test.result.config, test.measured
-            place = row.tests[Cell(measured.shot, int(config["fold"]))]
-            seeds = Seeds(0 if row.is_baseline else int(config["seed"]), measured.seed)
-            if seeds in place and _scores(place[seeds].measured, row.is_baseline) != _scores(measured, row.is_baseline):
+            place = row.tests[Cell(test.shot, int(result.config["fold"]))]
+            seeds = Seeds(0 if row.is_baseline else int(result.config["seed"]), test.seed)
+            if seeds in place and _scores(place[seeds].test, row.is_baseline) != _scores(test, row.is_baseline):
                 row.superseded.append(place[seeds])
-            place[seeds] = test
+            place[seeds] = measured
     by_key: dict[Key, list[Row]] = defaultdict(list)
     for row in found.values():
         by_key[row.key].append(row)
@@ -183,6 +186,11 @@ def rows(tests: Iterable[Test]) -> list[Row]:
         ]
         for row in group:
             row.differences = {name: row.settings.get(name, "(not set)") for name in differing}
+    marks = dict.fromkeys(tuple(row.differences.items()) for row in found.values() if row.differences)
+    for number, differences in enumerate(marks, start=1):
+        for row in found.values():
+            if tuple(row.differences.items()) == differences:
+                row.mark = f"#{number}"
     return sorted(found.values(), key=_order)
 
 
@@ -202,13 +210,13 @@ def backbone(config: Mapping[str, Any]) -> str:
     return _last(node["_target_"]) + (f"-{node['depth']}" if "depth" in node else "")
 
 
-def _key(test: Test, shots: Mapping[str | None, int]) -> Key:
-    result, weights = test.result, test.measured.weights
+def _key(measured: Measured, shots: Mapping[str | None, int]) -> Key:
+    result, weights = measured.result, measured.test.weights
     config = result.config
     trained = ""
     if weights not in _NOTHING_TRAINED:
         shot = config["shot"] if result.command == "train" else shots.get(result.training.get("checkpoint_sha256"))
-        trained = "?" if shot is None else AS_TESTED if shot == test.measured.shot else f"{shot}-shot"
+        trained = "?" if shot is None else AS_TESTED if shot == measured.test.shot else f"{shot}-shot"
     return Key(_last(config["data"]["source"]["_target_"]), backbone(config), method(config), weights, trained)
 
 
@@ -231,22 +239,22 @@ def _inside(name: str, groups: Sequence[str]) -> bool:
     return any(name == group or name.startswith(f"{group}.") for group in groups)
 
 
-def _scores(measured: Measurement, baseline: bool) -> dict[str, float]:
+def _scores(test: Measurement, baseline: bool) -> dict[str, float]:
     """Scores by name, in percent."""
     if baseline:
-        return {MIOU: measured.everything_foreground_miou}
-    return {MIOU: measured.miou, FB_IOU: measured.fb_iou, **measured.class_iou}
+        return {MIOU: test.everything_foreground_miou}
+    return {MIOU: test.miou, FB_IOU: test.fb_iou, **test.class_iou}
 
 
-def _resampled(test: Test, baseline: bool) -> dict[str, Float64[np.ndarray, "R"]]:
-    counts, measured = test.counts, test.measured
+def _resampled(measured: Measured, baseline: bool) -> dict[str, _Resampled]:
+    counts, test = measured.counts, measured.test
     if counts is None:
         return {}
-    weights = statistics.resamples(measured.episodes_sha256, len(counts.pixels))
+    weights = statistics.resamples(test.episodes_sha256, len(counts.pixels))
     if baseline:
         return {MIOU: statistics.pooled(statistics.everything_foreground(counts), weights).miou}
     pooled = statistics.pooled(counts, weights)
-    return {MIOU: pooled.miou, FB_IOU: pooled.fb_iou, **dict(zip(measured.class_iou, pooled.class_iou.T, strict=True))}
+    return {MIOU: pooled.miou, FB_IOU: pooled.fb_iou, **dict(zip(test.class_iou, pooled.class_iou.T, strict=True))}
 
 
 def _last(target: str) -> str:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from mshnet_pl.report import formats
-from mshnet_pl.report.collection import Failure, Test
+from mshnet_pl.report.collection import Failure, Measured
 from mshnet_pl.report.formats import Line, Scores, Shots, Table
 from mshnet_pl.report.published import published
 from mshnet_pl.report.rows import AS_TESTED, FB_IOU, MIOU, Cell, Row, rows
@@ -26,7 +26,7 @@ INTERVALS = (
 )
 
 
-def tables(tests: Sequence[Test], failures: Sequence[Failure] = ()) -> list[Table]:
+def tables(tests: Sequence[Measured], failures: Sequence[Failure] = ()) -> list[Table]:
     """A table a data set, and on PASCAL-5i one of single similarities where such were measured."""
     by_data: dict[str, list[Row]] = defaultdict(list)
     for row in rows(tests):
@@ -45,7 +45,7 @@ def tables(tests: Sequence[Test], failures: Sequence[Failure] = ()) -> list[Tabl
 
 def markdown(runs: Sequence[Result]) -> str:
     """The scores of results alone as Markdown: no published lines, no intervals."""
-    own = rows([Test(result, test) for result in runs for test in result.tests])
+    own = rows([Measured(result, test) for result in runs for test in result.tests])
     folds = sorted({cell.fold for row in own for cell in row.tests})
     return formats.markdown(Table("", folds, sorted({shot for row in own for shot in row.shots}), _lines(own, folds)))
 
@@ -66,24 +66,25 @@ def _table(title: str, own: list[Row], reference: list[Line], failures: Sequence
     folds = list(range(_FOLDS[data])) if data in _FOLDS else sorted({cell.fold for row in own for cell in row.tests})
     lines = sorted([*_lines(own, folds), *reference], key=lambda line: (line.backbone, line.row is not None))
     shots = sorted({shot for line in lines for shot in line.shots})
-    notes = [*dict.fromkeys(f"{line.mark}: {_text(line.row)}" for line in lines if line.row and line.mark)]
+    explanations = [*dict.fromkeys(f"{row.mark}: {_text(row)}" for row in sorted(own, key=lambda row: row.mark) if row.mark)]
+    missing: list[str] = []
     named: list[Failure] = []
     for row in own:
-        if not row.is_baseline and row.key.weights != "untrained":
-            for shot in shots if row.key.trained in ("", AS_TESTED) else row.shots:
-                missing = [fold for fold in folds if Cell(shot, fold) not in row.tests]
-                failed = {f: failure for f in missing for failure in failures if _is_of(failure, row, Cell(shot, f))}
-                named += failed.values()
-                notes += _missing(row, shot, [fold for fold in missing if fold not in failed], failed)
-        notes += [f"left out of {row.label}: {old.folder}, as there is a newer result" for old in row.superseded]
+        explanations += [f"left out of {row.label}: {old.folder}, as there is a newer result" for old in row.superseded]
         if row.lacks_counts:
-            notes.append(f"no interval for {row.label}: the counts of its episodes are not all there")
-    return Table(title, folds, shots, lines, notes, named)
+            explanations.append(f"no interval for {row.label}: the pixel counts of its episodes are not all there")
+        if row.is_baseline or row.key.weights == "untrained":
+            continue
+        for shot in shots if row.key.trained in ("", AS_TESTED) else row.shots:
+            without = [fold for fold in folds if Cell(shot, fold) not in row.tests]
+            failed = {f: failure for f in without for failure in failures if _is_of(failure, row, Cell(shot, f))}
+            missing += _missing(row, shot, [fold for fold in without if fold not in failed], failed)
+            named += failed.values()
+    return Table(title, folds, shots, lines, explanations, missing, named)
 
 
 def _lines(own: Sequence[Row], folds: Sequence[int]) -> list[Line]:
-    """A line a row; equal differences have the same mark."""
-    marks = {text: f"#{n}" for n, text in enumerate(dict.fromkeys(_text(row) for row in own if row.differences), start=1)}
+    """A line a row."""
     return [
         Line(
             row.key.backbone,
@@ -92,7 +93,6 @@ def _lines(own: Sequence[Row], folds: Sequence[int]) -> list[Line]:
             row.key.trained,
             {shot: _shots(row, shot, folds) for shot in row.shots},
             row.learnable,
-            marks.get(_text(row), ""),
             row,
         )
         for row in own

@@ -1,0 +1,76 @@
+"""The command line of ``mshnet-report``."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mshnet_pl.errors import ConfigError
+from mshnet_pl.report import compare, figures, formats, page
+from mshnet_pl.report.collection import collect
+from mshnet_pl.report.formats import Table
+from mshnet_pl.report.tables import INTERVALS, tables, unexplained
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run ``mshnet-report FOLDER...`` or ``mshnet-report compare A B``.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    if arguments[:1] == ["compare"]:
+        _compare(arguments[1:])
+    else:
+        _report(arguments)
+
+
+def _report(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="mshnet-report",
+        description="Collect all results below folders into the paper's tables, a page and pictures of episodes.",
+        epilog="'mshnet-report compare A B' compares two runs on the same episodes. " + INTERVALS.replace("%", "%%"),
+    )
+    parser.add_argument("folder", type=Path, nargs="+", help="folders with results, searched at any depth")
+    parser.add_argument("--format", choices=_FORMATS, default="markdown", help="of the tables printed (default: markdown)")
+    parser.add_argument("--html", type=Path, help="the page's file (default: report.html in the first FOLDER)")
+    parser.add_argument("--pictures", type=Path, help="where episodes_Kshot.png go (default: the first FOLDER)")
+    parser.add_argument("--episodes", type=int, default=1, help="how many of a kind of each test are drawn (default: 1)")
+    chosen = parser.parse_args(arguments)
+    if chosen.episodes < 0:
+        raise ConfigError(f"--episodes={chosen.episodes}: give a number of at least 0")
+    target, pictures = chosen.html or chosen.folder[0] / "report.html", chosen.pictures or chosen.folder[0]
+    page.check_target(target)
+    found = collect(chosen.folder)
+    made = tables(found.tests, found.failures)
+    others = unexplained(made, found.failures)
+    print(_FORMATS[chosen.format](made))
+    notes = "".join(f"\n{line}" for line in [*(f"failed: {f.folder}: {f.message}" for f in others), "", INTERVALS])
+    print(notes, file=sys.stdout if chosen.format == "markdown" else sys.stderr)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pictures.mkdir(parents=True, exist_ok=True)
+        written = [f"episodes: {path}" for path in figures.episode_grids(found.tests, pictures, chosen.episodes)]
+        target.write_text(page.render(made, found, others, chosen.episodes))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {error.filename}: {error.strerror}; choose other places with --html and --pictures"
+        ) from error
+    print("\n".join([*written, f"page: {target}"]), file=sys.stderr)
+
+
+def _compare(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="mshnet-report compare", description=compare.__doc__)
+    parser.add_argument("a", type=Path, help="folder with one result, or with the same folds as B")
+    parser.add_argument("b", type=Path, help="the other one")
+    parser.add_argument("--weights", help="best, last, untrained, ...; needed where a folder holds several")
+    parser.add_argument("--shot", type=int, help="number of shots of the test; needed where a folder holds several")
+    chosen = parser.parse_args(arguments)
+    a, b = (collect([folder]).tests for folder in (chosen.a, chosen.b))
+    print(compare.markdown(compare.compare(a, b, chosen.weights, chosen.shot)))
+
+
+_FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
+    "markdown": lambda made: "\n\n".join(map(formats.markdown, made)),
+    "latex": lambda made: "\n\n".join(map(formats.latex, made)),
+    "csv": formats.comma_separated,
+}
