@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mshnet_pl.report.statistics import Estimate
 
@@ -38,31 +39,32 @@ _NAMES = {"train/miou": "training", "val/miou": "validation"}
 Curves = Mapping[str, Float64[np.ndarray, "points 2"]]
 
 
-def training_curves(runs: Mapping[str, Curves], title: str) -> str:
-    """Loss parts on the left, mIoU on the right; a colour a quantity, a line style a run.
+def training_curves(runs: Sequence[tuple[str, Curves]], title: str) -> str:
+    """Loss parts on the left, mIoU on the right; a colour a quantity, a line style a name.
 
     Args:
-        runs: by name, such as ``fold 0``.
+        runs: name, such as ``fold 0``, and curves; seeds of a fold have the same name.
         title: read aloud in place of the picture.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9, 3.1), layout="constrained")
         left, right = figure.subplots(1, 2)
-        names = sorted({name for curves in runs.values() for name in curves})
-        losses = [name for name in names if name.startswith("train/loss")]
-        for ax, wanted in ((left, losses), (right, [name for name in names if name not in losses])):
-            for colour, name in enumerate(wanted):
-                for style, curves in enumerate(runs.values()):
-                    if name in curves:
-                        ax.plot(*_thinned(curves[name]).T, color=f"C{colour}", ls=_LINES[style % 4], lw=1.1)
-                ax.plot([], [], color=f"C{colour}", label=_NAMES.get(name, name.removeprefix("train/").replace("_", " ")))
+        styles = {name: _LINES[i % len(_LINES)] for i, name in enumerate(dict.fromkeys(name for name, _ in runs))}
+        quantities = sorted({quantity for _, curves in runs for quantity in curves})
+        losses = [quantity for quantity in quantities if quantity.startswith("train/loss")]
+        for ax, wanted in ((left, losses), (right, [quantity for quantity in quantities if quantity not in losses])):
+            for i, quantity in enumerate(wanted):
+                for name, curves in runs:
+                    if quantity in curves:
+                        ax.plot(*_thinned(curves[quantity]).T, color=f"C{i}", ls=styles[name], lw=1.1)
+                ax.plot([], [], color=f"C{i}", label=_NAMES.get(quantity, quantity.removeprefix("train/").replace("_", " ")))
             ax.set_xlabel("step")
             if wanted:
                 ax.legend(frameon=False, fontsize=8)
         left.set_title("loss")
         right.set_title("mIoU, %")
-        styles = [mpl.lines.Line2D([], [], color=_INK, ls=_LINES[i % 4], lw=1.1) for i in range(len(runs))]
-        figure.legend(styles, list(runs), loc="outside lower center", ncols=len(runs), frameon=False, fontsize=8)
+        lines = [Line2D([], [], color=_INK, ls=style, lw=1.1) for style in styles.values()]
+        figure.legend(lines, list(styles), loc="outside lower center", ncols=len(lines), frameon=False, fontsize=8)
         return _svg(figure, title)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import statistics
 from mshnet_pl.report.collection import Measured
-from mshnet_pl.report.rows import FB_IOU, MIOU, Cell, Row, rows
+from mshnet_pl.report.rows import FB_IOU, MIOU, Cell, Row, named_folds, rows
 from mshnet_pl.report.statistics import LEVEL, PERMUTATIONS, Estimate, Pooled, pooled
 
 Scores = Float64[np.ndarray, "R"]
@@ -80,11 +80,10 @@ def compare(a: Sequence[Measured], b: Sequence[Measured], weights: str | None = 
 
 def markdown(comparison: Comparison) -> str:
     """The comparison as a Markdown table."""
-    folds = f"fold{'s' * (len(comparison.folds) > 1)} {', '.join(map(str, comparison.folds))}"
     lines = [
         f"A: {comparison.a}",
         f"B: {comparison.b}",
-        f"{folds}, {comparison.shot}-shot, {comparison.episodes:,} episodes, the same for both",
+        f"{named_folds(comparison.folds)}, {comparison.shot}-shot, {comparison.episodes:,} episodes, the same for both",
         "",
         f"|        | A    | B    | A - B | {LEVEL}% interval | p      |",
         "| ---    | ---: | ---: | ---:  | ---:          | ---:   |",

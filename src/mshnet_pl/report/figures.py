@@ -1,7 +1,7 @@
 """Recorded episodes as picture grids: supports, query, truth and prediction."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.report.collection import Measured
+from mshnet_pl.report.rows import method
 
 _DIM = 0.3
 """Brightness of what a mask leaves out."""
 _OUTLINE = np.array([255, 255, 255])
+_GAP = 2  # white pixels at either side of a picture
 _KINDS = ("best", "median", "worst", "example")
 _Image = UInt8[np.ndarray, "height width 3"]
 
@@ -47,7 +49,7 @@ def pictures(measured: Measured, each: int) -> list[Picture]:
     return [picture for kind in _KINDS for picture in kept[kind]]
 
 
-def episode_grids(tests: Iterable[Measured], target: Path, each: int = 1) -> list[Path]:
+def episode_grids(tests: Sequence[Measured], target: Path, each: int = 1) -> list[Path]:
     """Draw recorded episodes of every test but those of untrained networks, a picture for each number of shots.
 
     Args:
@@ -58,11 +60,12 @@ def episode_grids(tests: Iterable[Measured], target: Path, each: int = 1) -> lis
     Returns:
         The PNGs' paths.
     """
+    several = len({method(measured.result.config) for measured in tests}) > 1
     rows: dict[int, list[tuple[str, Picture]]] = defaultdict(list)
     for measured in tests:
         if measured.test.weights != "untrained":
-            fold = f"fold {measured.result.config['fold']}"
-            rows[measured.test.shot] += [(f"{fold}, {p.kind}", p) for p in pictures(measured, each)]
+            where = [method(measured.result.config)] * several + [f"fold {measured.result.config['fold']}"]
+            rows[measured.test.shot] += [("\n".join([*where, p.kind]), p) for p in pictures(measured, each)]
     paths = []
     for shot, found in sorted(rows.items()):
         if found:
@@ -83,14 +86,18 @@ def _panels(row: dict[str, np.ndarray]) -> list[tuple[str, _Image]]:
 
 def _draw(rows: Sequence[tuple[str, Picture]]) -> Figure:
     columns = len(rows[0][1].panels)
-    figure = Figure(figsize=(1.6 * columns, 1.72 * len(rows)), layout="compressed")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (label, picture) in zip(axes, rows, strict=True):
-        for ax, (title, image) in zip(line, picture.panels, strict=True):
-            ax.imshow(image)
-            ax.set_title(f"{title}, IoU {picture.iou:.0f}" if title == "prediction" else title, fontsize=7)
-            ax.set_axis_off()
-        line[0].text(-0.08, 0.5, label, rotation=90, va="center", ha="right", fontsize=8, transform=line[0].transAxes)
+    figure = Figure(figsize=(1.6 * columns, 1.75 * len(rows)), layout="constrained")
+    for ax, (label, picture) in zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows, strict=True):
+        strip = np.hstack(
+            [np.pad(image, ((0, 0), (_GAP, _GAP), (0, 0)), constant_values=255) for _, image in picture.panels]
+        )
+        side = strip.shape[1] / columns
+        titles = [f"{title}, IoU {picture.iou:.0f}" if title == "prediction" else title for title, _ in picture.panels]
+        ax.imshow(strip)
+        ax.set_xticks([(i + 0.5) * side for i in range(columns)], titles, fontsize=7)
+        ax.tick_params(bottom=False, labelbottom=False, labeltop=True, left=False, labelleft=False, pad=0)
+        ax.spines[:].set_visible(False)
+        ax.set_ylabel(label, fontsize=7)
     return figure
 
 

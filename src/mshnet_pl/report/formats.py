@@ -16,7 +16,7 @@ _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
 }
 _COLUMNS = (
-    "table", "source", "backbone", "method", "settings", "weights", "trained", "shot", "fold", "training_seeds", "tests",
+    "table", "source", "weights", "trained", "backbone", "method", "settings", "shot", "fold", "training_seeds", "tests",
     "miou", "miou_low", "miou_high", "fb_iou", "fb_iou_low", "fb_iou_high", "learnable",
 )  # fmt: skip
 
@@ -49,8 +49,6 @@ class Line:
 
     backbone: str
     method: str
-    weights: str
-    trained: str
     shots: dict[int, Shots]
     parameters: int | None
     """Learnable ones."""
@@ -65,7 +63,7 @@ class Line:
     @property
     def words(self) -> list[str]:
         """Its columns before the numbers."""
-        return [self.backbone, self.name, self.weights, self.trained]
+        return [self.backbone, self.name, self.row.weights if self.row else "published"]
 
     @property
     def learnable(self) -> str:
@@ -104,8 +102,8 @@ class Table:
 def markdown(table: Table) -> str:
     """A Markdown table with a line a method and number of shots; intervals beside the means."""
     folds = [f"fold {fold}" for fold in table.folds]
-    body = [["backbone", "method", "weights", "trained", "tested", *folds, "mIoU", "FB-IoU", "learnable"]]
-    body.append(["---"] * 5 + ["---:"] * (len(folds) + 3))
+    body = [["backbone", "method", "weights", "tested", *folds, "mIoU", "FB-IoU", "learnable"]]
+    body.append(["---"] * 4 + ["---:"] * (len(folds) + 3))
     for shot in table.shots:
         for line in table.lines:
             if shot in line.shots:
@@ -123,7 +121,7 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """A ``table*`` for the package ``booktabs`` in the paper's shape: numbers of shots side by side."""
     width = len(table.folds) + 2
-    starts = [5 + i * width for i in range(len(table.shots))]
+    starts = [4 + i * width for i in range(len(table.shots))]
     shots = [rf"\multicolumn{{{width}}}{{c}}{{{shot}-shot}}" for shot in table.shots]
     numbers = [*map(str, table.folds), "mIoU", "FB-IoU"] * len(shots)
     body = [
@@ -135,11 +133,11 @@ def latex(table: Table) -> str:
             r"\begin{table*}",
             r"\centering",
             rf"\caption{{{_escaped(table.title)}}}",
-            rf"\begin{{tabular}}{{llll{'r' * (width * len(shots) + 1)}}}",
+            rf"\begin{{tabular}}{{lll{'r' * (width * len(shots) + 1)}}}",
             r"\toprule",
-            " & ".join(["", "", "", "", *shots, ""]) + r" \\",
+            " & ".join(["", "", "", *shots, ""]) + r" \\",
             " ".join(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in starts),
-            " & ".join(["backbone", "method", "weights", "trained", *numbers, "learnable"]) + r" \\",
+            " & ".join(["backbone", "method", "weights", *numbers, "learnable"]) + r" \\",
             r"\midrule",
             *(" & ".join(map(_escaped, cells)) + r" \\" for cells in body),
             r"\bottomrule",
@@ -157,25 +155,15 @@ def comma_separated(tables: Sequence[Table]) -> str:
     writer.writerow(_COLUMNS)
     for table in tables:
         for line in table.lines:
-            settings = "; ".join(f"{k}={v}" for k, v in line.row.differences.items()) if line.row else ""
-            source = "measured" if line.row else "published"
+            row = line.row
+            settings = "; ".join(f"{name}={value}" for name, value in row.differences.items()) if row else ""
+            source = ("measured", row.key.weights, row.key.trained) if row else ("published", "", "")
             for shot, known in line.shots.items():
                 for fold, scores in zip([*table.folds, "mean"], [*known.folds, known.mean], strict=True):
                     if scores.miou:
-                        numbers = [*scores.miou, *(scores.fb_iou or (None,) * 3), line.parameters]
+                        what = [table.title, *source, line.backbone, line.method, settings, shot, fold]
                         counts = [scores.training_seeds or None, scores.tests or None]
-                        what = [
-                            table.title,
-                            source,
-                            line.backbone,
-                            line.method,
-                            settings,
-                            line.weights,
-                            line.trained,
-                            shot,
-                            fold,
-                        ]
-                        writer.writerow([*what, *counts, *numbers])
+                        writer.writerow([*what, *counts, *scores.miou, *(scores.fb_iou or (None,) * 3), line.parameters])
     return text.getvalue().rstrip()
 
 

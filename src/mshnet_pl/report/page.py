@@ -21,7 +21,7 @@ from mshnet_pl.report.figures import Picture, pictures
 from mshnet_pl.report.formats import Table
 from mshnet_pl.report.rows import Row, backbone, method
 from mshnet_pl.report.statistics import Estimate
-from mshnet_pl.report.tables import INTERVALS
+from mshnet_pl.report.tables import INTERVALS, TITLES
 
 _SIDE = 144  # pixels of a picture
 _GENERATOR = '<meta name="generator" content="mshnet-report">'
@@ -80,13 +80,13 @@ def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
     """A chart a row and number of shots, its folds and seeds overlaid."""
     for row in rows:
         for shot in row.shots:
-            runs = {}
-            for cell, tests in sorted(row.tests.items()):
-                for seeds, measured in sorted(tests.items()):
-                    if cell.shot == shot and measured.folder and measured.result.command == "train":
-                        logged = curves(measured.folder)
-                        if logged:
-                            runs[f"fold {cell.fold}" + (f", seed {seeds.training}" if seeds.training else "")] = logged
+            runs = [
+                (f"fold {cell.fold}", curves(measured.folder))
+                for cell, tests in sorted(row.tests.items())
+                for measured in tests.values()
+                if cell.shot == shot and measured.folder and measured.result.command == "train"
+            ]
+            runs = [(name, logged) for name, logged in runs if logged]
             if runs:
                 title = f"{row.label}, {shot}-shot"
                 yield title, Markup(charts.training_curves(runs, f"Loss and mIoU during training of {title}"))
@@ -110,7 +110,7 @@ def _bars(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
                     if estimate:
                         own[name] = estimate
                         classes[name] = None
-        title = f"{data}, {shot}-shot"
+        title = f"{TITLES.get(data, data)}, {shot}-shot"
         yield title, Markup(charts.class_bars(list(classes), scores, f"IoU of every class, {title}"))
 
 
@@ -121,9 +121,13 @@ def _episodes(rows: Sequence[Row], each: int) -> Iterator[tuple[str, list[_Episo
             shown = []
             for cell, tests in sorted(row.tests.items()):
                 measured = tests[min(tests)]
+                counts = measured.counts
+                names = dict(zip(counts.classes.tolist(), measured.test.class_iou, strict=True)) if counts else {}
                 for picture in pictures(measured, each) if cell.shot == shot else ():
-                    panels = [(title, _data_url(image)) for title, image in picture.panels]
-                    shown.append(_Episode(f"fold {cell.fold}", picture, panels))
+                    where = ", ".join(
+                        [f"fold {cell.fold}", *([names[picture.class_id]] if picture.class_id in names else [])]
+                    )
+                    shown.append(_Episode(where, picture, [(title, _data_url(image)) for title, image in picture.panels]))
             if shown:
                 yield f"{row.label}, {shot}-shot", shown
 
@@ -146,7 +150,7 @@ def _provenance(measured: Measured) -> dict[str, str | int | float]:
         "shot": test.shot,
         "training seed": int(result.config["seed"]),
         "test seed": test.seed,
-        "mIoU": round(test.miou, 2),
+        "mIoU": test.miou,
         "episodes": test.episodes,
         "episodes' SHA-256": test.episodes_sha256,
         "protocol": test.protocol,

@@ -33,8 +33,6 @@ def _line(row: Mapping[str, Any]) -> Line:
     return Line(
         row["backbone"],
         re.sub(r" (\[\d+\]|\(ours\))$", "", name),
-        weights="published",
-        trained="",
         shots={1: _shots(row["one_shot"]), 5: _shots(row["five_shot"])},
         parameters=round(1e6 * millions) if millions else None,
     )

@@ -87,9 +87,14 @@ class Row:
     @property
     def label(self) -> str:
         """The row in words."""
-        trained = f", trained {self.key.trained}" if self.key.trained not in ("", AS_TESTED) else ""
-        weights = f" ({self.key.weights}{trained})" if self.key.weights else ""
+        weights = f" ({self.weights})" if self.weights else ""
         return ", ".join(part for part in (f"{self.key.method} {self.mark}".strip(), self.key.backbone) if part) + weights
+
+    @property
+    def weights(self) -> str:
+        """The weights, and the shots of training where they are not those of the test."""
+        other = "" if self.key.trained in ("", AS_TESTED) else f", {self.key.trained} training"
+        return self.key.weights + other
 
     @property
     def variant(self) -> str:
@@ -186,12 +191,17 @@ def rows(tests: Iterable[Measured]) -> list[Row]:
         ]
         for row in group:
             row.differences = {name: row.settings.get(name, "(not set)") for name in differing}
-    marks = dict.fromkeys(tuple(row.differences.items()) for row in found.values() if row.differences)
-    for number, differences in enumerate(marks, start=1):
-        for row in found.values():
-            if tuple(row.differences.items()) == differences:
-                row.mark = f"#{number}"
-    return sorted(found.values(), key=_order)
+    ordered_rows = sorted(found.values(), key=order)
+    marks: dict[tuple[tuple[str, str], ...], str] = {}
+    for row in ordered_rows:
+        if row.differences:
+            row.mark = marks.setdefault(tuple(row.differences.items()), f"#{len(marks) + 1}")
+    return ordered_rows
+
+
+def named_folds(folds: Sequence[int]) -> str:
+    """``fold 2`` or ``folds 0, 1``."""
+    return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
 
 
 def method(config: Mapping[str, Any]) -> str:
@@ -261,7 +271,8 @@ def _last(target: str) -> str:
     return target.rpartition(".")[2]
 
 
-def _order(row: Row) -> tuple[object, ...]:
+def order(row: Row) -> tuple[object, ...]:
+    """A key to sort rows by: data, backbone, what needs no training, method, settings."""
     key = row.key
     return (
         key.data,

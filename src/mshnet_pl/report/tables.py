@@ -7,19 +7,20 @@ from mshnet_pl.report import formats
 from mshnet_pl.report.collection import Failure, Measured
 from mshnet_pl.report.formats import Line, Scores, Shots, Table
 from mshnet_pl.report.published import published
-from mshnet_pl.report.rows import AS_TESTED, FB_IOU, MIOU, Cell, Row, rows
+from mshnet_pl.report.rows import AS_TESTED, FB_IOU, MIOU, Cell, Row, named_folds, order, rows
 from mshnet_pl.report.statistics import LEVEL
 from mshnet_pl.results import Result
 
 _FOLDS = {"Pascal5i": 4, "Coco20i": 4, "Synthetic": 4}
-_TITLES = {
-    "Pascal5i": "PASCAL-5i (Table 2 of the paper)",
-    "Coco20i": "COCO-20i (Table 3 of the paper)",
+TITLES = {
+    "Pascal5i": "PASCAL-5i",
+    "Coco20i": "COCO-20i",
     "Fss1000": "FSS-1000",
     "Synthetic": "Drawn images",
     "Folder": "Own images",
 }
-_SINGLE = "PASCAL-5i, single similarities (Table 4 of the paper)"
+_TABLES = {"Pascal5i": " (Table 2 of the paper)", "Coco20i": " (Table 3 of the paper)"}
+_SINGLE = ", single similarities (Table 4 of the paper)"
 INTERVALS = (
     f"mIoU and FB-IoU in percent. Brackets hold {LEVEL}% intervals from a bootstrap over the test episodes and, where folds "
     "were trained with several seeds, over those; with one training seed an interval does not cover how trainings vary."
@@ -33,13 +34,14 @@ def tables(tests: Sequence[Measured], failures: Sequence[Failure] = ()) -> list[
         by_data[row.key.data].append(row)
     found = []
     for data, group in by_data.items():
+        title = TITLES.get(data, data)
         single = [row for row in group if _similarities(row) == 1] if published(data, single=True) else []
         main = [row for row in group if row not in single]
         if any(not row.is_baseline for row in main):
-            found.append(_table(_TITLES.get(data, data), main, published(data), failures))
+            found.append(_table(title + _TABLES.get(data, ""), main, [], published(data), failures))
         if single:
             both = [row for row in main if row.is_baseline or (_similarities(row) == 2 and row.variant == "full")]
-            found.append(_table(_SINGLE, both + single, published(data, single=True), failures))
+            found.append(_table(title + _SINGLE, single, both, published(data, single=True), failures))
     return found
 
 
@@ -59,14 +61,16 @@ def _similarities(row: Row) -> int:
     return len(row.results[0].config["model"].get("similarities", ())) if not row.is_baseline else 0
 
 
-def _table(title: str, own: list[Row], reference: list[Line], failures: Sequence[Failure]) -> Table:
+def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line], failures: Sequence[Failure]) -> Table:
+    """A table of ``own`` rows, which its notes speak of, and of rows ``beside`` them."""
     backbones = {row.key.backbone for row in own}
     reference = [line for line in reference if line.backbone in backbones] or reference
     data = own[0].key.data
-    folds = list(range(_FOLDS[data])) if data in _FOLDS else sorted({cell.fold for row in own for cell in row.tests})
-    lines = sorted([*_lines(own, folds), *reference], key=lambda line: (line.backbone, line.row is not None))
+    shown = sorted([*beside, *own], key=order)
+    folds = list(range(_FOLDS[data])) if data in _FOLDS else sorted({cell.fold for row in shown for cell in row.tests})
+    lines = sorted([*_lines(shown, folds), *reference], key=lambda line: (line.backbone, line.row is not None))
     shots = sorted({shot for line in lines for shot in line.shots})
-    explanations = [*dict.fromkeys(f"{row.mark}: {_text(row)}" for row in sorted(own, key=lambda row: row.mark) if row.mark)]
+    explanations = [*dict.fromkeys(f"{row.mark}: {_text(row)}" for row in shown if row.mark)]
     missing: list[str] = []
     named: list[Failure] = []
     for row in own:
@@ -89,8 +93,6 @@ def _lines(own: Sequence[Row], folds: Sequence[int]) -> list[Line]:
         Line(
             row.key.backbone,
             row.key.method,
-            row.key.weights,
-            row.key.trained,
             {shot: _shots(row, shot, folds) for shot in row.shots},
             row.learnable,
             row,
@@ -128,6 +130,6 @@ def _is_of(failure: Failure, row: Row, cell: Cell) -> bool:
 
 def _missing(row: Row, shot: int, folds: Sequence[int], failed: Mapping[int, Failure]) -> Iterator[str]:
     if folds:
-        yield f"missing: fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}, {shot}-shot of {row.label}"
+        yield f"missing: {named_folds(folds)}, {shot}-shot of {row.label}"
     for fold, failure in failed.items():
         yield f"missing: fold {fold}, {shot}-shot of {row.label}, failed: {failure.message}"
