@@ -2,7 +2,10 @@
 
 import csv
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -43,9 +46,13 @@ def measurement(counts: np.ndarray, names: tuple[str, ...], episodes_hash: str, 
 
 
 def config(
-    fold: int = 0, shot: int = 1, seed: int = 0, similarities: str = "cosine+prototype", **changes: Any
-) -> dict[str, Any]:  # noqa: ANN401
-    """A resolved configuration; changes by dotted key, with ``__`` for the dots."""
+    fold: int = 0,
+    shot: int = 1,
+    seed: int = 0,
+    similarities: str = "cosine+prototype",
+    changes: Mapping[str, object] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """A resolved configuration; changes by dotted key."""
     content: dict[str, Any] = {
         "fold": fold, "shot": shot, "seed": seed, "way": 1, "runs": "runs", "variant": "full",
         "data": {
@@ -64,7 +71,7 @@ def config(
         "test": {"episodes": 1000, "seeds": [0], "shots": None, "protocol": "seeded", "checkpoint": "best"},
     }  # fmt: skip
     for key, value in changes.items():
-        *groups, last = key.split("__")
+        *groups, last = key.split(".")
         node = content
         for group in groups:
             node = node[group]
@@ -111,10 +118,13 @@ def write_sweep(root: Path, episodes: int = 1000, pictures: bool = True) -> None
                 folder = root / "pascal5i" / f"mshnet_resnet50_{similarities}" / f"fold{fold}_{shot}shot_seed0"
                 if (similarities, fold, shot) == ("cosine", 2, 5):
                     folder.mkdir(parents=True)
-                    (folder / "error.json").write_text(
-                        '{"overrides": ["data=pascal5i", "fold=2", "shot=5"], "error": "CUDA out of memory.\\nTried to allocate",'
-                        f' "log": "{folder}/mshnet.log", "date": "2026-11-22T09:00:00+00:00"}}'
-                    )
+                    failure = {
+                        "overrides": ["data=pascal5i", "fold=2", "shot=5", "similarity=[cosine]"],
+                        "error": "CUDA out of memory.\nTried to allocate 2 GiB",
+                        "log": str(folder / "mshnet.log"),
+                        "date": "2026-11-22T09:00:00+00:00",
+                    }
+                    (folder / "error.json").write_text(json.dumps(failure))
                 elif (similarities, fold, shot) != ("prototype", 3, 5):
                     given = config(fold, shot, similarities=similarities)
                     write_run(folder, given, published[shot][fold] + change, episodes, pictures=pictures)
@@ -146,19 +156,8 @@ def _write_pictures(path: Path, counts: np.ndarray, shot: int) -> None:
     chosen = {"best": order[:2], "median": order[len(order) // 2 :][:2], "worst": order[-2:]}
     for i, (kind, row) in enumerate((kind, row) for kind, rows in chosen.items() for row in rows):
         rng = np.random.default_rng(int(row))
-        y, x = np.mgrid[:96, :96]
-
-        def scene() -> tuple[np.ndarray, np.ndarray]:
-            inside = ((x - rng.integers(30, 66)) ** 2 + (y - rng.integers(30, 66)) ** 2) < rng.integers(14, 30) ** 2
-            tint = (
-                np.where(inside[..., None], [210, 120, 60], [90, 130, 150])
-                + rng.normal(0, 14, (96, 96, 1))
-                + y[..., None] / 3
-            )
-            return tint.clip(0, 255).astype(np.uint8), inside.astype(np.uint8)
-
-        supports = [scene() for _ in range(shot)]
-        query, truth = scene()
+        supports = [_scene(rng) for _ in range(shot)]
+        query, truth = _scene(rng)
         arrays |= {
             f"{i}/query": query, f"{i}/support": np.stack([s for s, _ in supports]),
             f"{i}/support_mask": np.stack([m for _, m in supports]), f"{i}/truth": truth,
@@ -166,3 +165,11 @@ def _write_pictures(path: Path, counts: np.ndarray, shot: int) -> None:
             f"{i}/class_id": counts[row, 1], f"{i}/number": counts[row, 0], f"{i}/kind": np.array(kind),
         }  # fmt: skip
     np.savez_compressed(path, **arrays)
+
+
+def _scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """An image with a disk, and the disk."""
+    y, x = np.mgrid[:96, :96]
+    inside = ((x - rng.integers(30, 66)) ** 2 + (y - rng.integers(30, 66)) ** 2) < rng.integers(14, 30) ** 2
+    colour = np.where(inside[..., None], [210, 120, 60], [90, 130, 150]) + rng.normal(0, 14, (96, 96, 1)) + y[..., None] / 3
+    return colour.clip(0, 255).astype(np.uint8), inside.astype(np.uint8)

@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import compare, figures, formats, page
-from mshnet_pl.report.collection import collect
+from mshnet_pl.report.collection import Collection, Failure, collect
 from mshnet_pl.report.formats import Table
 from mshnet_pl.report.tables import INTERVALS, tables, unexplained
 
@@ -31,7 +31,9 @@ def _report(arguments: Sequence[str]) -> None:
         epilog="'mshnet-report compare A B' compares two runs on the same episodes. " + INTERVALS.replace("%", "%%"),
     )
     parser.add_argument("folder", type=Path, nargs="+", help="folders with results, searched at any depth")
-    parser.add_argument("--format", choices=_FORMATS, default="markdown", help="of the tables printed (default: markdown)")
+    parser.add_argument(
+        "--format", choices=_FORMATS, help="print the tables in this format and write no file (default: markdown, and files)"
+    )
     parser.add_argument("--html", type=Path, help="the page's file (default: report.html in the first FOLDER)")
     parser.add_argument("--pictures", type=Path, help="where episodes_Kshot.png go (default: the first FOLDER)")
     parser.add_argument("--episodes", type=int, default=1, help="how many of a kind of each test are drawn (default: 1)")
@@ -43,19 +45,26 @@ def _report(arguments: Sequence[str]) -> None:
     found = collect(chosen.folder)
     made = tables(found.tests, found.failures)
     others = unexplained(made, found.failures)
-    print(_FORMATS[chosen.format](made))
-    notes = "".join(f"\n{line}" for line in [*(f"failed: {f.folder}: {f.message}" for f in others), "", INTERVALS])
-    print(notes, file=sys.stdout if chosen.format == "markdown" else sys.stderr)
+    print(_FORMATS[chosen.format or "markdown"](made))
+    notes = [*(f"failed: {failure.folder}: {failure.message}" for failure in others), "", INTERVALS]
+    print("", *notes, sep="\n", file=sys.stderr if chosen.format in ("latex", "csv") else sys.stdout)
+    if chosen.format is None or chosen.html or chosen.pictures:
+        for written in _write(made, found, others, target, pictures, chosen.episodes):
+            print(written, file=sys.stderr)
+
+
+def _write(
+    made: Sequence[Table], found: Collection, others: Sequence[Failure], target: Path, pictures: Path, each: int
+) -> Iterator[str]:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         pictures.mkdir(parents=True, exist_ok=True)
-        written = [f"episodes: {path}" for path in figures.episode_grids(found.tests, pictures, chosen.episodes)]
-        target.write_text(page.render(made, found, others, chosen.episodes))
+        yield from (f"episodes: {path}" for path in figures.episode_grids(found.tests, pictures, each))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(page.render(made, found, others, each))
+        yield f"page: {target}"
     except OSError as error:
-        raise ConfigError(
-            f"cannot write {error.filename}: {error.strerror}; choose other places with --html and --pictures"
-        ) from error
-    print("\n".join([*written, f"page: {target}"]), file=sys.stderr)
+        where = f"{error.filename}: {error.strerror}"
+        raise ConfigError(f"cannot write {where}; choose other places with --html and --pictures") from error
 
 
 def _compare(arguments: Sequence[str]) -> None:

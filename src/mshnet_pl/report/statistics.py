@@ -105,7 +105,7 @@ def estimate(value: float, drawn: Float64[np.ndarray, "R"] | None) -> Estimate:
     """A score with the interval of its resampled values."""
     if drawn is None:
         return Estimate(value)
-    low, high = np.nanpercentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    low, high = np.nanpercentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2], method="weibull")
     return Estimate(value, float(low), float(high))
 
 

@@ -122,7 +122,7 @@ def _is_of(failure: Failure, row: Row, cell: Cell) -> bool:
     siblings = {test.folder.parent for tests in row.tests.values() for test in tests.values() if test.folder}
     return (
         failure.folder.parent in siblings
-        and (int(settings.get("shot", 1)), int(settings.get("fold", 0))) == cell
+        and (settings.get("shot", "1"), settings.get("fold", "0")) == (str(cell.shot), str(cell.fold))
         and settings.get("ablation", settings.get("variant", "full")) == row.variant
         and all(row.settings.get(name, value) == value for name, value in settings.items())
     )
