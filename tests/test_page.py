@@ -42,7 +42,7 @@ def browser() -> "Iterator[sync_api.Browser]":
 
 
 def test_page_of_real_runs(command: Command, tmp_path: Path, browser: "sync_api.Browser") -> None:
-    done = command("mshnet-train", "-m", *TINY, "fold=0,1", "test.untrained=true", "trainer.log_every_n_steps=1")
+    done = command("mshnet-train", "-m", *TINY, "fold=0,1", "trainer.log_every_n_steps=1")
     assert done.code == 0, done.err
     done = command("mshnet-report", tmp_path / "runs")
     assert done.code == 0, done.err

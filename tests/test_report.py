@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from conftest import Command
+from mshnet_pl import config as configuration
 from mshnet_pl import report
+from mshnet_pl.report import settings
 from mshnet_pl.results import load
 from report_runs import config, write_run, write_sweep
 
@@ -159,6 +161,11 @@ def test_shots_of_training(tmp_path: Path, command: Command) -> None:
     ]
 
 
+def test_settings_without_effect_are_those_of_the_configuration() -> None:
+    inside = {f"{group}.{key}" for group, keys in configuration._WITHOUT_EFFECT_INSIDE.items() for key in keys}
+    assert inside | set(configuration._WITHOUT_EFFECT) <= set(settings._WITHOUT_EFFECT)
+
+
 def test_results_without_counts_have_no_interval(tmp_path: Path, command: Command) -> None:
     folder = write_run(tmp_path / "a", config(), 0.6, 40)
     next(folder.glob("episodes_*.csv")).unlink()
@@ -182,6 +189,11 @@ def test_bad_files_are_one_message(tmp_path: Path, command: Command) -> None:
         done = command("mshnet-report", tmp_path / "runs")
         assert done.code == 2 and part in done.err and counts.name in done.err and "Traceback" not in done.err
     counts.write_text(good)
+    for damaged, text in (("pictures_best_1shot_seed0.npz", "pictures of episodes"), ("log/metrics.csv", "what was logged")):
+        (folder / damaged).write_text("step,train/loss\n0,0.5\nx,0.4")
+        done = command("mshnet-report", tmp_path / "runs")
+        assert done.code == 2 and f"{damaged} does not hold {text}" in done.err
+        (folder / damaged).unlink()
     (tmp_path / "runs" / "b").mkdir()
     (tmp_path / "runs" / "b" / "error.json").write_text('{"error": 1}')
     assert "b/error.json does not describe a failed run" in command("mshnet-report", tmp_path / "runs").err

@@ -47,6 +47,12 @@ class Measured(NamedTuple):
         return counts
 
     @property
+    def class_names(self) -> dict[int, str]:
+        """The names of the classes that occur; empty where its counts were not recorded."""
+        counts = self.counts  # its classes and the test's are in the same order
+        return dict(zip(counts.classes.tolist(), self.test.class_iou, strict=True)) if counts else {}
+
+    @property
     def pictures(self) -> Path | None:
         """The file with its recorded pictures, if there is one."""
         return self._beside("pictures", "npz")
@@ -103,17 +109,23 @@ def collect(folders: Iterable[Path]) -> Collection:
 
 
 def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:
-    """The logged losses and mIoU of a run by name, (step, value) each; empty where nothing was logged."""
+    """The logged losses and mIoU of a run by name, (step, value) each; empty where nothing was logged.
+
+    Raises:
+        DataError: a damaged file.
+    """
     path = folder / "log" / "metrics.csv"
-    if not path.is_file():
-        return {}
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
     found: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if value and (name.startswith("train/loss") or name in ("train/miou", "val/miou")):
-                found.setdefault(name, []).append((float(row["step"]), float(value)))
+    try:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if value and (name.startswith("train/loss") or name in ("train/miou", "val/miou")):
+                        found.setdefault(name, []).append((float(row["step"]), float(value)))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path} does not hold what was logged: {error}; move it away to go without curves") from error
     return {name: np.array(points) for name, points in found.items()}
 
 

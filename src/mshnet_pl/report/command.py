@@ -41,14 +41,16 @@ def _report(arguments: Sequence[str]) -> None:
     if chosen.episodes < 0:
         raise ConfigError(f"--episodes={chosen.episodes}: give a number of at least 0")
     target, pictures = chosen.html or chosen.folder[0] / "report.html", chosen.pictures or chosen.folder[0]
-    page.check_target(target)
+    with_files = chosen.format is None or chosen.html or chosen.pictures
+    if with_files:
+        page.check_target(target)
     found = collect(chosen.folder)
     made = tables(found.tests, found.failures)
     others = unexplained(made, found.failures)
     print(_FORMATS[chosen.format or "markdown"](made))
     notes = [*(f"failed: {failure.folder}: {failure.message}" for failure in others), "", INTERVALS]
     print("", *notes, sep="\n", file=sys.stderr if chosen.format in ("latex", "csv") else sys.stdout)
-    if chosen.format is None or chosen.html or chosen.pictures:
+    if with_files:
         for written in _write(made, found, others, target, pictures, chosen.episodes):
             print(written, file=sys.stderr)
 

@@ -4,14 +4,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
 from mshnet_pl.episode import UNKNOWN
+from mshnet_pl.errors import DataError
 from mshnet_pl.report.collection import Measured
-from mshnet_pl.report.rows import method
+from mshnet_pl.report.settings import method
 
 _DIM = 0.3
 """Brightness of what a mask leaves out."""
@@ -35,17 +37,25 @@ class Picture(NamedTuple):
 
 
 def pictures(measured: Measured, each: int) -> list[Picture]:
-    """The recorded episodes of a test, up to ``each`` of a kind, the best first; none where none were recorded."""
-    if measured.pictures is None:
+    """The recorded episodes of a test, up to ``each`` of a kind, the best first; none where none were recorded.
+
+    Raises:
+        DataError: a damaged file.
+    """
+    path = measured.pictures
+    if path is None:
         return []
     kept: dict[str, list[Picture]] = defaultdict(list)
-    with np.load(measured.pictures) as arrays:
-        for i in sorted({int(key.partition("/")[0]) for key in arrays.files}):
-            kind = str(arrays[f"{i}/kind"]) if f"{i}/kind" in arrays.files else "example"
-            if len(kept[kind]) < each:
-                row = {key.partition("/")[2]: arrays[key] for key in arrays.files if key.startswith(f"{i}/")}
-                numbers = int(row["number"]), int(row["class_id"]), float(row["iou"])
-                kept[kind].append(Picture(kind, *numbers, _panels(row)))
+    try:
+        with np.load(path) as arrays:
+            for i in sorted({int(key.partition("/")[0]) for key in arrays.files}):
+                kind = str(arrays[f"{i}/kind"]) if f"{i}/kind" in arrays.files else "example"
+                if len(kept[kind]) < each:
+                    row = {key.partition("/")[2]: arrays[key] for key in arrays.files if key.startswith(f"{i}/")}
+                    numbers = int(row["number"]), int(row["class_id"]), float(row["iou"])
+                    kept[kind].append(Picture(kind, *numbers, _panels(row)))
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise DataError(f"{path} does not hold pictures of episodes: {error}; move it away to go without") from error
     return [picture for kind in _KINDS for picture in kept[kind]]
 
 

@@ -19,7 +19,8 @@ from mshnet_pl.report import charts
 from mshnet_pl.report.collection import Collection, Failure, Measured, curves
 from mshnet_pl.report.figures import Picture, pictures
 from mshnet_pl.report.formats import Table
-from mshnet_pl.report.rows import Row, backbone, method
+from mshnet_pl.report.rows import Row
+from mshnet_pl.report.settings import backbone, method
 from mshnet_pl.report.statistics import Estimate
 from mshnet_pl.report.tables import INTERVALS, TITLES
 
@@ -77,19 +78,18 @@ def render(tables: Sequence[Table], found: Collection, failures: Sequence[Failur
 
 
 def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
-    """A chart a row and number of shots, its folds and seeds overlaid."""
+    """A chart a row and number of shots in training, its folds and seeds overlaid; a run is drawn once."""
+    drawn: set[Path] = set()
     for row in rows:
-        for shot in row.shots:
-            runs = [
-                (f"fold {cell.fold}", curves(measured.folder))
-                for cell, tests in sorted(row.tests.items())
-                for measured in tests.values()
-                if cell.shot == shot and measured.folder and measured.result.command == "train"
-            ]
-            runs = [(name, logged) for name, logged in runs if logged]
-            if runs:
-                title = f"{row.label}, {shot}-shot"
-                yield title, Markup(charts.training_curves(runs, f"Loss and mIoU during training of {title}"))
+        runs: dict[int, list[tuple[str, charts.Curves]]] = defaultdict(list)
+        for cell, tests in sorted(row.tests.items()):
+            for result, _, folder in tests.values():
+                if result.command == "train" and folder and folder not in drawn and (logged := curves(folder)):
+                    drawn.add(folder)
+                    runs[result.config["shot"]].append((f"fold {cell.fold}", logged))
+        for shot, group in sorted(runs.items()):
+            title = f"{row.name}, {shot}-shot training"
+            yield title, Markup(charts.training_curves(group, f"Loss and mIoU of {title}"))
 
 
 def _bars(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
@@ -121,12 +121,8 @@ def _episodes(rows: Sequence[Row], each: int) -> Iterator[tuple[str, list[_Episo
             shown = []
             for cell, tests in sorted(row.tests.items()):
                 measured = tests[min(tests)]
-                counts = measured.counts
-                names = dict(zip(counts.classes.tolist(), measured.test.class_iou, strict=True)) if counts else {}
                 for picture in pictures(measured, each) if cell.shot == shot else ():
-                    where = ", ".join(
-                        [f"fold {cell.fold}", *([names[picture.class_id]] if picture.class_id in names else [])]
-                    )
+                    where = ", ".join(filter(None, (f"fold {cell.fold}", measured.class_names.get(picture.class_id))))
                     shown.append(_Episode(where, picture, [(title, _data_url(image)) for title, image in picture.panels]))
             if shown:
                 yield f"{row.label}, {shot}-shot", shown

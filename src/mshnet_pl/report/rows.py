@@ -1,17 +1,18 @@
 """Measurements to rows: what may be averaged, and what must stay apart."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
 from mshnet_pl.report import statistics
 from mshnet_pl.report.collection import Measured
+from mshnet_pl.report.settings import OF_EPISODES, OF_NETWORKS, backbone, data, method, of_result
 from mshnet_pl.report.statistics import Estimate
 from mshnet_pl.results import Measurement, Result
 
@@ -19,17 +20,6 @@ EVERYTHING = "everything foreground"
 AS_TESTED = "as tested"
 MIOU, FB_IOU = "mIoU", "FB-IoU"
 _NOTHING_TRAINED = ("untrained", "training-free")
-_WITHOUT_EFFECT = (
-    "fold", "shot", "seed", "runs", "ckpt", "ckpt_path", "logger", "save_every_n_steps", "variant", "similarity",
-    "data.root", "data.splits_dir", "data.num_workers", "data.cache_mb", "data.cache_dir", "model.backbone",
-    "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
-    "trainer.accelerator", "trainer.devices", "trainer.num_nodes",
-    "test.pictures", "test.untrained", "test.seeds", "test.shots", "test.checkpoint",
-)  # fmt: skip
-"""Settings that change no number, that a table shows anyway, or that repeat another."""
-_OF_EPISODES = ("data.source", "data.image_size", "data.min_images", "way", "eval", "test", "splits")
-_OF_NETWORKS = (*_OF_EPISODES, "backbone", "model", "trainer.precision")
-
 _Resampled = Float64[np.ndarray, "R"]
 
 
@@ -88,7 +78,12 @@ class Row:
     def label(self) -> str:
         """The row in words."""
         weights = f" ({self.weights})" if self.weights else ""
-        return ", ".join(part for part in (f"{self.key.method} {self.mark}".strip(), self.key.backbone) if part) + weights
+        return self.name + weights
+
+    @property
+    def name(self) -> str:
+        """The method with its mark, and the backbone."""
+        return ", ".join(part for part in (f"{self.key.method} {self.mark}".strip(), self.key.backbone) if part)
 
     @property
     def weights(self) -> str:
@@ -172,8 +167,8 @@ def rows(tests: Iterable[Measured]) -> list[Row]:
         result, test, _ = measured
         own = _key(measured, shots)
         for key in (own, Key(own.data, "", EVERYTHING, "", "")):
-            scope = _OF_EPISODES if key is not own else () if own.trained else _OF_NETWORKS
-            settings = dict(_settings(result, scope))
+            scope = OF_EPISODES if key is not own else () if own.trained else OF_NETWORKS
+            settings = of_result(result, scope)
             row = found.setdefault((key, tuple(settings.items())), Row(key, settings))
             place = row.tests[Cell(test.shot, int(result.config["fold"]))]
             seeds = Seeds(0 if row.is_baseline else int(result.config["seed"]), test.seed)
@@ -204,22 +199,6 @@ def named_folds(folds: Sequence[int]) -> str:
     return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
 
 
-def method(config: Mapping[str, Any]) -> str:
-    """``MSHNet cosine+prototype`` and the like, with the ablation's name where there is one."""
-    model = config["model"]
-    name = _last(model["_target_"])
-    if "similarities" in model:
-        name += " " + "+".join(model["similarities"])
-    variant = config.get("variant", "full")
-    return name if variant == "full" else f"{name}, {variant}"
-
-
-def backbone(config: Mapping[str, Any]) -> str:
-    """``ResNet-50`` and the like."""
-    node = config["backbone"]
-    return _last(node["_target_"]) + (f"-{node['depth']}" if "depth" in node else "")
-
-
 def _key(measured: Measured, shots: Mapping[str | None, int]) -> Key:
     result, weights = measured.result, measured.test.weights
     config = result.config
@@ -227,26 +206,7 @@ def _key(measured: Measured, shots: Mapping[str | None, int]) -> Key:
     if weights not in _NOTHING_TRAINED:
         shot = config["shot"] if result.command == "train" else shots.get(result.training.get("checkpoint_sha256"))
         trained = "?" if shot is None else AS_TESTED if shot == measured.test.shot else f"{shot}-shot"
-    return Key(_last(config["data"]["source"]["_target_"]), backbone(config), method(config), weights, trained)
-
-
-def _settings(result: Result, scope: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The settings in ``scope`` (all if empty) that can change a number."""
-    for name, value in sorted(_flat({"way": 1, **result.config, "splits": result.splits})):
-        if not _inside(name, _WITHOUT_EFFECT) and (not scope or _inside(name, scope)):
-            yield name, str(value)
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _inside(name: str, groups: Sequence[str]) -> bool:
-    return any(name == group or name.startswith(f"{group}.") for group in groups)
+    return Key(data(config), backbone(config), method(config), weights, trained)
 
 
 def _scores(test: Measurement, baseline: bool) -> dict[str, float]:
@@ -265,10 +225,6 @@ def _resampled(measured: Measured, baseline: bool) -> dict[str, _Resampled]:
         return {MIOU: statistics.pooled(statistics.everything_foreground(counts), weights).miou}
     pooled = statistics.pooled(counts, weights)
     return {MIOU: pooled.miou, FB_IOU: pooled.fb_iou, **dict(zip(test.class_iou, pooled.class_iou.T, strict=True))}
-
-
-def _last(target: str) -> str:
-    return target.rpartition(".")[2]
 
 
 def order(row: Row) -> tuple[object, ...]:
