@@ -18,7 +18,8 @@ _INK = "#010203"
 """Stands for the page's text colour until the SVG is written."""
 _STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "report", "text.parse_math": False, "font.size": 9, "axes.titlesize": 9,
-    "axes.grid": True, "grid.color": _INK, "grid.alpha": 0.15, "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": _INK, "grid.alpha": 0.15, "grid.linewidth": 0.6,
+    "axes.spines.top": False, "axes.spines.right": False,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), _INK),
     **dict.fromkeys(("xtick.color", "ytick.color"), _INK),
 }  # fmt: skip
