@@ -25,7 +25,8 @@ def test_loss(ignore: bool) -> None:
         target = mask[:, ::step, ::step]  # nearest neighbour of an integer ratio
         counted = target != 255 if ignore else np.ones_like(target, bool)
         expected.append(cross_entropy(logits, (target == 1).astype(int), counted))
-    prediction = Prediction(torch.from_numpy(final), tuple(map(torch.from_numpy, inner)))
+    prediction = Prediction(torch.from_numpy(final), {f"block{i}": torch.from_numpy(x) for i, x in enumerate(inner)})
     loss, parts = episode_loss(prediction, torch.from_numpy(mask), inner_weight=0.25, ignore_unknown=ignore)
-    np.testing.assert_allclose(parts.numpy(), expected, rtol=1e-12)
+    assert [*parts] == ["final", "block0", "block1", "block2"]
+    np.testing.assert_allclose([part.item() for part in parts.values()], expected, rtol=1e-12)
     assert loss.item() == pytest.approx(expected[0] + 0.25 * sum(expected[1:]), rel=1e-12)

@@ -1,5 +1,7 @@
 """The two records that everything else exchanges: an episode and what a method predicts for it."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -46,5 +48,5 @@ class Prediction(NamedTuple):
 
     logits: Tensor
     """(B, 2, h, w): final logits at the method's own resolution."""
-    inner: tuple[Tensor, ...] = ()
-    """(B, 2, h_b, w_b) each: intermediate logits for deep supervision, deepest block first; empty in eval mode."""
+    inner: Mapping[str, Tensor] = MappingProxyType({})
+    """(B, 2, h_b, w_b) each: intermediate logits for deep supervision, by name, deepest first; empty in eval mode."""

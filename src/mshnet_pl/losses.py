@@ -13,7 +13,7 @@ def episode_loss(
     mask: UInt8[Tensor, "batch height width"],
     inner_weight: float = 1 / 3,
     ignore_unknown: bool = False,
-) -> tuple[Float[Tensor, ""], Float[Tensor, "parts"]]:
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Cross-entropy of the final logits plus the weighted sum of the intermediate ones (eq. 1).
 
     The mask is resized by nearest neighbour: to the final logits' grid for the final loss, to half of it (block 2's grid)
@@ -26,15 +26,16 @@ def episode_loss(
         ignore_unknown: leave pixels labelled 255 out; by default they count as background.
 
     Returns:
-        The loss, and its parts: the final cross-entropy, then the intermediate ones in the prediction's order.
+        The loss, and its parts, detached: the cross-entropy ``final`` and the intermediate ones by their names.
     """
     height, width = prediction.logits.shape[2:]
-    parts = [_cross_entropy(prediction.logits, mask, ignore_unknown)]
-    for logits in prediction.inner:
+    final = _cross_entropy(prediction.logits, mask, ignore_unknown)
+    inner = {}
+    for name, logits in prediction.inner.items():
         upsampled = interpolate(logits, (height // 2, width // 2), mode="bilinear", align_corners=True)
-        parts.append(_cross_entropy(upsampled, mask, ignore_unknown))
-    losses = torch.stack(parts)
-    return losses[0] + inner_weight * losses[1:].sum(), losses.detach()
+        inner[name] = _cross_entropy(upsampled, mask, ignore_unknown)
+    loss = final + inner_weight * torch.stack([*inner.values()]).sum() if inner else final
+    return loss, {name: part.detach() for name, part in {"final": final, **inner}.items()}
 
 
 def _cross_entropy(logits: Tensor, mask: Tensor, ignore_unknown: bool) -> Tensor:

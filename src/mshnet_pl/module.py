@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
-from torch.nn.functional import interpolate
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mshnet_pl.episode import Episode, Prediction
+from mshnet_pl.labels import predict_labels
 from mshnet_pl.losses import episode_loss
 from mshnet_pl.metrics import EpisodeIoU, scores
 from mshnet_pl.models.base import AbstractMethod
@@ -50,6 +50,8 @@ class EpisodicModule(pl.LightningModule):
         self._inner_weight, self._ignore_unknown, self._seed = inner_weight, ignore_unknown, seed
         self.save_hyperparameters({"config": dict(config or {})})
         self.train_iou, self.val_iou, self.test_iou = EpisodeIoU(), EpisodeIoU(), EpisodeIoU()
+        self.test_counts = self.test_iou.counts()
+        """The counts of the last test, by episode number."""
 
     def forward(self, episode: Episode) -> Prediction:
         """Logits for the episode's queries; their masks are not looked at."""
@@ -64,22 +66,29 @@ class EpisodicModule(pl.LightningModule):
         loss, parts = episode_loss(prediction, batch.query_mask, self._inner_weight, self._ignore_unknown)
         self._count(self.train_iou, prediction.logits, batch)
         self.log("train/loss", loss, prog_bar=True)
-        self.log("train/loss_final", parts[0])
-        for depth, part in zip((4, 3, 2), parts[1:], strict=False):
-            self.log(f"train/loss_block{depth}", part)
+        for name, part in parts.items():
+            self.log(f"train/loss_{name}", part)
         self.log("train/miou", scores(self.train_iou.counts()).miou, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Episode, batch_idx: int) -> None:
         """Counts an episode's pixels."""
-        self._count(self.val_iou, self(batch).logits, batch)
+        self._count(self.val_iou, self._one_by_one(batch), batch)
 
-    def test_step(self, batch: Episode, batch_idx: int) -> Float[Tensor, "batch 2 height width"]:
-        """Counts an episode's pixels; returns the logits for callbacks that draw."""
-        logits: Tensor = self(batch).logits
-        self._count(self.test_iou, logits, batch)
-        self.log("test/miou", scores(self.test_iou.counts()).miou, prog_bar=True, batch_size=len(batch.query))
-        return logits
+    def test_step(self, batch: Episode, batch_idx: int) -> None:
+        """Counts an episode's pixels."""
+        self._count(self.test_iou, self._one_by_one(batch), batch)
+        so_far = scores(self.test_iou.counts()).miou
+        self.log("test/miou_so_far", so_far, prog_bar=True, logger=False, on_step=True, on_epoch=False)
+
+    def predict_step(self, batch: Episode, batch_idx: int) -> UInt8[Tensor, "batch height width"]:
+        """Labels of an episode's queries, as tests count them."""
+        return predict_labels(self._one_by_one(batch), batch)
+
+    def _one_by_one(self, batch: Episode) -> Tensor:
+        """Logits an episode at a time: neither the batch size nor the number of processes can then change a rounding."""
+        episodes = (Episode(*(part[i : i + 1] for part in batch)) for i in range(len(batch.query)))
+        return torch.cat([self(episode).logits for episode in episodes])
 
     def on_train_epoch_start(self) -> None:
         """The running mIoU is an epoch's."""
@@ -88,13 +97,22 @@ class EpisodicModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the scores of all validation episodes."""
         pooled = self.val_iou.compute()
-        self.log("val/miou", pooled.miou, prog_bar=True)
-        self.log("val/fb_iou", pooled.fb_iou)
+        self.log("val/miou", pooled.miou, prog_bar=True, sync_dist=True)
+        self.log("val/fb_iou", pooled.fb_iou, sync_dist=True)
         self.val_iou.reset()
 
     def on_test_start(self) -> None:
-        """Each test counts anew; the counts stay until the next one."""
+        """Each test counts anew."""
         self.test_iou.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Gather the counts of all processes; they stay until the next test."""
+        with self.test_iou.sync_context():
+            counts = self.test_iou.counts().cpu()
+        self.test_counts = counts[counts[:, 0].argsort(stable=True)]
+        pooled = scores(counts)
+        self.log("test/miou", pooled.miou, sync_dist=True)
+        self.log("test/fb_iou", pooled.fb_iou, sync_dist=True)
 
     def _count(self, metric: EpisodeIoU, logits: Tensor, batch: Episode) -> None:
         labels = predict_labels(logits.detach(), batch)
@@ -116,38 +134,3 @@ class EpisodicModule(pl.LightningModule):
         total = min(limit for limit in limits if limit > 0)
         schedule = self._schedule(optimizer, total_steps=total, steps_per_epoch=per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def predict_labels(logits: Float[Tensor, "batch 2 h w"], episode: Episode) -> UInt8[Tensor, "batch height width"]:
-    """Upsample logits bilinearly (aligned corners) to each query's mask and take the larger one.
-
-    In N-way episodes a pixel belongs to one class at most: of those whose foreground wins, the one that wins by most.
-
-    Args:
-        logits: (B, 2, h, w).
-        episode: where the queries' sizes and the rows of one episode come from; its masks are not looked at.
-
-    Returns:
-        (B, H, W) of 0 and 1 at the masks' size; 0 where padded.
-    """
-    height, width = episode.query_mask.shape[1:]
-    if bool((episode.query_size == episode.query_size.new_tensor([height, width])).all()):
-        margins = _margins(logits, (height, width))
-    else:
-        margins = logits.new_full((len(logits), height, width), -1, dtype=torch.float32)
-        for i, (h, w) in enumerate(episode.query_size.tolist()):
-            margins[i, :h, :w] = _margins(logits[i : i + 1], (h, w))[0]
-    way = int((episode.number == episode.number[0]).sum())
-    labels = margins > 0
-    if way > 1:
-        by_episode = margins.unflatten(0, (-1, way))
-        first = by_episode.argmax(1, keepdim=True)  # (B / N, 1, H, W)
-        chosen = torch.arange(way, device=first.device)[None, :, None, None] == first
-        labels &= chosen.flatten(0, 1)
-    return labels.to(torch.uint8)
-
-
-def _margins(logits: Tensor, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
-    """By how much foreground wins; upsampling is linear, so one channel is enough."""
-    difference = logits[:, 1:].float() - logits[:, :1].float()
-    return interpolate(difference, size, mode="bilinear", align_corners=True)[:, 0]

@@ -1,6 +1,6 @@
 """The top-down pyramid over the three merged blocks, the decoder and the heads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -26,28 +26,33 @@ class Pyramid(nn.Module):
 
     Args:
         width: base width w (128 in the paper): blocks have 2 w channels, the pyramid 4 w.
+        blocks: which of the blocks 2, 3 and 4 there are; a missing one's layers are left out.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, blocks: Sequence[int] = (2, 3, 4)) -> None:
         super().__init__()
         narrow, wide = 2 * width, 4 * width
-        self.from4 = nn.Conv2d(narrow, wide, 1)
-        self.from3 = nn.Conv2d(narrow, wide, 1)
-        self.merge43 = nn.Sequential(cbr(2 * wide, wide, 3), cbr(wide, wide, 3), nn.Dropout2d(DROPOUT))
-        self.from43 = cbr(wide, wide, 3)
-        self.from2 = nn.Conv2d(narrow, wide, 1)
-        self.merge432 = nn.Sequential(cbr(2 * wide, wide, 3), cbr(wide, wide, 3))
+        self._deep = [block for block in (4, 3) if block in blocks]
+        self.project = nn.ModuleDict({f"block{block}": nn.Conv2d(narrow, wide, 1) for block in self._deep})
+        if self._deep:
+            self.merge43 = nn.Sequential(cbr(len(self._deep) * wide, wide, 3), cbr(wide, wide, 3), nn.Dropout2d(DROPOUT))
+            self.from43 = cbr(wide, wide, 3)
+        if 2 in blocks:
+            self.project["block2"] = nn.Conv2d(narrow, wide, 1)
+        merged = bool(self._deep) + (2 in blocks)
+        self.merge432 = nn.Sequential(cbr(merged * wide, wide, 3), cbr(wide, wide, 3))
 
     def forward(
-        self,
-        block2: Float[Tensor, "batch narrow h2 w2"],
-        block3: Float[Tensor, "batch narrow h3 w3"],
-        block4: Float[Tensor, "batch narrow h3 w3"],
+        self, blocks: Mapping[int, Float[Tensor, "batch narrow _ _"]], grid: Sequence[int]
     ) -> Float[Tensor, "batch wide h2 w2"]:
-        """``block4`` comes upsampled to block 3's grid."""
-        x = self.merge43(torch.cat([self.from4(block4), self.from3(block3)], dim=1))
-        x = self.from43(resize(x, block2.shape[2:]))
-        merged: Tensor = self.merge432(torch.cat([x, self.from2(block2)], dim=1))
+        """Merged maps by block to block 2's ``grid``; block 4 comes upsampled to block 3's grid where there is one."""
+        levels = []
+        if self._deep:
+            x = self.merge43(torch.cat([self.project[f"block{block}"](blocks[block]) for block in self._deep], dim=1))
+            levels.append(self.from43(resize(x, grid)))
+        if 2 in blocks:
+            levels.append(self.project["block2"](blocks[2]))
+        merged: Tensor = self.merge432(torch.cat(levels, dim=1))
         return merged
 
 

@@ -1,21 +1,23 @@
 """MSHNet: multi-similarity based hyperrelation network (Shi et al., arXiv 2203.09550)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mshnet_pl.backbones.base import AbstractBackbone
+from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
-from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.decoder import Decoder, Pyramid, head, resize
 from mshnet_pl.models.smb import SymmetricMergingBlock
 from mshnet_pl.similarity.base import AbstractSimilarity
 from mshnet_pl.similarity.masking import object_masks
 
-SimilarityMaps = dict[str, Float[Tensor, "_ _ _ _ _"]]
-"""Similarity maps of one block, by the similarity's name."""
+_BLOCKS = (2, 3, 4)
+
+SimilarityMaps = dict[int, dict[str, Float[Tensor, "batch shots layers h w"]]]
+"""Similarity maps by block (2, 3, 4) and by the similarity's name."""
 
 
 class MSHNet(AbstractMethod):
@@ -28,9 +30,14 @@ class MSHNet(AbstractMethod):
         backbone: frozen; its blocks are block 2, 3 and 4, finest first.
         similarities: name to a factory that takes a block's channels.
         width: base width; 128 is the paper's, a smaller one gives a smaller network of the same shape.
+        blocks: which blocks' similarities are used.
+        channel_gate: gate the merged channels of every block.
+        atrous: Shot-Conv with dilated branches on the paths whose similarity asks for them.
+        deep_supervision: intermediate logits of every block in training mode.
 
     Raises:
-        ValueError: no similarity, a backbone without exactly three blocks, or a width that is no multiple of 2.
+        ValueError: no similarity, a backbone without exactly three blocks, blocks other than 2, 3 and 4, or a width that is
+            no multiple of 2.
     """
 
     def __init__(
@@ -38,60 +45,80 @@ class MSHNet(AbstractMethod):
         backbone: AbstractBackbone,
         similarities: Mapping[str, Callable[[int], AbstractSimilarity]],
         width: int = 128,
+        blocks: Sequence[int] = (2, 3, 4),
+        channel_gate: bool = True,
+        atrous: bool = True,
+        deep_supervision: bool = True,
     ) -> None:
         super().__init__()
         if not similarities:
             raise ValueError("similarity=[]: MSHNet needs at least one of cosine, prototype")
-        if len(backbone.blocks) != 3:
+        if len(backbone.blocks) != len(_BLOCKS):
             raise ValueError(f"MSHNet needs a backbone of three blocks, {type(backbone).__name__} has {backbone.blocks}")
         if width < 2 or width % 2:
             raise ValueError(f"model.width={width}: give a positive even number, 128 for the paper's network")
+        if not blocks or len({*blocks}) < len(blocks) or not {*blocks} <= {*_BLOCKS}:
+            raise ValueError(f"model.blocks={[*blocks]}: give one or more of 2, 3, 4, each once")
         self.backbone = backbone
-        built = {name: [make(block.channels) for block in backbone.blocks] for name, make in similarities.items()}
+        specs = {block: spec for block, spec in zip(_BLOCKS, backbone.blocks, strict=True) if block in blocks}
+        built = {name: [make(spec.channels) for spec in specs.values()] for name, make in similarities.items()}
+        self.blocks = tuple(specs)
         self.similarities = nn.ModuleDict({name: nn.ModuleList(per_block) for name, per_block in built.items()})
-        paths = {name: (per_block[0].wide, per_block[0].atrous) for name, per_block in built.items()}
-        self.merging = nn.ModuleList([SymmetricMergingBlock(b.layers, paths, width) for b in backbone.blocks])
-        self.pyramid = Pyramid(width)
+        paths = {name: (per_block[0].wide, per_block[0].atrous and atrous) for name, per_block in built.items()}
+        self.merging = nn.ModuleList(
+            [SymmetricMergingBlock(spec.layers, paths, width, channel_gate) for spec in specs.values()]
+        )
+        self.pyramid = Pyramid(width, self.blocks)
         self.decoder = Decoder(width)
-        self.inner_heads = nn.ModuleList([head(2 * width) for _ in backbone.blocks])
+        self.inner_heads = nn.ModuleList([head(2 * width) for _ in self.blocks if deep_supervision])
         self.to(memory_format=torch.channels_last)
 
-    def forward(
+    def encode(
         self,
-        query: Float[Tensor, "batch 3 height width"],
-        support: Float[Tensor, "batch shots 3 height width"],
+        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
         support_mask: Float[Tensor, "batch shots height width"],
-    ) -> Prediction:
-        """Logits (B, 2, 2h, 2w) on twice block 2's grid, in training mode with three intermediate ones."""
-        return self.segment(self.similarity_maps(query, support, support_mask))
+    ) -> SupportCode:
+        """What every similarity needs of the supports, named ``SIMILARITY.BLOCK``."""
+        objects = object_masks(support_mask, [(f.shape[4], f.shape[5]) for f in support])
+        return {
+            f"{name}.{block}": similarity.encode(support[block - 2], objects[block - 2])
+            for block, similarities in self._by_block()
+            for name, similarity in similarities.items()
+        }
+
+    def decode(self, query: Features, code: SupportCode) -> Prediction:
+        """Logits (B, 2, 2h, 2w) on twice block 2's grid, in training mode with intermediate ones."""
+        return self.segment(self.compare(query, code), query[0].shape[3:])
+
+    def compare(self, query: Features, code: SupportCode) -> SimilarityMaps:
+        """Every similarity's maps (B, K, L, h, w), by block and name."""
+        return {
+            block: {name: s.compare(query[block - 2], code[f"{name}.{block}"]) for name, s in similarities.items()}
+            for block, similarities in self._by_block()
+        }
+
+    def _by_block(self) -> Iterator[tuple[int, dict[str, AbstractSimilarity]]]:
+        for i, block in enumerate(self.blocks):
+            yield block, {name: self.similarities[name][i] for name in self.similarities}  # type: ignore[index]
 
     def similarity_maps(
         self,
         query: Float[Tensor, "batch 3 height width"],
         support: Float[Tensor, "batch shots 3 height width"],
         support_mask: Float[Tensor, "batch shots height width"],
-    ) -> list[SimilarityMaps]:
-        """Every similarity's maps (B, K, L, h, w) by name, per block, finest first."""
-        batch, shots = support.shape[:2]
-        images = torch.cat([query, support.flatten(0, 1)])
-        features = [block.split([batch, batch * shots]) for block in self.backbone(images)]
-        objects = object_masks(support_mask, [(q.shape[3], q.shape[4]) for q, _ in features])
-        maps: list[SimilarityMaps] = []
-        for b, ((of_query, of_support), selected) in enumerate(zip(features, objects, strict=True)):
-            of_support = of_support.unflatten(0, (batch, shots))  # (B, K, L, d, h, w)
-            block = {name: self._similarity(name, b) for name in self.similarities}
-            maps.append({name: s.compare(of_query, s.encode(of_support, selected)) for name, s in block.items()})
-        return maps
+    ) -> SimilarityMaps:
+        """``compare`` from images."""
+        of_query, of_support = self.features(query, support)
+        return self.compare(of_query, self.encode(of_support, support_mask))
 
-    def _similarity(self, name: str, block: int) -> AbstractSimilarity:
-        return self.similarities[name][block]  # type: ignore[index]  # a ModuleList of similarities
-
-    def segment(self, maps: list[SimilarityMaps]) -> Prediction:
-        """Merge the similarity maps of all blocks into logits."""
-        block2, block3, block4 = (merge(block) for merge, block in zip(self.merging, maps, strict=True))
-        block4 = resize(block4, block3.shape[2:])
-        logits = self.decoder(self.pyramid(block2, block3, block4))
-        if not self.training:
+    def segment(self, maps: SimilarityMaps, grid: Sequence[int]) -> Prediction:
+        """Merge similarity maps into logits on twice block 2's ``grid``."""
+        merged = {block: merge(maps[block]) for block, merge in zip(self.blocks, self.merging, strict=True)}
+        if 3 in merged and 4 in merged:
+            merged[4] = resize(merged[4], merged[3].shape[2:])
+        logits = self.decoder(self.pyramid(merged, grid))
+        if not self.training or not self.inner_heads:
             return Prediction(logits)
-        head2, head3, head4 = self.inner_heads
-        return Prediction(logits, (head4(block4), head3(block3), head2(block2)))
+        heads = zip(self.blocks, self.inner_heads, strict=True)
+        inner = {f"block{block}": inner_head(merged[block]) for block, inner_head in heads}
+        return Prediction(logits, dict(reversed(inner.items())))

@@ -5,9 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, interpolate
 
-from mshnet_pl.backbones.base import AbstractBackbone
+from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
-from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.models.base import AbstractMethod, SupportCode
 
 
 class PrototypeBaseline(AbstractMethod):
@@ -25,19 +25,19 @@ class PrototypeBaseline(AbstractMethod):
         self.backbone = backbone
         self.relu = nn.ReLU()
 
-    def forward(
+    def encode(
         self,
-        query: Float[Tensor, "batch 3 height width"],
-        support: Float[Tensor, "batch shots 3 height width"],
+        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
         support_mask: Float[Tensor, "batch shots height width"],
-    ) -> Prediction:
-        """Cosines (B, 2, h, w) to both prototypes on block 4's grid."""
-        batch, shots = support.shape[:2]
-        last = self.relu(self.backbone(torch.cat([query, support.flatten(0, 1)]))[-1][:, -1])
-        of_query, of_support = last.split([batch, batch * shots])
-        mask = interpolate(support_mask.flatten(0, 1)[:, None], last.shape[2:], mode="bilinear", align_corners=True)
-        pixels = of_support.unflatten(0, (batch, shots))
-        weights = torch.stack([1 - mask, mask], dim=1).unflatten(0, (batch, shots)).to(last.dtype)  # (B, K, 2, 1, h, w)
+    ) -> SupportCode:
+        """(B, 2, d) prototypes of background and foreground."""
+        pixels = self.relu(support[-1][:, :, -1])  # (B, K, d, h, w)
+        mask = interpolate(support_mask, pixels.shape[3:], mode="bilinear", align_corners=True)
+        weights = torch.stack([1 - mask, mask], dim=2)[:, :, :, None].to(pixels.dtype)  # (B, K, 2, 1, h, w)
         area = weights.sum((1, 4, 5)).clamp(min=1e-6)  # (B, 2, 1)
-        prototypes = (pixels[:, :, None] * weights).sum((1, 4, 5)) / area  # (B, 2, d)
-        return Prediction(cosine_similarity(of_query[:, None], prototypes[..., None, None], dim=2))
+        return {"prototypes": ((pixels[:, :, None] * weights).sum((1, 4, 5)) / area,)}
+
+    def decode(self, query: Features, code: SupportCode) -> Prediction:
+        """Cosines (B, 2, h, w) to both prototypes on block 4's grid."""
+        (prototypes,) = code["prototypes"]
+        return Prediction(cosine_similarity(self.relu(query[-1][:, -1])[:, None], prototypes[..., None, None], dim=2))

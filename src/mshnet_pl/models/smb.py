@@ -73,15 +73,17 @@ class SymmetricMergingBlock(nn.Module):
         layers: how many similarity maps each similarity gives for a shot.
         paths: name to (``wide``, ``atrous``) of each similarity.
         width: base width w (128 in the paper); the block's output has 2 w channels.
+        channel_gate: gate the merged channels.
     """
 
-    def __init__(self, layers: int, paths: Mapping[str, tuple[bool, bool]], width: int) -> None:
+    def __init__(self, layers: int, paths: Mapping[str, tuple[bool, bool]], width: int, channel_gate: bool = True) -> None:
         super().__init__()
         widths = {name: width * (2 if wide else 1) for name, (wide, _) in paths.items()}
         out = 2 * width
         self.paths = nn.ModuleDict({name: Path(layers, widths[name], atrous) for name, (_, atrous) in paths.items()})
         self.project = nn.ModuleDict({name: nn.Conv2d(widths[name], out, 1) for name in paths})
-        self.merge = nn.Sequential(cbr(out, out, 3), ChannelGate(out), cbr(out, out, 3), nn.Dropout2d(DROPOUT))
+        gate = ChannelGate(out) if channel_gate else nn.Identity()
+        self.merge = nn.Sequential(cbr(out, out, 3), gate, cbr(out, out, 3), nn.Dropout2d(DROPOUT))
 
     def forward(self, maps: Mapping[str, Float[Tensor, "batch _ _ h w"]]) -> Float[Tensor, "batch _ h w"]:
         """Similarity maps (B, K, L, h, w) by name to (B, 2 w, h, w)."""

@@ -15,7 +15,6 @@ from mshnet_pl.errors import DataError
 from mshnet_pl.report.statistics import Counts, episode_counts, pooled
 from mshnet_pl.results import Measurement, Result
 
-FAILURE = "error.json"
 _TOLERANCE = 1e-6  # percent
 
 
@@ -64,14 +63,10 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A run that ended with an error."""
+class Failure(results.Failure):
+    """A job of a sweep that came to no result, and where."""
 
     folder: Path
-    overrides: list[str]
-    error: str
-    log: str
-    date: str
 
     @property
     def settings(self) -> dict[str, str]:
@@ -90,6 +85,11 @@ class Collection(NamedTuple):
     tests: list[Measured]
     failures: list[Failure]
 
+    @property
+    def results(self) -> list[Result]:
+        """Each once."""
+        return list({id(measured.result): measured.result for measured in self.tests}.values())
+
 
 def collect(folders: Iterable[Path]) -> Collection:
     """All results and failures below ``folders``; a folder with a result is finished, whatever failed before.
@@ -100,7 +100,7 @@ def collect(folders: Iterable[Path]) -> Collection:
     """
     folders = list(folders)
     paths = sorted({path.resolve() for folder in folders for path in folder.rglob(results.FILE)})
-    failed = sorted({path.resolve() for folder in folders for path in folder.rglob(FAILURE)})
+    failed = sorted({path.resolve() for folder in folders for path in folder.rglob(results.FAILURE)})
     failures = [_failure(path) for path in failed if not path.with_name(results.FILE).exists()]
     if not paths and not failures:
         raise DataError(f"no {results.FILE} below {', '.join(map(str, folders))}; run mshnet-train first")
@@ -131,7 +131,7 @@ def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:
 
 def _failure(path: Path) -> Failure:
     try:
-        return Failure(path.parent, **json.loads(path.read_text()))
+        return Failure(**json.loads(path.read_text()), folder=path.parent)
     except (ValueError, TypeError) as error:
         raise DataError(f"{path} does not describe a failed run: {error}; move it away") from error
 

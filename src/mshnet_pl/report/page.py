@@ -59,7 +59,7 @@ def render(tables: Sequence[Table], found: Collection, failures: Sequence[Failur
     rows = list({id(line.row): line.row for table in tables for line in table.lines if line.row}.values())
     learned = [row for row in rows if row.is_trained or row.key.weights == "training-free"]
     versions: dict[str, int] = defaultdict(int)
-    for result in {id(measured.result): measured.result for measured in found.tests}.values():
+    for result in found.results:
         versions[" · ".join(f"{name} {version}" for name, version in result.versions.items())] += 1
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("mshnet_pl.report") / "page.html.j2").read_text())

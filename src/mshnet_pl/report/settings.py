@@ -6,10 +6,11 @@ from typing import Any
 from mshnet_pl.results import Result
 
 _WITHOUT_EFFECT = (
-    "fold", "shot", "seed", "runs", "ckpt", "ckpt_path", "logger", "save_every_n_steps", "variant", "similarity",
-    "data.root", "data.splits_dir", "data.num_workers", "data.cache_mb", "data.cache_dir", "model.backbone",
+    "fold", "shot", "seed", "runs", "ckpt", "ckpt_path", "logger", "save_every_n_steps", "threads", "gpus",
+    "variant", "similarity", "model.backbone",
+    "data.root", "data.splits_dir", "data.num_workers", "data.cache_mb", "data.cache_dir",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
-    "trainer.accelerator", "trainer.devices", "trainer.num_nodes",
+    "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes",
     "test.pictures", "test.untrained", "test.seeds", "test.shots", "test.checkpoint",
 )  # fmt: skip
 """Settings that change no number, that a table shows anyway, or that repeat another."""
@@ -47,9 +48,17 @@ def of_result(result: Result, scope: Sequence[str] = ()) -> dict[str, str]:
         result: whose.
         scope: groups and settings to keep; all if empty.
     """
-    flat = sorted(_flat({"way": 1, **result.config, "splits": result.splits}))
+    given = {"way": 1, **result.config, "splits": result.splits, "processes": _processes(result.config.get("trainer") or {})}
+    flat = sorted(_flat(given))
     kept = [(name, value) for name, value in flat if not scope or _inside(name, scope)]
     return {name: str(value) for name, value in kept if not _inside(name, _WITHOUT_EFFECT)}
+
+
+def _processes(trainer: Mapping[str, Any]) -> str:
+    """How many share a batch; ``auto`` where the configuration leaves it open."""
+    devices = trainer.get("devices", 1)
+    count = len(devices) if isinstance(devices, list) else devices
+    return str(count * trainer.get("num_nodes", 1) if isinstance(count, int) else count)
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
