@@ -15,7 +15,8 @@ ALLOWED_OUTSIDE = {
     "omegaconf": {"config", "build", "cli", "jobs", "run"},
     "pytorch_lightning": {"module", "callbacks", "data.datamodule", "build", "run"},
     "wandb": {"callbacks", "build"},
-    "matplotlib": {"report.figures"},
+    "matplotlib": {"report.figures", "report.charts"},
+    "jinja2": {"report.page"},
 }
 NETWORK = {"episode", "backbones", "similarity", "models", "losses", "metrics"}
 ALLOWED_INSIDE = {

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, jobs, results
 from mshnet_pl.errors import ConfigError, RunFailed, UserError
-from mshnet_pl.report import tables
+from mshnet_pl.report import collection, tables
 
 _CONF = "pkg://mshnet_pl.conf"
 
@@ -53,20 +53,13 @@ def _test_job(raw: DictConfig) -> float:
 
 
 def report_() -> None:
-    """``mshnet-report FOLDER``: print the table of all results below a folder, and draw their episodes."""
-    from mshnet_pl.report import figures
+    """``mshnet-report FOLDER``: the paper's tables and a page of all results below a folder; ``compare A B``: two runs."""
+    from mshnet_pl.report import command
 
-    parser = argparse.ArgumentParser(prog="mshnet-report", description=report_.__doc__)
-    parser.add_argument("folder", type=Path, nargs="+", help="folders with results, searched at any depth")
-    parser.add_argument("--pictures", type=Path, help="where episodes_Kshot.png go (default: the first FOLDER)")
-    parser.add_argument("--episodes", type=int, default=2, help="how many of each test are drawn (default: 2)")
-    arguments = parser.parse_args()
     try:
-        print(tables.markdown(tables.collect(arguments.folder)))
-        pictures = figures.episode_grids(arguments.folder, arguments.pictures, arguments.episodes)
+        command.main(sys.argv[1:])
     except UserError as error:
         _fail(error)
-    print("\n".join(["", *(f"episodes: {path}" for path in pictures)]))
 
 
 def prepare_() -> None:
@@ -139,7 +132,7 @@ def _compose_and_run(job: Callable[[DictConfig], float], config_name: str) -> No
 def _end_of_sweep(folder: Path, started: datetime) -> None:
     """Print the table of all results, then what failed; exits with code 1 if anything did."""
     if any(folder.rglob(results.FILE)):
-        print(f"\n{tables.markdown(tables.collect([folder]))}", flush=True)
+        print(f"\n{tables.markdown(collection.collect([folder]).results)}", flush=True)
     failed = results.failures(folder, started)
     if failed:
         lines = [f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}" for f in failed]
