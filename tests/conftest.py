@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mshnet_pl import cli
+from mshnet_pl.exchange import convert, export
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MSHNET_SHARED", ROOT.parent / "shared"))
@@ -33,7 +34,13 @@ Command = Callable[..., Done]
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
     """Run a command of the package in this process, in ``tmp_path``, as its script does."""
-    entries = {"mshnet-train": cli.train, "mshnet-test": cli.test, "mshnet-report": cli.report_}
+    entries = {
+        "mshnet-train": cli.train,
+        "mshnet-test": cli.test,
+        "mshnet-report": cli.report_,
+        "mshnet-convert": convert.main,
+        "mshnet-export": export.main,
+    }
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 

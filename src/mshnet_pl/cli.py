@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import get_object
@@ -162,9 +161,7 @@ def _explain(error: Exception) -> str:
 
 
 def _known_keys() -> list[str]:
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
-        return [*_flatten(hydra.compose("config"))]
+    return [*_flatten(config.compose())]
 
 
 def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:

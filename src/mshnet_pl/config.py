@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from mshnet_pl.data import augment
@@ -130,6 +132,14 @@ def register() -> None:
     """Give Hydra the schema."""
     ConfigStore.instance().store(name="schema", node=Config)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def compose(*overrides: str) -> DictConfig:
+    """What ``mshnet-train`` composes of these overrides."""
+    register()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
+        return hydra.compose("config", overrides=[*overrides])
 
 
 def typed(raw: DictConfig) -> Config:
