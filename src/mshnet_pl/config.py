@@ -106,7 +106,7 @@ class TestConfig:
 class Config:
     """Everything that ``mshnet-train`` and ``mshnet-test`` know."""
 
-    fold: int = 0
+    fold: int = MISSING
     shot: int = 1
     way: int = 1
     seed: int = 0

@@ -1,5 +1,6 @@
 """``mshnet-convert``: a checkpoint of the authors' published implementation as one of this project's."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ _COUNTER = "num_batches_tracked"  # older files lack it, and nothing reads it in
 
 def main() -> None:
     """The command."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     output.run(convert, "mshnet-convert", USAGE)
 
 

@@ -1,0 +1,194 @@
+"""Exported networks against the networks that they were made of."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from conftest import ROOT, Command
+from mshnet_pl.checkpoint import read_method, sha256
+from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.data.transforms import resize_mask, to_input
+from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.models.decoder import resize
+from mshnet_pl.similarity.cosine import CosineSimilarity
+from mshnet_pl.similarity.masking import ObjectMask
+
+NAMES = ("query", "support", "support_mask")
+TINY = (
+    "data.batch_size=2", "trainer.max_steps=2", "test.episodes=2", "trainer.enable_progress_bar=false", "logger=none",
+    "trainer.accelerator=cpu", "backbone.weights=random", "data.image_size=64", "model.width=4",
+)  # fmt: skip
+
+
+def trained(command: Command, folder: Path, *arguments: str) -> Path:
+    done = command("mshnet-train", *TINY, *arguments)
+    assert done.code == 0, done.err
+    (path,) = folder.rglob("last.ckpt")
+    return path
+
+
+def episode(batch: int, shots: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Drawn inputs; the first mask is empty where there are several, the others are ellipses."""
+    rng = torch.Generator().manual_seed(batch + shots)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    radius = 0.2 + 0.7 * torch.rand(batch, shots, 1, 1, generator=rng)
+    mask = (y**2 + 2 * x**2 < radius**2).float()
+    if batch * shots > 1:
+        mask[0, 0] = 0
+    images = torch.randn(batch, shots + 1, 3, height, width, generator=rng)
+    return images[:, 0], images[:, 1:], mask
+
+
+def logits_of(method: AbstractMethod, *inputs: Tensor) -> Tensor:
+    with torch.no_grad():
+        return resize(method(*inputs).logits, inputs[0].shape[2:])
+
+
+def assert_same(session: onnxruntime.InferenceSession, method: AbstractMethod, *sizes: tuple[int, int, int, int]) -> None:
+    for size in sizes:
+        inputs = episode(*size)
+        (found,) = session.run(None, {name: x.numpy() for name, x in zip(NAMES, inputs, strict=True)})
+        expected = logits_of(method, *inputs).numpy()
+        assert found.shape == (size[0], 2, *size[2:]) and found.dtype == np.float32
+        assert expected.std() > 1e-3 and np.abs(found - expected).max() < 1e-4, size
+
+
+def session_of(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def test_onnx(command: Command, tmp_path: Path) -> None:
+    ckpt = trained(command, tmp_path, "backbone=vgg16")
+    done = command("mshnet-export", f"ckpt={ckpt}", "format=onnx", "out=net.onnx")
+    assert done.code == 0, done.err
+    onnx.checker.check_model(onnx.load(tmp_path / "net.onnx"), full_check=True)
+    method, _ = read_method(ckpt)
+    session = session_of(tmp_path / "net.onnx")
+    assert [axis.shape for axis in session.get_inputs()] == [
+        ["batch", 3, "height", "width"],
+        ["batch", "shots", 3, "support_height", "support_width"],
+        ["batch", "shots", "support_height", "support_width"],
+    ]
+    assert_same(session, method, (1, 1, 64, 64), (2, 3, 64, 64), (2, 1, 97, 97), (1, 5, 80, 113))
+
+    card = (tmp_path / "net.onnx.md").read_text()
+    assert sha256(tmp_path / "net.onnx") in card and sha256(ckpt) in card and "No recorded scores" not in card
+    assert f"{method.learnable_parameters():,} learnable" in card and "logits (B, 2, H, W)" in card
+    for name in Synthetic.classes:
+        assert (name in card.partition("| Never seen |")[2]) is (name in Synthetic.classes[:5])
+
+    before = (tmp_path / "net.onnx").read_bytes()
+    again = command("mshnet-export", f"ckpt={ckpt}", "format=onnx", "out=net.onnx")
+    assert again.code == 2 and "overwrite=true" in again.err and (tmp_path / "net.onnx").read_bytes() == before
+    segments_without_this_package(tmp_path, method)
+
+
+def segments_without_this_package(folder: Path, method: AbstractMethod) -> None:
+    """``run_exported.py`` in an environment of NumPy, ONNX Runtime and Pillow."""
+    source, size = Synthetic(size=64), 64
+    pairs = [(source.image(name), source.mask(name, [0])) for name in ("val-00-0000", "val-00-0001")]
+    for (image, mask), name in zip(pairs, ("query", "support"), strict=True):
+        image.save(folder / f"{name}.png")
+        Image.fromarray(mask * 255).save(folder / f"{name}_mask.png")
+    query, support = (to_input(image, size) for image, _ in pairs)
+    mask = resize_mask(pairs[1][1], size).float()
+    logits = logits_of(method, query[None], support[None, None], mask[None, None])[0]
+
+    venv.create(folder / "env", with_pip=False)
+    (packages,) = (folder / "env").glob("lib/python*/site-packages")
+    for name in ("numpy", "onnxruntime", "PIL"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None and spec.origin is not None
+        installed = Path(spec.origin).parent
+        for path in (installed, *installed.parent.glob(f"{'pillow' if name == 'PIL' else name}.libs")):
+            (packages / path.name).symlink_to(path)
+    python = [folder / "env" / "bin" / "python", "-I"]
+    for absent in ("mshnet_pl", "torch"):
+        done = subprocess.run([*python, "-c", f"import {absent}"], capture_output=True, text=True)
+        assert f"No module named '{absent}'" in done.stderr
+    names = ["net.onnx", "query.png", "support.png", "support_mask.png", "out.png"]
+    command = [*python, ROOT / "experiments" / "run_exported.py", *names]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"HOME": os.environ.get("HOME", "/")})
+    assert done.returncode == 0, done.stderr
+    found = np.array(Image.open(folder / "out.png"))
+    margin = (logits[1] - logits[0]).numpy()
+    sure = np.abs(margin) > 1e-4
+    assert sure.mean() > 0.9 and np.array_equal(found[sure], (margin > 0)[sure] * np.uint8(255))
+
+
+@pytest.mark.parametrize("arguments", [(), ("shots=3", "image_size=96")], ids=["free", "fixed"])
+def test_torch_export(command: Command, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    ckpt = trained(command, tmp_path, "similarity=[cosine]" if arguments else "backbone=efficientnet_lite0")
+    done = command("mshnet-export", f"ckpt={ckpt}", "format=torch_export", "out=net.pt2", *arguments)
+    assert done.code == 0, done.err
+    extra = {"image_size": ""}
+    loaded = torch.export.load(tmp_path / "net.pt2", extra_files=extra).module()
+    method, _ = read_method(ckpt)
+    side = 96 if arguments else 64
+    for batch, shots in ((1, 3), (3, 3)) if arguments else ((1, 1), (2, 1), (1, 4), (3, 2)):
+        inputs = episode(batch, shots, side, side)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(*inputs), logits_of(method, *inputs), atol=1e-4, rtol=0)
+    assert extra["image_size"] == str(side)
+    with pytest.raises(AssertionError, match="Guard"):
+        loaded(*episode(1, 3, 128, 128))
+
+
+def test_cosines_of_all_pixels_are_those_of_the_selected_ones() -> None:
+    class Compare(torch.nn.Module):
+        def forward(self, query: Tensor, support: Tensor, weight: Tensor) -> Tensor:
+            objects = ObjectMask(weight, (weight > 0).sum((2, 3)).to(weight.dtype))
+            similarity = CosineSimilarity(5)
+            return similarity.compare(query, similarity.encode(support, objects))
+
+    rng = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 3, 5, 4, 6, generator=rng, dtype=torch.float64)
+    support = torch.randn(2, 3, 3, 5, 4, 6, generator=rng, dtype=torch.float64)
+    weight = torch.rand(2, 3, 4, 6, generator=rng, dtype=torch.float64)
+    weight *= weight > torch.tensor([[0.2, 0.5, 0.95], [0.8, 1.0, 0.0]])[..., None, None]  # one is empty
+    exported = torch.export.export(Compare(), (query, support, weight)).module()
+    torch.testing.assert_close(exported(query, support, weight), Compare()(query, support, weight), atol=1e-14, rtol=0)
+
+
+@pytest.mark.slow
+def test_the_papers_network_in_onnx(command: Command, tmp_path: Path) -> None:
+    ckpt = trained(
+        command, tmp_path, "backbone=resnet50", "model.width=128", "trainer.max_steps=1", "similarity=[cosine,prototype]"
+    )
+    done = command("mshnet-export", f"ckpt={ckpt}", "format=onnx", "out=net.onnx")
+    assert done.code == 0, done.err
+    assert_same(session_of(tmp_path / "net.onnx"), read_method(ckpt)[0], (1, 1, 161, 161), (2, 2, 96, 128))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["out=a.onnx", "format=onnx"], ["ckpt is not set", "usage"]),
+        (["ckpt=none.ckpt", "out=a.onnx", "format=onnx"], ["ckpt=none.ckpt", "no such file"]),
+        (["ckpt=text.ckpt", "out=a.onnx", "format=onnx"], ["ckpt=text.ckpt", "not a checkpoint"]),
+        (["ckpt=text.ckpt", "out=a.onnx", "format=tflite"], ["format=tflite", "onnx", "torch_export"]),
+        (["ckpt=text.ckpt", "out=a.onnx", "format=onnx", "shot=1"], ["shot=1", "did you mean shots"]),
+        (["ckpt=text.ckpt", "out=a.onnx", "format=onnx", "image_size=8"], ["image_size=8", "at least 32"]),
+        (["ckpt=text.ckpt", "out=text.ckpt", "format=onnx", "overwrite=true"], ["out=text.ckpt", "what is read"]),
+        (["ckpt=text.ckpt", "out=card.onnx", "format=onnx"], ["card.onnx.md is there already", "overwrite=true"]),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_work(command: Command, tmp_path: Path, arguments: list[str], parts: list[str]) -> None:
+    for name in ("text.ckpt", "card.onnx.md"):
+        (tmp_path / name).write_text("kept")
+    done = command("mshnet-export", *arguments)
+    assert done.code == 2 and "Traceback" not in done.err
+    for part in parts:
+        assert part in done.err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"text.ckpt": "kept", "card.onnx.md": "kept"}
