@@ -97,7 +97,8 @@ def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:
     if "similarities" in model:
         parts.append(f"similarities {' and '.join(config['similarity'])}, width {model['width']}")
     depth = config["backbone"].get("depth", "")
-    parts.append(f"backbone {_last(config['backbone'])}{f'-{depth}' if depth else ''}, frozen")
+    weights = Path(str(config["backbone"].get("weights"))).name
+    parts.append(f"backbone {_last(config['backbone'])}{f'-{depth}' if depth else ''} (weights: {weights}), frozen")
     return f"{', '.join(parts)}; {method.learnable_parameters():,} learnable parameters"
 
 

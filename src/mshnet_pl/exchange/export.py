@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -38,7 +39,8 @@ class ExportedNetwork(nn.Module):
 
     def __init__(self, method: AbstractMethod) -> None:
         super().__init__()
-        self.method = method.to(memory_format=torch.contiguous_format).requires_grad_(False).eval()
+        self.method = deepcopy(method)
+        self.to(memory_format=torch.contiguous_format).requires_grad_(False).eval()
 
     def forward(
         self,
@@ -117,11 +119,17 @@ def _signature(size: int | None, shots: int | None) -> str:
 
 
 def _write_onnx(network: ExportedNetwork, inputs: Inputs, axes: Axes, metadata: Mapping[str, str], path: Path) -> None:
+    owner = {axis: name for name in reversed(axes) for axis in axes[name].values()}  # a name is given once, and spreads
+    named = {
+        name: {i: axis if owner[axis] == name else torch.export.Dim.AUTO for i, axis in places.items()}
+        for name, places in axes.items()
+    }
     program = torch.onnx.export(
         network,
-        kwargs=inputs,
+        tuple(inputs.values()),
+        input_names=[*inputs],
         dynamo=True,
-        dynamic_shapes=axes,
+        dynamic_shapes=named,
         output_names=["logits"],
         external_data=False,
         verbose=False,
@@ -135,7 +143,7 @@ def _write_torch_export(
     network: ExportedNetwork, inputs: Inputs, axes: Axes, metadata: Mapping[str, str], path: Path
 ) -> None:
     free = {name: dict.fromkeys(places, torch.export.Dim.AUTO) for name, places in axes.items()}
-    program = torch.export.export(network, (), inputs, dynamic_shapes=free)
+    program = torch.export.export(network, tuple(inputs.values()), dynamic_shapes=free)
     torch.export.save(program, path, extra_files=dict(metadata))
 
 

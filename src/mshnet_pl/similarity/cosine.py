@@ -36,17 +36,16 @@ class CosineSimilarity(AbstractSimilarity):
         The shapes of an exported graph cannot follow from a mask's values: it keeps all pixels, the others as zeros.
 
         Returns:
-            (B, L, K * m, d) unit vectors, zero where padded, and (B, K) numbers of selected pixels, at least 1.
+            (B, L, K, m, d) unit vectors, zero where padded, and (B, K) numbers of selected pixels, at least 1.
         """
-        batch, shots, layers, channels, _, _ = support.shape
+        layers, channels = support.shape[2:4]
         pixels, weight = support.flatten(4), objects.weight.flatten(2)  # (B, K, L, d, hw), (B, K, hw)
         if not torch.compiler.is_exporting():
             most = max(int(objects.size.max()), 1)
             weight, index = weight.topk(most, dim=2, sorted=False)  # (B, K, m): all selected ones, as their weight is > 0
             pixels = pixels.gather(4, index[:, :, None, None].expand(-1, -1, layers, channels, -1))
         pixels = _unit(pixels * weight[:, :, None, None].to(pixels.dtype), dim=3)  # (B, K, L, d, m)
-        pixels = pixels.permute(0, 2, 1, 4, 3).reshape(batch, layers, shots * pixels.shape[4], channels)
-        return pixels, objects.size.clamp(min=1)
+        return pixels.permute(0, 2, 1, 4, 3).contiguous(), objects.size.clamp(min=1)
 
     def compare(
         self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
@@ -54,22 +53,20 @@ class CosineSimilarity(AbstractSimilarity):
         """See the class."""
         pixels, count = code
         height, width = query.shape[3:]
-        total = _total_cosines(_unit(query, dim=2).flatten(3), pixels, count.shape[1])
+        total = _total_cosines(_unit(query, dim=2).flatten(3), pixels)
         mean = total / count[:, None, :, None].to(total.dtype)
         return mean.transpose(1, 2).unflatten(3, (height, width))  # (B, K, L, h, w)
 
 
-def _total_cosines(query: Tensor, pixels: Tensor, shots: int) -> Tensor:
-    """Sums (B, L, K, hw) of positive cosines of (B, L, d, hw) query pixels with each shot's among (B, L, K * m, d)."""
-    batch, layers, _, area = query.shape
-    most = pixels.shape[2] // shots
+def _total_cosines(query: Tensor, pixels: Tensor) -> Tensor:
+    """Sums (B, L, K, hw) of positive cosines of (B, L, d, hw) query pixels with each shot's, (B, L, K, m, d)."""
     if torch.compiler.is_exporting():  # a graph cannot loop over shots of any number
-        return (pixels @ query).relu().unflatten(2, (shots, most)).sum(3)
-    total = query.new_zeros(batch, layers, shots, area)
+        return (pixels @ query[:, :, None]).relu().sum(3)
+    batch, layers, _, area = query.shape
+    total = query.new_zeros(batch, layers, pixels.shape[2], area)
     step = max(_MOST_ELEMENTS // (batch * layers * area), 1)
-    for shot in range(shots):
-        for start in range(shot * most, (shot + 1) * most, step):
-            part = pixels[:, :, start : min(start + step, (shot + 1) * most)]
+    for shot in range(pixels.shape[2]):
+        for part in pixels[:, :, shot].split(step, dim=2):
             total[:, :, shot] += (part @ query).relu_().sum(2)
     return total
 
