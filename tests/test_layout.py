@@ -23,7 +23,7 @@ ALLOWED_INSIDE = {
     "errors": set(),
     "schedules": set(),
     "labels": {"episode", "errors"},
-    "tiles": {"labels"},
+    "tiles": {"labels", "errors"},
     "support_file": {"models", "errors"},
     "checkpoint": {"models", "similarity", "backbones", "errors"},
     "segmenter": {
@@ -41,9 +41,10 @@ ALLOWED_INSIDE = {
     "models": {"models", "similarity", "backbones", "episode"},
     "losses": {"episode"},
     "metrics": {"episode"},
-    "data": {"data", "episode", "errors"},
-    "module": {"models", "labels", "losses", "metrics", "episode"},
+    "data": {"data", "arguments", "episode", "errors"},
     "arguments": {"errors"},
+    "use": {"use", "segmenter", "checkpoint", "tiles", "labels", "data", "arguments", "errors", "__version__"},
+    "module": {"models", "labels", "losses", "metrics", "episode"},
     "exchange": {
         "exchange",
         "arguments",

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from mshnet_pl import support_file
 from mshnet_pl.backbones.base import Features
 from mshnet_pl.checkpoint import read_method
-from mshnet_pl.data.own_images import Picture, Pictures, read_image, read_mask, several
+from mshnet_pl.data.own_images import Picture, Pictures, name_of, read_image, read_mask, several
 from mshnet_pl.data.transforms import resize_mask, to_input
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.labels import least_margin, to_labels, to_probabilities
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.decoder import resize
 from mshnet_pl.models.mshnet import MSHNet
-from mshnet_pl.tiles import blend, boxes
+from mshnet_pl.tiles import blend, boxes, check_tile
 
 
 class Segmenter:
@@ -102,12 +102,13 @@ class Segmenter:
                 image, or one without an object.
         """
         name, pictures, drawn = support if len(support) == 3 else ("object", *support)
-        images = [read_image(picture, f"{name}: image {i}") for i, picture in enumerate(several(pictures))]
-        masks = [read_mask(picture, value, f"{name}: mask {i}") for i, picture in enumerate(several(drawn))]
+        pictures, drawn = [*several(pictures)], [*several(drawn)]
+        images = [read_image(picture, f"{name}: image {i}") for i, picture in enumerate(pictures)]
+        masks = [read_mask(picture, value, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
         if len(images) != len(masks) or not images:
             raise DataError(f"{name}: {len(images)} images and {len(masks)} masks; give at least one, and a mask for each")
-        pairs = zip(images, masks, strict=True)
-        small = torch.stack([self._small(image, mask, f"{name}: mask {i}") for i, (image, mask) in enumerate(pairs)])
+        titles = [name_of(picture, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
+        small = torch.stack([self._small(*triple) for triple in zip(images, masks, titles, strict=True)])
         with self._precision():
             blocks = zip(*(self._features(batch) for batch in _batches(images, self._batch_size)), strict=True)
             support_mask = small[None].to(self._device, torch.float32)  # (1, K, S, S)
@@ -175,8 +176,7 @@ class Segmenter:
         codes = [*self._codes.values()]
         if not codes:
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
-        if tile is not None and tile < 32:
-            raise ConfigError(f"tile={tile}: give at least 32 pixels")
+        check_tile(tile)
         return self._margins((read_image(picture, f"image {i}") for i, picture in enumerate(several(images))), tile, codes)
 
     def _margins(

@@ -7,10 +7,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mshnet_pl.errors import ConfigError
 from mshnet_pl.labels import margins
 
 Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge in pixels."""
+
+
+def check_tile(tile: int | None) -> None:
+    """Refuse what is no tile.
+
+    Raises:
+        ConfigError: below 32 pixels.
+    """
+    if tile is not None and tile < 32:
+        raise ConfigError(f"tile={tile}: give at least 32 pixels")
 
 
 def boxes(size: tuple[int, int], tile: int | None) -> list[Box]:

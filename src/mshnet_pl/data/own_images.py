@@ -26,6 +26,11 @@ def several(pictures: Pictures) -> Iterable[Picture]:
     return [pictures] if isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray | Tensor) else pictures
 
 
+def name_of(picture: Picture, otherwise: str) -> str:
+    """What a message calls a picture: its path, if it is one."""
+    return str(picture) if isinstance(picture, str | os.PathLike) else otherwise
+
+
 def read_image(picture: Picture, name: str = "image") -> Image.Image:
     """The RGB image, turned as its EXIF orientation says, without its alpha channel.
 
@@ -40,7 +45,7 @@ def read_image(picture: Picture, name: str = "image") -> Image.Image:
         DataError: it cannot be read, or is no image; says which.
     """
     if isinstance(picture, str | os.PathLike):
-        picture, name = open_picture(Path(picture)), str(picture)
+        picture, name = open_picture(Path(picture).expanduser()), str(picture)
     if isinstance(picture, Image.Image):
         picture = ImageOps.exif_transpose(picture)
         if not picture.mode.startswith(("I", "F")):
@@ -57,9 +62,9 @@ def read_image(picture: Picture, name: str = "image") -> Image.Image:
 
 
 def _eight_bits(pixels: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
-    least, most = pixels.min(), pixels.max()
     if pixels.dtype == np.uint8:
         return pixels
+    least, most = pixels.min(), pixels.max()
     if pixels.dtype == bool or np.issubdtype(pixels.dtype, np.floating):
         if not (least >= 0 and most <= 1):
             raise ValueError(f"floating-point values from {least} to {most}; scale them to 0..1")
@@ -83,7 +88,7 @@ def read_mask(picture: Picture, value: int | None = None, name: str = "mask") ->
         DataError: it cannot be read, is no mask, or shows no object; says which.
     """
     if isinstance(picture, str | os.PathLike):
-        picture, name = open_picture(Path(picture)), str(picture)
+        picture, name = open_picture(Path(picture).expanduser()), str(picture)
     if isinstance(picture, Image.Image):
         if picture.format in ("JPEG", "MPO"):
             raise DataError(f"{name}: JPEG blurs a mask's values; save it as PNG")
@@ -113,7 +118,7 @@ def open_picture(path: Path, page: int | None = None) -> Image.Image:
                 raise ValueError(f"{pages(stored)} pages; open it with Pillow and give the pages as images")
             stored.seek(page or 0)
             stored.load()
-            return stored.copy() if page else stored
+            return stored
     except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: {error}") from error
 
