@@ -21,7 +21,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mshnet_pl import config, report, run
+from mshnet_pl import config, energy_figure, report, run
 from mshnet_pl.data import prepare
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.results import Result
@@ -40,10 +40,11 @@ def train() -> None:
 
 def test() -> None:
     """``mshnet-test ckpt=...``: test a checkpoint with its own configuration and the command line's changes."""
+    _compose_from_checkpoint(lambda raw: _say(run.test(raw, _folder())), "test")
 
-    def job(raw: DictConfig) -> float:
-        return _say(run.test(raw, _folder()))
 
+def _compose_from_checkpoint(job: Callable[[DictConfig], object], config_name: str) -> None:
+    """Run ``job`` on the configuration in the checkpoint that ``ckpt`` names, with the command line's changes."""
     arguments = [a for a in sys.argv[1:] if a.startswith("ckpt=")]
     if not arguments and not {"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]):
         _fail(ConfigError("ckpt is not set; give ckpt=PATH, a checkpoint that mshnet-train wrote"))
@@ -52,11 +53,17 @@ def test() -> None:
     except UserError as error:
         _fail(error)
     ConfigStore.instance().store(name="checkpoint", node=stored, package="_global_")
-    _compose_and_run(job, "test")
+    _compose_and_run(job, config_name)
 
 
 def report_() -> None:
-    """``mshnet-report FOLDER``: print the table of all results below a folder, and draw their episodes."""
+    """``mshnet-report FOLDER``: print the table of all results below a folder, and draw their episodes.
+
+    ``mshnet-report energy ckpt=...`` draws the energy maps of a checkpoint instead.
+    """
+    if sys.argv[1:2] == ["energy"]:
+        del sys.argv[1]
+        return _compose_from_checkpoint(lambda raw: print(energy_figure.make(raw)), "energy")
     parser = argparse.ArgumentParser(prog="mshnet-report", description=report_.__doc__)
     parser.add_argument("folder", type=Path, nargs="+", help="folders with results, searched at any depth")
     parser.add_argument("--pictures", type=Path, help="where episodes_Kshot.png go (default: the first FOLDER)")
@@ -104,7 +111,8 @@ def _stored_config(path: Path) -> dict[str, Any]:
             module = get_object(target).__module__
         except Exception as error:  # whatever importing it raises
             raise ConfigError(f"ckpt={path} needs {target}, which cannot be loaded: {error}") from error
-        trusted = ("mshnet_pl.", "torch.optim.", "pytorch_lightning.trainer.", "pytorch_lightning.loggers.")
+        lightning = ("pytorch_lightning.trainer.", "pytorch_lightning.loggers.", "pytorch_lightning.callbacks.")
+        trusted = ("mshnet_pl.", "torch.optim.", *lightning)
         if not f"{module}.".startswith(trusted):
             raise ConfigError(f"ckpt={path} names {target}, which no checkpoint of this project does; it is not loaded")
     return stored
@@ -121,7 +129,7 @@ def _targets(node: object) -> Iterator[str]:
             yield from _targets(value)
 
 
-def _compose_and_run(job: Callable[[DictConfig], float], config_name: str) -> None:
+def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> None:
     """Run ``job`` under Hydra.
 
     Exits with code 2 and one message for whatever the user can mend.

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from mshnet_pl import build, results
-from mshnet_pl.callbacks import Pictures
+from mshnet_pl.callbacks import Pictures, Tracker
 from mshnet_pl.config import Config, Resolution, Which, config_hash, plain, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.sampler import episodes_hash
@@ -115,6 +115,7 @@ def train(raw: DictConfig, folder: Path) -> Result:
     result = _result("train", plain(raw), digest, datamodule, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:
         log.info("result: %s", results.save(folder, result))
+        _conclude(trainer, folder, result)
     return result
 
 
@@ -188,7 +189,7 @@ def test(raw: DictConfig, folder: Path) -> Result:
     pl.seed_everything(config.seed, verbose=False)
     datamodule = build.make_datamodule(raw, config)
     datamodule.setup()
-    module = build.make_module(_without_weights(raw), config)
+    module = build.make_module(without_weights(raw), config)
     module.load_state_dict(read_checkpoint(path)["state_dict"])
     trainer = build.make_trainer(raw, config, folder)
     tests = _Tester(config, trainer, datamodule, folder)(module, path.stem)
@@ -196,6 +197,7 @@ def test(raw: DictConfig, folder: Path) -> Result:
     result = _result("test", plain(raw), digest, datamodule, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:
         log.info("result: %s", results.save(folder, result))
+        _conclude(trainer, folder, result)
     return result
 
 
@@ -227,7 +229,14 @@ def _result(
     )
 
 
-def _without_weights(raw: DictConfig) -> DictConfig:
+def _conclude(trainer: pl.Trainer, folder: Path, result: Result) -> None:
+    """Hand the result to the loggers that keep one."""
+    for logger in trainer.loggers:
+        if isinstance(logger, Tracker):
+            logger.conclude(folder, result)
+
+
+def without_weights(raw: DictConfig) -> DictConfig:
     """The configuration with the backbone left as initialised, for a checkpoint's weights to fill."""
     copy = raw.copy()
     if "weights" in copy.backbone:

@@ -1,26 +1,15 @@
-"""What a run shows: its progress, and pictures of its first test episodes."""
+"""Pictures of a run's first test episodes."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
 
 from mshnet_pl.data.transforms import to_image
 from mshnet_pl.episode import Episode
 from mshnet_pl.metrics import episode_counts
 from mshnet_pl.module import predict_labels
-
-
-class Progress(TQDMProgressBar):
-    """Lightning's progress bar, with the running mIoU in tests too."""
-
-    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Shows what the test has logged so far."""
-        super().on_test_batch_end(trainer, pl_module, *args, **kwargs)
-        self.test_progress_bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
 
 
 class Pictures(pl.Callback):
