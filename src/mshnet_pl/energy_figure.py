@@ -64,7 +64,5 @@ def make(raw: DictConfig) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     energy.draw(drawn, config.pictures).savefig(out, dpi=120)
     means = {name: {b: fmean(a) if a else nan for b, a in by_block.items()} for name, by_block in areas.items()}
-    heading = (
-        f"Area under the ROC curve in percent, mean over {config.average} episodes of {config.shot} shots; 50 is chance."
-    )
+    heading = f"Area under the ROC curve in percent, {config.shot}-shot, mean over {config.average} episodes; 50 is chance"
     return f"{heading}\n\n{energy.table(means)}\n\nenergy maps: {out}"

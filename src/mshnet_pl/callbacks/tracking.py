@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import Any
 
 from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.loggers.logger import DummyExperiment, rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
 from mshnet_pl import results
@@ -63,18 +62,17 @@ class Tracker(WandbLogger):
         self._wandb_init |= labels(config) | {"config": dict(config), "name": Path(self.save_dir or "").name}
 
     @property
-    @rank_zero_experiment
     def experiment(self) -> Any:  # noqa: ANN401 - a wandb run or what stands for it
-        """The wandb run; started offline where online fails, and replaced by one that does nothing where that fails too."""
+        """The wandb run, started when first needed: where online fails, offline; where that fails, one that does nothing."""
         try:
             return super().experiment
         except Exception as error:  # wandb's errors are of many kinds
-            if self._wandb_init["mode"] != "online":
-                self._experiment = DummyExperiment()  # type: ignore[assignment]  # what Lightning gives other processes
-                raise
-            self._complain(error, "recorded offline; send it later with wandb sync")
-            self._wandb_init |= {"mode": "offline", "id": None}
-            return super().experiment
+            mode = {"online": "offline", "offline": "disabled"}[self._wandb_init["mode"]]
+            log.warning(
+                "wandb cannot start (%s: %s); this run goes on with logger.mode=%s", type(error).__name__, error, mode
+            )
+            self._wandb_init |= {"mode": mode, "id": None}
+            return self.experiment
 
     @contextmanager
     def shield(self) -> Iterator[None]:
@@ -82,12 +80,9 @@ class Tracker(WandbLogger):
         try:
             yield
         except Exception as error:  # wandb's errors are of many kinds, and none of them may end a run
-            self._complain(error, "the run goes on; what wandb lacks is in the run's own folder")
-
-    def _complain(self, error: Exception, outcome: str) -> None:
-        if not self._complained:
-            log.warning("wandb failed (%s: %s): %s", type(error).__name__, error, outcome)
-        self._complained = True
+            if not self._complained:
+                log.warning("wandb failed (%s: %s); the run goes on without what it lacks", type(error).__name__, error)
+            self._complained = True
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Nothing: ``describe`` has given the whole configuration."""

@@ -50,7 +50,9 @@ def draw(episodes: Sequence[EnergyPicture], pictures: bool = True) -> Figure:
     for i, episode in enumerate(episodes):
         for line, name in zip(axes[i * len(names) :], names, strict=False):
             for ax, block in zip(line, blocks, strict=False):
-                _map(ax, episode.energy[name][block], episode.truth, f"{name} {block}", episode.separation[name][block])
+                _map(
+                    ax, episode.energy[name][block], episode.truth, f"{name}, block {block}", episode.separation[name][block]
+                )
         first = axes[i * len(names)]
         label = {"rotation": 90, "va": "center", "ha": "right", "fontsize": 8, "transform": first[0].transAxes}
         first[0].text(-0.05, 0.5, episode.title, **label)
@@ -73,7 +75,7 @@ def rasterise(figure: Figure, dpi: int = 90) -> np.ndarray:
 def _map(ax: Axes, energy: np.ndarray, truth: np.ndarray, title: str, separation: float) -> None:
     ax.imshow(energy, cmap="viridis", extent=(0, 1, 1, 0))
     _outline(ax, truth)
-    ax.set_title(f"{title}, AUC {separation:.0f}\n{energy.min():.3f} to {energy.max():.3f}", fontsize=7)
+    ax.set_title(f"{title}\n{energy.min():.3f} to {energy.max():.3f}, AUC {separation:.0f}", fontsize=7)
 
 
 def _outline(ax: Axes, mask: np.ndarray) -> None:
