@@ -1,9 +1,8 @@
 """The same few episodes after every validation: what the network predicts, and where its similarities put their energy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -58,21 +57,23 @@ class Panels(pl.Callback):
             logits = torch.cat([pl_module(Episode(*(part[i : i + 1] for part in batch))).logits for i in range(len(names))])
             network = pl_module.method
             found = energy_pictures(network, batch, titles) if isinstance(network, MSHNet) else []
-        predictions = _overlays(batch, predict_labels(logits, batch), titles)
+        step = max(trainer.global_step - 1, 0)  # as Lightning counts the numbers of this validation
         with self._tracker.shield():
-            import wandb  # takes a second, which runs without it need not wait
-
-            panel = {"panel/predictions": [wandb.Image(image, **arguments) for image, arguments in predictions]}
+            masks, captions = _overlays(batch, predict_labels(logits, batch), titles)
+            images = [to_image(image) for image in batch.query]
+            self._tracker.log_image("panel/predictions", images, step, masks=masks, caption=captions)
             if found:
-                panel["panel/energy"] = [wandb.Image(energy.rasterise(energy.draw([e])), caption=e.title) for e in found]
-            self._tracker.experiment.log({**panel, "trainer/global_step": trainer.global_step})
+                images = [energy.rasterise(energy.draw([picture])) for picture in found]
+                self._tracker.log_image("panel/energy", images, step, caption=titles)
 
 
-def _overlays(batch: Episode, predicted: Tensor, titles: Sequence[str]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Each query with what ``wandb.Image`` needs to show truth and prediction over it."""
-    counts = episode_counts(predicted, batch.query_mask, batch.class_id, batch.number).tolist()
-    for i, (title, (_, _, intersection, positive, true, _)) in enumerate(zip(titles, counts, strict=True)):
-        layers = {"truth": batch.query_mask[i], "prediction": predicted[i]}
-        masks = {name: {"mask_data": mask.cpu().numpy(), "class_labels": _LABELS} for name, mask in layers.items()}
-        iou = 100 * intersection / max(positive + true - intersection, 1)
-        yield to_image(batch.query[i]), {"masks": masks, "caption": f"{title}, IoU {iou:.0f}"}
+def _overlays(batch: Episode, predicted: Tensor, titles: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """What ``wandb.Image`` needs to show truth and prediction over each query, and what to say of it."""
+    layers = {"truth": batch.query_mask.cpu().numpy(), "prediction": predicted.cpu().numpy()}
+    masks = [
+        {name: {"mask_data": layer[i], "class_labels": _LABELS} for name, layer in layers.items()}
+        for i in range(len(titles))
+    ]
+    counts = episode_counts(predicted, batch.query_mask, batch.class_id, batch.number)
+    ious = [100 * both / max(positive + true - both, 1) for _, _, both, positive, true, _ in counts.tolist()]
+    return masks, [f"{title}, IoU {iou:.0f}" for title, iou in zip(titles, ious, strict=True)]

@@ -47,15 +47,14 @@ def draw(episodes: Sequence[EnergyPicture], pictures: bool = True) -> Figure:
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    for i, episode in enumerate(episodes):
-        for line, name in zip(axes[i * len(names) :], names, strict=False):
+    for episode, part in zip(episodes, axes.reshape(len(episodes), len(names), columns), strict=True):
+        first = part[0]
+        for line, name in zip(part, names, strict=True):
             for ax, block in zip(line, blocks, strict=False):
-                _map(
-                    ax, episode.energy[name][block], episode.truth, f"{name}, block {block}", episode.separation[name][block]
-                )
-        first = axes[i * len(names)]
-        label = {"rotation": 90, "va": "center", "ha": "right", "fontsize": 8, "transform": first[0].transAxes}
-        first[0].text(-0.05, 0.5, episode.title, **label)
+                _map(ax, episode, name, block)
+        first[0].text(
+            -0.05, 0.5, episode.title, rotation=90, va="center", ha="right", transform=first[0].transAxes, fontsize=8
+        )
         shown = [("query", episode.query, episode.truth)]
         shown += [("support", *pair) for pair in zip(episode.support, episode.support_mask, strict=True)]
         for ax, (title, image, mask) in zip(first[len(blocks) :], shown, strict=False):
@@ -72,10 +71,11 @@ def rasterise(figure: Figure, dpi: int = 90) -> np.ndarray:
     return np.array(Image.open(file).convert("RGB"))
 
 
-def _map(ax: Axes, energy: np.ndarray, truth: np.ndarray, title: str, separation: float) -> None:
+def _map(ax: Axes, episode: EnergyPicture, name: str, block: int) -> None:
+    energy, area = episode.energy[name][block], episode.separation[name][block]
     ax.imshow(energy, cmap="viridis", extent=(0, 1, 1, 0))
-    _outline(ax, truth)
-    ax.set_title(f"{title}\n{energy.min():.3f} to {energy.max():.3f}, AUC {separation:.0f}", fontsize=7)
+    _outline(ax, episode.truth)
+    ax.set_title(f"{name}, block {block}\n{energy.min():.3f} to {energy.max():.3f}, AUC {area:.0f}", fontsize=7)
 
 
 def _outline(ax: Axes, mask: np.ndarray) -> None:
