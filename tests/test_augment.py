@@ -8,8 +8,8 @@ from torch import Tensor
 
 from conftest import Command
 from mshnet_pl.data.augment import Augment
+from mshnet_pl.data.choices import Protocol
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.sampler import Protocol
 from mshnet_pl.data.synthetic import Synthetic
 from mshnet_pl.data.transforms import resize_mask, to_input
 from mshnet_pl.episode import Episode

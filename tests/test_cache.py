@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from conftest import Command
 from mshnet_pl.data.cache import ImageCache
-from mshnet_pl.data.datamodule import EpisodeDataModule, NovelPixels
+from mshnet_pl.data.choices import NovelPixels
+from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.episodes import EpisodeDataset, collate
 from mshnet_pl.data.pascal import Pascal5i
 from mshnet_pl.data.sampler import Draw, Draws
@@ -155,7 +156,8 @@ def test_damaged_records_are_made_anew(tmp_path: Path) -> None:
 FRESH = """
 import sys, torch
 from itertools import islice
-from mshnet_pl.data.datamodule import EpisodeDataModule, NovelPixels
+from mshnet_pl.data.choices import NovelPixels
+from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.pascal import Pascal5i
 root, folder, out = sys.argv[1:]
 module = EpisodeDataModule(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mshnet_pl.data.datamodule import EpisodeDataModule, NovelPixels
+from mshnet_pl.data.choices import NovelPixels
+from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.disjoint import check_disjoint
 from mshnet_pl.data.folds import Fold
 from mshnet_pl.data.source import Subset

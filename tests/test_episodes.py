@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mshnet_pl.data.datamodule import EpisodeDataModule, NovelPixels, ValClasses
+from mshnet_pl.data.choices import NovelPixels, Protocol, ValClasses
+from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.episodes import EpisodeStream
 from mshnet_pl.data.pascal import Pascal5i
-from mshnet_pl.data.sampler import Protocol
 from mshnet_pl.data.source import Subset
 from mshnet_pl.data.synthetic import Synthetic
 from mshnet_pl.data.transforms import resize_mask, to_image, to_input

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mshnet_pl.data.datamodule import EpisodeDataModule, NovelPixels
+from mshnet_pl.data.choices import NovelPixels
+from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.folder import Folder
 from mshnet_pl.data.folds import make_fold
 from mshnet_pl.data.source import Subset

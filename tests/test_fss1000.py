@@ -11,9 +11,9 @@ from PIL import Image
 
 from conftest import SHARED
 from mshnet_pl import cli
-from mshnet_pl.data.datamodule import EpisodeDataModule, ValClasses
+from mshnet_pl.data.choices import Protocol, ValClasses
+from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.fss1000 import Fss1000
-from mshnet_pl.data.sampler import Protocol
 from mshnet_pl.data.source import Subset
 from mshnet_pl.errors import DataError
 

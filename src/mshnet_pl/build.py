@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
-from mshnet_pl.callbacks import Health, Panels, Pictures, Progress, Tracker
+from mshnet_pl.callbacks import Health, Panels, Progress, Tracker
 from mshnet_pl.config import Config, plain
 from mshnet_pl.data.augment import Augment
 from mshnet_pl.data.datamodule import EpisodeDataModule
@@ -95,17 +95,16 @@ def _make_logger(raw: DictConfig, folder: Path) -> Logger | None:
 
 
 def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
-    """Lightning's trainer, with checkpoints, progress bar, logger and pictures.
+    """Lightning's trainer, with checkpoints, progress bar and logger.
 
     Raises:
-        UserError: a setting that Lightning refuses, or several processes.
+        UserError: a setting that Lightning refuses, or fewer episodes than processes.
     """
     checkpoints = folder / "checkpoints"
     callbacks: list[pl.Callback] = [
         ModelCheckpoint(
             checkpoints, filename="last", every_n_train_steps=config.save_every_n_steps, enable_version_counter=False
         ),
-        Pictures(config.test.pictures),
     ]
     if config.val.episodes:
         callbacks.append(
@@ -131,9 +130,7 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
         check_val_every_n_epoch=None,
         val_check_interval=config.val.every_n_steps if config.val.episodes else None,
     )
-    if trainer.world_size > 1:
-        raise ConfigError(
-            f"trainer.devices={raw.trainer.devices} makes {trainer.world_size} processes, and a run here has one; "
-            "give trainer.devices=1 and run folds or seeds side by side"
-        )
+    for key, episodes in (("val.episodes", config.val.episodes), ("test.episodes", config.test.episodes)):
+        if 0 < episodes < trainer.world_size:
+            raise ConfigError(f"{key}={episodes}: give at least one to each of the {trainer.world_size} processes")
     return trainer

@@ -2,12 +2,11 @@
 
 import argparse
 import difflib
-import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,35 +14,33 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mshnet_pl import config, energy_figure, report, run
-from mshnet_pl.data import prepare
-from mshnet_pl.errors import ConfigError, UserError
-from mshnet_pl.results import Result
+from mshnet_pl import config, jobs, results
+from mshnet_pl.errors import ConfigError, RunFailed, UserError
+from mshnet_pl.report import tables
 
 _CONF = "pkg://mshnet_pl.conf"
 
 
 def train() -> None:
     """``mshnet-train``: train a configuration and test it; ``-m`` for a sweep."""
+    _compose_and_run(_train_job, "config")
 
-    def job(raw: DictConfig) -> float:
-        return _say(run.train(raw, _folder()))
 
-    _compose_and_run(job, "config")
+def _train_job(raw: DictConfig) -> float:
+    return jobs.start("train", raw)
 
 
 def test() -> None:
     """``mshnet-test ckpt=...``: test a checkpoint with its own configuration and the command line's changes."""
-    _compose_from_checkpoint(lambda raw: _say(run.test(raw, _folder())), "test")
+    _compose_from_checkpoint(_test_job, "test")
 
 
-def _compose_from_checkpoint(job: Callable[[DictConfig], object], config_name: str) -> None:
+def _compose_from_checkpoint(job: Callable[[DictConfig], float | None], config_name: str) -> None:
     """Run ``job`` on the configuration in the checkpoint that ``ckpt`` names, with the command line's changes."""
     arguments = [a for a in sys.argv[1:] if a.startswith("ckpt=")]
     if not arguments and not {"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]):
@@ -56,6 +53,10 @@ def _compose_from_checkpoint(job: Callable[[DictConfig], object], config_name: s
     _compose_and_run(job, config_name)
 
 
+def _test_job(raw: DictConfig) -> float:
+    return jobs.start("test", raw)
+
+
 def report_() -> None:
     """``mshnet-report FOLDER``: print the table of all results below a folder, and draw their episodes.
 
@@ -63,22 +64,32 @@ def report_() -> None:
     """
     if sys.argv[1:2] == ["energy"]:
         del sys.argv[1]
-        return _compose_from_checkpoint(lambda raw: print(energy_figure.make(raw)), "energy")
+        return _compose_from_checkpoint(_energy_job, "energy")
+    from mshnet_pl.report import figures
+
     parser = argparse.ArgumentParser(prog="mshnet-report", description=report_.__doc__)
     parser.add_argument("folder", type=Path, nargs="+", help="folders with results, searched at any depth")
     parser.add_argument("--pictures", type=Path, help="where episodes_Kshot.png go (default: the first FOLDER)")
     parser.add_argument("--episodes", type=int, default=2, help="how many of each test are drawn (default: 2)")
     arguments = parser.parse_args()
     try:
-        print(report.tables.markdown(report.tables.collect(arguments.folder)))
-        pictures = report.figures.episode_grids(arguments.folder, arguments.pictures, arguments.episodes)
+        print(tables.markdown(tables.collect(arguments.folder)))
+        pictures = figures.episode_grids(arguments.folder, arguments.pictures, arguments.episodes)
     except UserError as error:
         _fail(error)
     print("\n".join(["", *(f"episodes: {path}" for path in pictures)]))
 
 
+def _energy_job(raw: DictConfig) -> None:
+    from mshnet_pl import energy_figure
+
+    print(energy_figure.make(raw))
+
+
 def prepare_() -> None:
     """``mshnet-prepare data=NAME data.root=DIR``: unpack, convert and check a data set; says what is missing."""
+    from mshnet_pl.data import prepare
+
     parser = argparse.ArgumentParser(prog="mshnet-prepare", description=prepare_.__doc__, usage=prepare.USAGE)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="data, data.root and data.splits_dir")
     parser.add_argument("--download", action="store_true", help="fetch official archives that are missing")
@@ -89,22 +100,14 @@ def prepare_() -> None:
         _fail(error)
 
 
-def _folder() -> Path:
-    return Path(HydraConfig.get().runtime.output_dir)
-
-
-def _say(result: Result) -> float:
-    """Print a run's table; its first mIoU is what a sweep's optimiser sees."""
-    print(report.tables.markdown([result]), flush=True)
-    return result.tests[-1].miou
-
-
 def _stored_config(path: Path) -> dict[str, Any]:
     """The configuration inside a checkpoint.
 
     Raises:
         ConfigError: it is no checkpoint, or it names code that is not the project's, torch's optimizers' or Lightning's.
     """
+    from mshnet_pl import run  # only here: composing a configuration needs no PyTorch
+
     stored: dict[str, Any] = run.read_checkpoint(path)["hyper_parameters"]["config"]
     for target in _targets(stored):
         try:
@@ -136,13 +139,40 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
     """
     config.register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing and exiting with 1
-    _quiet()
+    jobs.quiet()
+    jobs.Sweep.folder, started = None, datetime.now(UTC)
     try:
         hydra.main(version_base="1.3", config_path=_CONF, config_name=config_name)(job)()
     except UserError as error:
         _fail(error)
+    except RunFailed as error:
+        _fail(error, code=1)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(ConfigError(_explain(error)))
+    finally:
+        if jobs.Sweep.folder is not None:
+            _end_of_sweep(jobs.Sweep.folder, started)
+
+
+def _end_of_sweep(folder: Path, started: datetime) -> None:
+    """Print the table of all results, then what failed; exits with code 1 if anything did."""
+    if any(folder.rglob(results.FILE)):
+        found = tables.collect([folder])
+        print(f"\n{tables.markdown(found)}", flush=True)
+        _track(found)
+    failed = results.failures(folder, started)
+    if failed:
+        lines = [f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}" for f in failed]
+        again = "The same command does them again, and nothing else."
+        print("\n".join([f"error: {len(failed)} jobs came to no result:", *lines, again]), file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _track(found: list[results.Result]) -> None:
+    if any("Tracker" in (run.config.get("logger") or {}).get("_target_", "") for run in found):
+        from mshnet_pl.callbacks import track_sweep
+
+        track_sweep(found)
 
 
 def _explain(error: Exception) -> str:
@@ -161,6 +191,10 @@ def _explain(error: Exception) -> str:
         if close:
             lines.append(f"did you mean {' or '.join(keys[name] for name in close)}?")
         lines.append("--cfg job prints every setting")
+    launcher = re.search(r"hydra/launcher/(joblib|ray|submitit_local|submitit_slurm)\b", lines[0])
+    if launcher:
+        extra = launcher[1].replace("submitit_local", "slurm").replace("submitit_slurm", "slurm")
+        return f"hydra/launcher={launcher[1]} is not installed; pip install 'mshnet_pl[{extra}]'"
     choice = re.search(r"Could not load '([^']+)/([^'/]+)'", lines[0])
     if choice:
         known = sorted(path.name.removesuffix(".yaml") for path in (files("mshnet_pl.conf") / choice[1]).iterdir())
@@ -182,18 +216,6 @@ def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from _flatten(child, f"{prefix}{key}.")
 
 
-def _quiet() -> None:
-    """Silence what other libraries say about choices that this project makes on purpose."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (
-        "does not have many workers",
-        r"Checkpoint directory .* exists and is not empty",
-        r"module\(s\) in eval mode",  # the frozen backbone
-        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15
-    ):
-        warnings.filterwarnings("ignore", f".*{message}")
-
-
-def _fail(error: UserError) -> NoReturn:
+def _fail(error: UserError | RunFailed, code: int = 2) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(code)

@@ -9,14 +9,15 @@ import json
 from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from mshnet_pl.data import augment
-from mshnet_pl.data.datamodule import NovelPixels, ValClasses
-from mshnet_pl.data.sampler import Protocol
+from mshnet_pl.data.choices import NovelPixels, Protocol, ValClasses, augment_problems
+from mshnet_pl.devices import listed
 from mshnet_pl.errors import ConfigError
 
 
@@ -108,7 +109,10 @@ class Config:
     shot: int = 1
     way: int = 1
     seed: int = 0
+    variant: str = "full"
     runs: str = "runs"
+    threads: int | None = None
+    gpus: Any = None
     ckpt: str | None = None
     ckpt_path: str | None = "last"
     save_every_n_steps: int = 100
@@ -138,11 +142,27 @@ class EnergyConfig(Config):
     overwrite: bool = False
 
 
+_LAUNCHERS: dict[str, dict[str, Any]] = {
+    "joblib": {"n_jobs": 2, "batch_size": "1", "pre_dispatch": "n_jobs"},  # the plugin's own default takes all cores
+    "ray": {  # a cluster that "ray start" made
+        "ray": {
+            "init": {"address": "auto", "object_store_memory": None},
+            "remote": {"num_cpus": 1, "num_gpus": 0, "max_retries": 0},
+        }
+    },
+}
+
+
 def register() -> None:
-    """Give Hydra the schemas."""
-    ConfigStore.instance().store(name="schema", node=Config)
-    ConfigStore.instance().store(name="energy_schema", node=EnergyConfig)
-    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    """Give Hydra the schemas, and our defaults of its launchers (a YAML of a plugin's own name would recurse)."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    store.store(name="energy_schema", node=EnergyConfig)
+    Plugins.instance()  # the launchers that are installed
+    for name, ours in _LAUNCHERS.items():
+        if f"{name}.yaml" in store.list("hydra/launcher"):
+            node = OmegaConf.merge(store.load(f"hydra/launcher/{name}.yaml").node, ours)
+            store.store(group="hydra/launcher", name=name, node=node)
 
 
 def typed(raw: DictConfig) -> Config:
@@ -169,6 +189,7 @@ def _problems(config: Config) -> list[str]:
         ("way", config.way, 1),
         ("seed", config.seed, 0),
         ("save_every_n_steps", config.save_every_n_steps, 1),
+        ("threads", 1 if config.threads is None else config.threads, 1),
         ("data.image_size", config.data.image_size, 32),
         ("data.batch_size", config.data.batch_size, 1),
         ("data.num_workers", config.data.num_workers, 0),
@@ -186,7 +207,7 @@ def _problems(config: Config) -> list[str]:
     if isinstance(config, EnergyConfig):
         at_least += [("average", config.average, 1), *(("episodes", number, 0) for number in config.episodes)]
     problems = [f"{key}={value}: give a number of at least {least}" for key, value, least in at_least if value < least]
-    problems += augment.problems(config.data.augment.crop_scale, config.data.augment.jitter)
+    problems += augment_problems(config.data.augment.crop_scale, config.data.augment.jitter)
     if config.data.cache_dir is not None and not config.data.cache_mb:
         problems.append(
             f"data.cache_dir={config.data.cache_dir} needs a budget: give data.cache_mb=10000, or leave data.cache_dir=null"
@@ -214,7 +235,7 @@ def _problems(config: Config) -> list[str]:
     return problems
 
 
-_WITHOUT_EFFECT = ("runs", "logger", "save_every_n_steps")
+_WITHOUT_EFFECT = ("runs", "logger", "save_every_n_steps", "threads", "gpus")
 _WITHOUT_EFFECT_INSIDE = {
     "data": ("num_workers", "cache_mb", "cache_dir"),
     "trainer": (
@@ -222,6 +243,7 @@ _WITHOUT_EFFECT_INSIDE = {
         "enable_model_summary",
         "log_every_n_steps",
         "accelerator",
+        "strategy",
         "devices",
         "num_nodes",
     ),
@@ -230,12 +252,17 @@ _WITHOUT_EFFECT_INSIDE = {
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """SHA-256 over all settings that can change a result.
+    """SHA-256 over all settings that can change a result by more than rounding.
+
+    Several processes train on batches several times as large; they test the same episodes.
 
     Args:
         config: the resolved configuration as a plain dictionary.
     """
     config = deepcopy(config)
+    processes = _processes(config.get("trainer") or {})
+    if processes != "1" and config.get("ckpt") is None:
+        config["processes"] = processes
     if config.get("ckpt_path") in (None, "last"):  # this configuration's own checkpoint, or none
         config.pop("ckpt_path", None)
     for key in _WITHOUT_EFFECT:
@@ -245,6 +272,30 @@ def config_hash(config: dict[str, Any]) -> str:
             if isinstance(config.get(group), dict):
                 config[group].pop(key, None)
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def run_digest(raw: DictConfig) -> str:
+    """SHA-256 that identifies a run: its configuration and, of a test, the checkpoint's content.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
+    if raw.ckpt is None:
+        return config_hash(plain(raw))
+    if not Path(raw.ckpt).is_file():
+        raise ConfigError(f"ckpt={raw.ckpt}: no such file; give a checkpoint that mshnet-train wrote")
+    return config_hash({**plain(raw), "ckpt": sha256(Path(raw.ckpt))})
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _processes(trainer: dict[str, Any]) -> str:
+    devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
+    return str(devices if isinstance(devices, str) else (len(devices) if isinstance(devices, list) else devices) * nodes)
 
 
 def plain(raw: DictConfig, resolve: bool = True) -> dict[str, Any]:
@@ -261,10 +312,32 @@ def plain(raw: DictConfig, resolve: bool = True) -> dict[str, Any]:
 
 def run_name(*, _root_: DictConfig) -> str:
     """The folder of a run: what was chosen, and a hash of the configuration, so that no two configurations share one."""
-    choices = _root_.hydra.runtime.choices
     own = OmegaConf.masked_copy(_root_, list(Config.__dataclass_fields__))
     digest = "incomplete" if OmegaConf.missing_keys(own) else config_hash(plain(own))[:10]
-    similarity = "+".join(_root_.similarity or ()) if choices.get("model") == "mshnet" else ""
-    what = "_".join(part for part in (choices.get("model"), choices.get("backbone"), similarity) if part)
+    model = _chosen(_root_, "model")
+    similarity = "+".join(_root_.similarity or ()) if model == "mshnet" else ""
+    variant = _root_.variant if _root_.variant != "full" else ""
+    what = "_".join(part for part in (model, _chosen(_root_, "backbone"), similarity, variant) if part)
     ways = f"{_root_.way}way_" if _root_.way != 1 else ""
-    return f"{choices.get('data')}/{what}/fold{_root_.fold}_{ways}{_root_.shot}shot_seed{_root_.seed}_{digest}"
+    return f"{_chosen(_root_, 'data')}/{what}/fold{_root_.fold}_{ways}{_root_.shot}shot_seed{_root_.seed}_{digest}"
+
+
+def _chosen(root: DictConfig, group: str) -> str:
+    """What was chosen of a group; of a configuration from a checkpoint, what the choice instantiates."""
+    node = root.data.source if group == "data" else root[group]
+    return str(root.hydra.runtime.choices.get(group) or str(node._target_).rpartition(".")[2].lower())
+
+
+def runs_folder(*, _root_: DictConfig) -> str:
+    """Where all runs go, seen from where the command was started: a sweep's worker may have started elsewhere."""
+    return str(Path(_root_.hydra.runtime.cwd) / _root_.runs)
+
+
+def gpu_count(*, _root_: DictConfig) -> int:
+    """How many devices the setting ``gpus`` names."""
+    return len(listed([*_root_.gpus] if OmegaConf.is_list(_root_.gpus) else _root_.gpus))
+
+
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)  # at import: a sweep's worker names its run first
+OmegaConf.register_new_resolver("gpu_count", gpu_count, replace=True)
+OmegaConf.register_new_resolver("runs_folder", runs_folder, replace=True)

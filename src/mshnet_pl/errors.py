@@ -21,3 +21,7 @@ class DataError(UserError):
         if len(problems) > most:
             lines.append(f"  ... and {len(problems) - most} more")
         return cls("\n".join([heading, *lines, way_out]))
+
+
+class RunFailed(Exception):
+    """A run's processes ended otherwise than by a ``UserError``; the run's log has the traceback."""

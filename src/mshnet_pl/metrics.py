@@ -101,7 +101,7 @@ class EpisodeIoU(Metric):
 
     higher_is_better = True
     full_state_update = False
-    rows: list[Tensor]
+    rows: list[Tensor] | Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,11 +109,12 @@ class EpisodeIoU(Metric):
 
     def update(self, predicted: Tensor, mask: Tensor, class_id: Tensor, number: Tensor) -> None:
         """Add a batch; see ``episode_counts``."""
+        assert isinstance(self.rows, list)
         self.rows.append(episode_counts(predicted, mask, class_id, number))
 
     def counts(self) -> EpisodeCounts:
         """The counts of all episodes of this process, or of all processes once synchronised."""
-        if not self.rows:
+        if isinstance(self.rows, list) and not self.rows:
             return torch.zeros(0, 6, dtype=torch.int64, device=self.device)
         rows: Tensor = dim_zero_cat(self.rows)
         return rows

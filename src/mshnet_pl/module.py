@@ -52,6 +52,8 @@ class EpisodicModule(pl.LightningModule):
         self.lr: float | None = None
         """Takes the place of the optimizer's own learning rate; what a search sets."""
         self.train_iou, self.val_iou, self.test_iou = EpisodeIoU(), EpisodeIoU(), EpisodeIoU()
+        self.test_counts = self.test_iou.counts()
+        """The counts of the last test, by episode number."""
 
     def forward(self, episode: Episode) -> Prediction:
         """Logits for the episode's queries; their masks are not looked at."""
@@ -77,13 +79,15 @@ class EpisodicModule(pl.LightningModule):
         """Counts an episode's pixels."""
         self._count(self.val_iou, self._one_by_one(batch), batch)
 
-    def test_step(self, batch: Episode, batch_idx: int) -> Float[Tensor, "batch 2 height width"]:
-        """Counts an episode's pixels; returns the logits for callbacks that draw."""
-        logits = self._one_by_one(batch)
-        self._count(self.test_iou, logits, batch)
-        running = scores(self.test_iou.counts()).miou
-        self.log("test/miou", running, prog_bar=True, logger=False, on_step=True, on_epoch=False)
-        return logits
+    def test_step(self, batch: Episode, batch_idx: int) -> None:
+        """Counts an episode's pixels."""
+        self._count(self.test_iou, self._one_by_one(batch), batch)
+        so_far = scores(self.test_iou.counts()).miou
+        self.log("test/miou_so_far", so_far, prog_bar=True, logger=False, on_step=True, on_epoch=False)
+
+    def predict_step(self, batch: Episode, batch_idx: int) -> UInt8[Tensor, "batch height width"]:
+        """Labels of an episode's queries, as tests count them."""
+        return predict_labels(self._one_by_one(batch), batch)
 
     def _one_by_one(self, batch: Episode) -> Tensor:
         """Logits an episode at a time: neither the batch size nor the number of processes can then change a rounding."""
@@ -92,7 +96,7 @@ class EpisodicModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Logs the IoU of every class over the epoch so far."""
-        self._log_scores("train", scores(self.train_iou.counts()))
+        self._log_scores("train", self.train_iou.compute())
 
     def on_train_epoch_start(self) -> None:
         """The running mIoU is an epoch's."""
@@ -103,19 +107,22 @@ class EpisodicModule(pl.LightningModule):
         self._log_scores("val", self.val_iou.compute())
         self.val_iou.reset()
 
+    def on_test_start(self) -> None:
+        """Each test counts anew."""
+        self.test_iou.reset()
+
     def on_test_epoch_end(self) -> None:
-        """Logs the scores of all test episodes."""
-        self._log_scores("test", self.test_iou.compute())
+        """Gather the counts of all processes; they stay until the next test."""
+        with self.test_iou.sync_context():
+            counts = self.test_iou.counts().cpu()
+        self.test_counts = counts[counts[:, 0].argsort(stable=True)]
+        self._log_scores("test", scores(counts))
 
     def _log_scores(self, stage: str, pooled: Scores) -> None:
         names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]  # Lightning sets it untyped
-        self.log(f"{stage}/miou", pooled.miou, prog_bar=True)
-        self.log(f"{stage}/fb_iou", pooled.fb_iou)
-        self.log_dict({f"{stage}/iou/{names[c]}": iou for c, iou in pooled.class_iou.items()})
-
-    def on_test_start(self) -> None:
-        """Each test counts anew; the counts stay until the next one."""
-        self.test_iou.reset()
+        self.log(f"{stage}/miou", pooled.miou, prog_bar=True, sync_dist=True)
+        self.log(f"{stage}/fb_iou", pooled.fb_iou, sync_dist=True)
+        self.log_dict({f"{stage}/iou/{names[c]}": iou for c, iou in pooled.class_iou.items()}, sync_dist=True)
 
     def _count(self, metric: EpisodeIoU, logits: Tensor, batch: Episode) -> None:
         labels = predict_labels(logits.detach(), batch)

@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mshnet_pl.errors import ConfigError
 
 FORMAT = 1
 FILE = "result.json"
+FAILURE = "error.json"
 _PACKAGES = ("mshnet_pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "timm")
 _COUNTS = ("number", "class_id", "intersection", "predicted", "true", "known")
 
@@ -86,7 +88,13 @@ def git_revision() -> str | None:
 
 def machine(device: str) -> dict[str, Any]:
     """What the run ran on."""
-    return {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count(), "device": device}
+    return {
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpus": os.cpu_count(),
+        "device": device,
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    }
 
 
 def finished(folder: Path, config_hash: str) -> Result | None:
@@ -136,6 +144,37 @@ def save(folder: Path, result: Result) -> Path:
     partial.write_text(json.dumps(asdict(result), indent=1) + "\n")
     partial.replace(path)
     return path
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job of a sweep that came to no result."""
+
+    overrides: list[str]
+    error: str
+    log: str
+    date: str
+
+
+def save_failure(folder: Path, overrides: list[str], error: str, log: Path) -> None:
+    """Note in a run's folder why it came to no result."""
+    failure = Failure(overrides, error, str(log), datetime.now(UTC).isoformat())
+    (folder / FAILURE).write_text(json.dumps(asdict(failure), indent=1) + "\n")
+
+
+def forget_failure(folder: Path) -> None:
+    """A run that came to its result after all."""
+    (folder / FAILURE).unlink(missing_ok=True)
+
+
+def failures(folder: Path, since: datetime) -> list[Failure]:
+    """The jobs below ``folder`` that failed after ``since`` and have no result."""
+    found = [
+        Failure(**json.loads(path.read_text()))
+        for path in sorted(folder.rglob(FAILURE))
+        if not (path.parent / FILE).exists()
+    ]
+    return [failure for failure in found if datetime.fromisoformat(failure.date) >= since]
 
 
 def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> None:

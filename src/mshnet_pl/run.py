@@ -1,6 +1,5 @@
 """One run: train a configuration, test it, write its result."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Mapping
@@ -12,13 +11,13 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 
-from mshnet_pl import build, results
-from mshnet_pl.callbacks import Pictures, Tracker
-from mshnet_pl.config import Config, Resolution, Which, config_hash, plain, typed
+from mshnet_pl import build, pictures, results
+from mshnet_pl.callbacks import Tracker
+from mshnet_pl.config import Config, Resolution, plain, run_digest, sha256, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.sampler import episodes_hash
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.metrics import Scores, scores
+from mshnet_pl.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.module import EpisodicModule
 from mshnet_pl.results import Measurement, Result
 
@@ -31,27 +30,27 @@ class _Tester:
     def __init__(self, config: Config, trainer: pl.Trainer, datamodule: EpisodeDataModule, folder: Path) -> None:
         self._config, self._trainer, self._datamodule, self._folder = config, trainer, datamodule, folder
 
-    def __call__(self, module: EpisodicModule, weights: str) -> list[Measurement]:
+    def __call__(self, module: EpisodicModule, weights: str, checkpoint: Path | None = None) -> list[Measurement]:
         test = self._config.test
         return [
-            self._measure(module, weights, shot, seed) for shot in test.shots or [self._config.shot] for seed in test.seeds
+            self._measure(module, weights, checkpoint, shot, seed)
+            for shot in test.shots or [self._config.shot]
+            for seed in test.seeds
         ]
 
-    def _measure(self, module: EpisodicModule, weights: str, shot: int, seed: int) -> Measurement:
+    def _measure(self, module: EpisodicModule, weights: str, checkpoint: Path | None, shot: int, seed: int) -> Measurement:
         test, resolution = self._config.test, self._config.eval.resolution
         draws = self._datamodule.draws(test.episodes, shot, seed, test.protocol)
         self._datamodule.use_test_episodes(draws, original_size=resolution is Resolution.original)
         started = time.perf_counter()
-        self._trainer.test(module, datamodule=self._datamodule, verbose=False, weights_only=True)
+        self._trainer.test(module, datamodule=self._datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
         seconds = time.perf_counter() - started
-        with module.test_iou.sync_context():
-            counts = module.test_iou.counts().cpu()
+        counts = module.test_counts
+        name = f"{weights}_{shot}shot_seed{seed}"
         if self._trainer.is_global_zero:
-            name = f"{weights}_{shot}shot_seed{seed}"
             results.save_counts(self._folder / f"episodes_{name}.csv", counts.tolist())
-            for callback in self._trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it untyped
-                if isinstance(callback, Pictures):
-                    callback.save(self._folder / f"pictures_{name}.npz")
+        if test.pictures and seed == test.seeds[0]:
+            self._draw(module, counts, self._folder / f"pictures_{name}.npz")
         classes = self._datamodule.class_names
         return Measurement(
             weights=weights,
@@ -65,6 +64,20 @@ class _Tester:
             **_named(scores(counts), classes),
         )
 
+    def _draw(self, module: EpisodicModule, counts: EpisodeCounts, path: Path) -> None:
+        """Keep pictures of the best, median and worst episodes."""
+        chosen = pictures.telling(counts, self._config.test.pictures)
+        loader = self._datamodule.test_episodes(list(dict.fromkeys(number for number, _ in chosen)))
+        bar = self._trainer.progress_bar_callback
+        if bar:
+            bar.disable()
+        predicted = self._trainer.predict(module, loader)
+        if bar:
+            bar.enable()
+        assert isinstance(predicted, list)
+        if self._trainer.is_global_zero:
+            pictures.save(path, chosen, loader, predicted)  # type: ignore[arg-type]  # predict_step's own
+
 
 def _named(pooled: Scores, classes: tuple[str, ...]) -> dict[str, Any]:
     """The scores as plain values, classes by name."""
@@ -74,8 +87,14 @@ def _named(pooled: Scores, classes: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
+def _begin(config: Config) -> None:
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    pl.seed_everything(config.seed, verbose=False)
+
+
 def train(raw: DictConfig, folder: Path) -> Result:
-    """Train and test one configuration, or return the result that it already has.
+    """Train and test one configuration.
 
     A run that was cut off goes on from its last checkpoint.
 
@@ -88,12 +107,7 @@ def train(raw: DictConfig, folder: Path) -> Result:
     """
     started = time.perf_counter()
     config = typed(raw)
-    digest = config_hash(plain(raw))
-    done = results.finished(folder, digest)
-    if done is not None:
-        log.info("already done: %s", folder / results.FILE)
-        return done
-    pl.seed_everything(config.seed, verbose=False)
+    _begin(config)
     datamodule = build.make_datamodule(raw, config)
     datamodule.setup()
     module = build.make_module(raw, config)
@@ -109,10 +123,10 @@ def train(raw: DictConfig, folder: Path) -> Result:
         tests += tester(module, "untrained")
     if learnable and trainer.max_steps != 0:
         training = _fit(config, trainer, module, datamodule, folder, resume)
-        tests += tester(module, config.test.checkpoint.value)
+        tests += tester(module, config.test.checkpoint.value, _chosen(config, folder))
     else:
         tests += tester(module, "untrained" if learnable else "training-free")
-    result = _result("train", plain(raw), digest, datamodule, module, training, tests, time.perf_counter() - started)
+    result = _result("train", raw, datamodule, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:
         log.info("result: %s", results.save(folder, result))
         _conclude(trainer, folder, result)
@@ -145,30 +159,31 @@ def _fit(
     folder: Path,
     resume: Path | None,
 ) -> dict[str, Any]:
-    """Train, from ``resume`` if given; leaves the chosen checkpoint's weights in the module."""
+    """Train, from ``resume`` if given."""
     if resume is not None:
         log.info("going on from %s", resume)
-    last = folder / "checkpoints" / "last.ckpt"
     started = time.perf_counter()
     trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     seconds = time.perf_counter() - started
-    trainer.save_checkpoint(last)
-    chosen = folder / "checkpoints" / f"{config.test.checkpoint.value}.ckpt"
-    if config.test.checkpoint is Which.best:
-        module.load_state_dict(read_checkpoint(chosen)["state_dict"])
+    trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
     return {
         "steps": trainer.global_step,
         "episodes": trainer.global_step * config.data.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
         "seconds": round(seconds, 3),
         "resumed": resume is not None,
+        **({} if module.lr is None else {"lr": module.lr}),
         "checkpoint": config.test.checkpoint.value,
-        "checkpoint_sha256": sha256(chosen) if trainer.is_global_zero else None,
+        "checkpoint_sha256": sha256(_chosen(config, folder)) if trainer.is_global_zero else None,
         "val_classes": config.val.classes.value if config.val.episodes else None,
     }
 
 
+def _chosen(config: Config, folder: Path) -> Path:
+    return folder / "checkpoints" / f"{config.test.checkpoint.value}.ckpt"
+
+
 def test(raw: DictConfig, folder: Path) -> Result:
-    """Test a checkpoint, or return the result that this configuration already has.
+    """Test a checkpoint.
 
     Args:
         raw: the checkpoint's configuration with the command line's changes; ``ckpt`` names the file.
@@ -181,12 +196,7 @@ def test(raw: DictConfig, folder: Path) -> Result:
     config = typed(raw)
     assert config.ckpt is not None
     path = Path(config.ckpt)
-    digest = config_hash({**plain(raw), "ckpt": sha256(path)})
-    done = results.finished(folder, digest)
-    if done is not None:
-        log.info("already done: %s", folder / results.FILE)
-        return done
-    pl.seed_everything(config.seed, verbose=False)
+    _begin(config)
     datamodule = build.make_datamodule(raw, config)
     datamodule.setup()
     module = build.make_module(without_weights(raw), config)
@@ -194,7 +204,7 @@ def test(raw: DictConfig, folder: Path) -> Result:
     trainer = build.make_trainer(raw, config, folder)
     tests = _Tester(config, trainer, datamodule, folder)(module, path.stem)
     training = {"checkpoint": str(path), "checkpoint_sha256": sha256(path)}
-    result = _result("test", plain(raw), digest, datamodule, module, training, tests, time.perf_counter() - started)
+    result = _result("test", raw, datamodule, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:
         log.info("result: %s", results.save(folder, result))
         _conclude(trainer, folder, result)
@@ -203,8 +213,7 @@ def test(raw: DictConfig, folder: Path) -> Result:
 
 def _result(
     command: str,
-    config: dict[str, Any],
-    digest: str,
+    raw: DictConfig,
     datamodule: EpisodeDataModule,
     module: EpisodicModule,
     training: Mapping[str, Any],
@@ -213,8 +222,8 @@ def _result(
 ) -> Result:
     return Result(
         command=command,
-        config_hash=digest,
-        config=config,
+        config_hash=run_digest(raw),
+        config=plain(raw),
         novel=[datamodule.class_names[c] for c in datamodule.fold.novel],
         splits=datamodule.splits,
         removed_images=datamodule.removed,
@@ -258,9 +267,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged or hostile file raises almost anything
         raise ConfigError(f"ckpt={path} is not a checkpoint of mshnet-train: {error}") from error
     return dict(checkpoint)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

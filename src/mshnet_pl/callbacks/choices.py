@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateFinder, WeightAveraging
+from pytorch_lightning.strategies import FSDPStrategy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mshnet_pl.errors import ConfigError
@@ -39,7 +40,13 @@ class ExponentialAverage(WeightAveraging):
         self._swapped = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Each training starts with an average of its own."""
+        """Each training starts with an average of its own.
+
+        Raises:
+            ConfigError: the weights are shared out among processes.
+        """
+        if isinstance(trainer.strategy, FSDPStrategy):
+            raise ConfigError("callbacks=[ema] cannot average weights that strategy=fsdp shares out; take strategy=ddp")
         super().setup(trainer, pl_module, stage)
         self._swapped = self._swapped and stage != "fit"
 

@@ -5,6 +5,7 @@ from collections import deque
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.strategies import FSDPStrategy
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
@@ -23,7 +24,9 @@ class Health(pl.Callback):
         self._ends: deque[float] = deque()
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
-        """Logs the 2-norm of all gradients together."""
+        """Logs the 2-norm of all gradients together; nothing where they are shared out among processes."""
+        if isinstance(trainer.strategy, FSDPStrategy):  # each process has a share of the gradients
+            return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         pl_module.log("train/grad_norm", get_total_norm(gradients))
 

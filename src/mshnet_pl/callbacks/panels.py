@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
 
 from mshnet_pl.callbacks.tracking import Tracker
@@ -46,8 +47,8 @@ class Panels(pl.Callback):
 
     @torch.no_grad()
     def _send(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or not self._tracker.panel:
-            return
+        if not trainer.is_global_zero or not self._tracker.panel or isinstance(trainer.strategy, FSDPStrategy):
+            return  # where weights are shared out, one process alone cannot run the network
         datamodule: EpisodeDataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it untyped
         batch = trainer.precision_plugin.convert_input(datamodule.panel(self._tracker.panel))
         batch = trainer.strategy.batch_to_device(batch)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
+from mshnet_pl.data.choices import augment_problems
 from mshnet_pl.errors import ConfigError
 
 _AUGMENT = 2  # a stream of the seed's own, beside those that draw the episodes
@@ -30,7 +31,7 @@ class Augment:
     """
 
     def __init__(self, seed: int, flip: bool = False, crop_scale: float = 1.0, jitter: float = 0.0) -> None:
-        for problem in problems(crop_scale, jitter):
+        for problem in augment_problems(crop_scale, jitter):
             raise ConfigError(problem)
         self._seed, self._flip, self._crop_scale, self._jitter = seed, flip, crop_scale, jitter
 
@@ -74,13 +75,3 @@ class Augment:
 def _shown(masks: Tensor) -> Tensor:
     """(classes,) bool: which objects are there at all."""
     return (masks == 1).flatten(1).any(1)
-
-
-def problems(crop_scale: float, jitter: float) -> list[str]:
-    """What is wrong with the settings, each with the way out."""
-    found = []
-    if not 0 < crop_scale <= 1:
-        found.append(f"data.augment.crop_scale={crop_scale}: give a fraction of the area above 0, or 1 for no crop")
-    if not 0 <= jitter <= 1:
-        found.append(f"data.augment.jitter={jitter}: give a number from 0 (off) to 1")
-    return found

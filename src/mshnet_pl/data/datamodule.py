@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from functools import partial
 
 import pytorch_lightning as pl
@@ -10,11 +9,11 @@ from torch.utils.data import DataLoader
 
 from mshnet_pl.data.augment import Augment
 from mshnet_pl.data.cache import ImageCache
+from mshnet_pl.data.choices import NovelPixels, Protocol, ValClasses
 from mshnet_pl.data.disjoint import check_disjoint
 from mshnet_pl.data.episodes import EpisodeDataset, EpisodeStream, collate
 from mshnet_pl.data.sampler import (
     Draws,
-    Protocol,
     check_supply,
     draw_balanced,
     draw_seeded,
@@ -30,21 +29,6 @@ log = logging.getLogger(__name__)
 
 _VALIDATION_SEED = 2**32
 """Added to the run's seed: validation episodes are never test episodes."""
-
-
-class NovelPixels(StrEnum):
-    """What happens to training images that hold a novel class."""
-
-    drop = "drop"
-    keep = "keep"
-    ignore = "ignore"
-
-
-class ValClasses(StrEnum):
-    """Whose episodes choose the best checkpoint."""
-
-    novel = "novel"
-    base_heldout = "base_heldout"
 
 
 class EpisodeDataModule(pl.LightningDataModule):
@@ -225,6 +209,12 @@ class EpisodeDataModule(pl.LightningDataModule):
             self._source, draws.__getitem__, len(draws), self._image_size, original_size, cache=self._cache
         )
 
+    def test_episodes(self, numbers: Sequence[int]) -> DataLoader[Episode]:
+        """Some of the episodes of ``use_test_episodes``, the same ones in every process."""
+        if self._test is None:
+            raise RuntimeError("call use_test_episodes first")
+        return DataLoader(self._test, sampler=numbers, collate_fn=collate)
+
     def train_dataloader(self) -> EpisodeStream:
         """An endless stream of episodes of base classes, each as likely or as frequent as the source says."""
         check_supply(self._train_names, self._train_classes, self._shot, self._source.classes, self._way)
@@ -239,8 +229,7 @@ class EpisodeDataModule(pl.LightningDataModule):
             self._source, draw, length, self._image_size,
             unknown=self._unknown(), cache=self._cache, augment=self._augment,
         )  # fmt: skip
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return EpisodeStream(dataset, self._batch_size, self._num_workers, rank, world_size)
+        return EpisodeStream(dataset, self._batch_size, self._num_workers, *self._share())
 
     def _unknown(self) -> list[int]:
         return sorted({*self.fold.novel, *self._heldout}) if self._novel_pixels is NovelPixels.ignore else []
@@ -267,4 +256,10 @@ class EpisodeDataModule(pl.LightningDataModule):
         return self._loader(self._test)
 
     def _loader(self, dataset: EpisodeDataset) -> DataLoader[Episode]:
-        return DataLoader(dataset, self._batch_size, num_workers=self._num_workers, collate_fn=collate)
+        rank, world_size = self._share()
+        mine = range(rank, len(dataset), world_size)
+        return DataLoader(dataset, self._batch_size, sampler=mine, num_workers=self._num_workers, collate_fn=collate)
+
+    def _share(self) -> tuple[int, int]:
+        """This process's rank among how many."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

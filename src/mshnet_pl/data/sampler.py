@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,13 +24,6 @@ class Draw(NamedTuple):
 
 Draws = tuple[Draw, ...]
 """An N-way episode: one query, which shows the first class, and the supports of N classes."""
-
-
-class Protocol(StrEnum):
-    """How test episodes are drawn."""
-
-    published = "published"
-    seeded = "seeded"
 
 
 def images_needed(shot: int, way: int = 1) -> int:

@@ -1,0 +1,231 @@
+"""Sweeps through the real command line: launchers, interruptions, failures, several processes."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mshnet_pl.devices import claim, listed
+from mshnet_pl.errors import ConfigError
+
+SCRIPTS = Path(sys.executable).parent
+TESTS = Path(__file__).parent
+TINY = (
+    "data.image_size=48", "data.batch_size=2", "trainer.max_steps=2", "test.episodes=6", "model.width=4", "test.pictures=1",
+    "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "data.source.train_images=25",
+    "data.source.val_images=12",
+)  # fmt: skip
+SWEEP = (*TINY, "fold=range(0,4)", "shot=1,5")
+
+
+def started(folder: Path, *arguments: str, command: str = "mshnet-train") -> "subprocess.Popen[str]":
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "SLURM"))}
+    environment |= {"PYTHONPATH": str(TESTS), "XDG_CACHE_HOME": str(folder / "cache"), "RAY_DEDUP_LOGS": "0"}
+    return subprocess.Popen(
+        [SCRIPTS / command, *arguments], cwd=folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def done(folder: Path, *arguments: str, command: str = "mshnet-train", code: int = 0) -> tuple[str, str]:
+    process = started(folder, *arguments, command=command)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == code, err
+    return out, err
+
+
+def results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every run's result by the name of its folder."""
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("result.json")}
+
+
+def scores(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """All that every run measured but its time."""
+    return {
+        name: [{key: value for key, value in test.items() if key != "seconds"} for test in result["tests"]]
+        for name, result in results(folder).items()
+    }
+
+
+def counts(folder: Path) -> dict[str, str]:
+    """Every run's pixel counts by the name of its folder."""
+    return {path.parent.name: path.read_text() for path in folder.rglob("episodes_last_*.csv")}
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The sweep, uninterrupted, one job after the other; its folder and its table."""
+    folder = tmp_path_factory.mktemp("reference")
+    done(folder, "-m", *SWEEP)
+    return folder, done(folder, "runs", command="mshnet-report")[0].partition("\n\n")[0]
+
+
+@pytest.fixture
+def ray_address() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = f"/tmp/ray_{port}"
+    command = [
+        SCRIPTS / "ray",
+        "start",
+        "--head",
+        "--block",
+        f"--port={port}",
+        "--num-cpus=2",
+        "--node-ip-address=127.0.0.1",
+    ]
+    command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
+    ray = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.2)
+        yield f"127.0.0.1:{port}"
+    finally:
+        ray.terminate()
+        ray.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local", "ray"])
+def test_a_sweep_killed_in_the_middle_and_started_again(
+    launcher: str, reference: tuple[Path, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    arguments = ["-m", *SWEEP, f"hydra/launcher={launcher}"]
+    if launcher == "ray":
+        arguments.append(f"hydra.launcher.ray.init.address={request.getfixturevalue('ray_address')}")
+    first = started(tmp_path, *arguments)
+    deadline = time.monotonic() + 300
+    while len(results(tmp_path)) < 2 and time.monotonic() < deadline and first.poll() is None:
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    assert len(kept) >= 2
+    again = started(tmp_path, *arguments)
+    _, err = again.communicate(timeout=600)
+    while again.returncode == 1 and "another process is at work" in err:  # a launcher's jobs outlive what launched them
+        again = started(tmp_path, *arguments)
+        _, err = again.communicate(timeout=600)
+    assert again.returncode == 0, err
+    folder, table = reference
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(results(tmp_path)) == 8 and scores(tmp_path) == scores(folder) and counts(tmp_path) == counts(folder)
+    assert done(tmp_path, "runs", command="mshnet-report")[0].startswith(table)
+
+
+def test_a_failed_job_does_not_end_the_sweep(tmp_path: Path) -> None:
+    _, err = done(tmp_path, "-m", *TINY, "fold=7,0", code=1)
+    assert len(results(tmp_path)) == 1 and "1 jobs came to no result" in err and "folds 0 to 3" in err
+    (error,) = tmp_path.rglob("error.json")
+    failure = json.loads(error.read_text())
+    assert "fold=7" in failure["overrides"] and "fold=7" in Path(failure["log"]).read_text()
+
+
+def test_a_job_that_was_killed_runs_when_the_sweep_is_started_again(tmp_path: Path) -> None:
+    sweep = ("-m", *TINY, "data.source._target_=broken_source.Dies", "seed=0,1")
+    _, err = done(tmp_path, *sweep, code=1)
+    assert "2 jobs came to no result" in err and "SIGKILL" in err and "out of memory" in err
+    assert len([*tmp_path.rglob("error.json")]) == 2 and not results(tmp_path)
+    (tmp_path / "mended").touch()
+    done(tmp_path, *sweep)
+    assert len(results(tmp_path)) == 2 and not [*tmp_path.rglob("error.json")]
+
+
+@pytest.mark.slow
+def test_several_processes_train_and_test_every_job_of_a_sweep(tmp_path: Path) -> None:
+    settings = ("data.image_size=64", "optimizer.lr=0.2", "trainer.max_steps=8", "data.batch_size=3", "val.episodes=5")
+    settings = (*TINY, *settings, "val.every_n_steps=8", "model.width=8", "test.episodes=1000", "data.source.val_images=25")
+    done(tmp_path, "-m", *settings, "trainer.devices=2", "fold=0,1")
+    trained = results(tmp_path)
+    assert sorted(result["config"]["fold"] for result in trained.values()) == [0, 1]
+    for result in trained.values():
+        assert result["training"]["episodes"] == 8 * 3 * 2 and result["tests"][0]["episodes"] == 1000
+        assert 0 < result["tests"][0]["foreground_iou"] and len({*result["tests"][0]["intersection"].values()}) > 1
+    for path in (tmp_path / "runs").rglob("last.ckpt"):
+        for batch in (3, 7):
+            settings = ("trainer.devices=1", f"data.batch_size={batch}", f"runs=alone{batch}")
+            done(tmp_path, f"ckpt={path}", *settings, command="mshnet-test")
+    together, *alone = (sorted(counts(tmp_path / name).values()) for name in ("runs", "alone3", "alone7"))
+    assert all(other == together for other in alone)
+
+
+def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
+    settings = (*TINY, "trainer.devices=2", "trainer.strategy=ddp")
+    train = str(SCRIPTS / "mshnet-train")
+    done(tmp_path, "--nproc-per-node=2", "--no-python", train, *settings, "runs=outside", command="torchrun")
+    done(tmp_path, *settings, "runs=inside")
+    assert len(results(tmp_path / "outside")) == 1 and scores(tmp_path / "outside") == scores(tmp_path / "inside")
+
+
+def test_a_gpu_a_job(tmp_path: Path) -> None:
+    done(tmp_path, "-m", *TINY, "hydra/launcher=gpus", "gpus=[4,6]", "seed=0,1,2")
+    used = [result["machine"]["cuda_visible_devices"] for result in results(tmp_path).values()]
+    assert len(used) == 3 and {*used} == {"4", "6"}
+
+
+def _hold(locks: Path, wanted: int, used: "multiprocessing.SimpleQueue[tuple[str, float, float]]") -> None:
+    with claim(["0", "1", "2"], wanted, locks) as visible:
+        start = time.monotonic()
+        time.sleep(0.3)
+        assert visible is not None
+        used.put((visible, start, time.monotonic()))
+
+
+def test_no_two_jobs_on_one_device(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    used = context.SimpleQueue()
+    jobs = [context.Process(target=_hold, args=(tmp_path, wanted, used)) for wanted in (1, 2, 1, 2, 3)]
+    for job in jobs:
+        job.start()
+    held = [used.get() for _ in jobs]
+    for job in jobs:
+        job.join()
+        assert job.exitcode == 0
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for visible, start, end in held:
+        for device in visible.split(","):
+            spans.setdefault(device, []).append((start, end))
+    assert sum(map(len, spans.values())) == 9
+    for device in spans.values():
+        ordered = sorted(device)
+        assert all(end <= start for (_, end), (start, _) in pairwise(ordered))
+
+
+@pytest.mark.parametrize(("gpus", "part"), [("all", "no GPU"), ([0, 0], "once"), ("some", "gpus=some")])
+def test_refused_devices(gpus: Any, part: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
+    monkeypatch.setattr("mshnet_pl.devices.count", lambda: 0)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(ConfigError, match=part):
+        listed(gpus)
+    with pytest.raises(ConfigError, match="2 GPUs"), claim([3], 2):
+        pass
+
+
+def test_two_at_once_in_one_folder(tmp_path: Path) -> None:
+    slow = (*TINY, "trainer.max_steps=400")
+    first = started(tmp_path, *slow)
+    try:
+        deadline = time.monotonic() + 120
+        while not [*tmp_path.rglob("metrics.csv")] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        _, err = done(tmp_path, *slow, code=2)
+        assert "another process is at work" in err
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate()
