@@ -78,7 +78,12 @@ class RateFinder(LearningRateFinder):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Search, then build optimizer and schedule anew."""
         if not trainer.ckpt_path:
-            super().on_fit_start(trainer, pl_module)
+            source = trainer.fit_loop.epoch_loop.val_loop._data_source
+            ours, source.instance = source.instance, pl.LightningDataModule()  # a search validates nothing
+            try:
+                super().on_fit_start(trainer, pl_module)
+            finally:
+                source.instance = ours
             self._lr = self.optimal_lr.suggestion() if self.optimal_lr else None
             if self._lr is None:
                 raise ConfigError(
