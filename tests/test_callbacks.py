@@ -18,6 +18,7 @@ from mshnet_pl import build, config
 TINY = (
     "data.image_size=48", "data.batch_size=2", "test.episodes=3", "test.pictures=0", "model.width=4", "scheduler=constant",
     "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "logger=none",
+    "data.source.train_images=10", "data.source.val_images=6",
 )  # fmt: skip
 
 

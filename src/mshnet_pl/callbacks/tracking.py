@@ -88,8 +88,8 @@ class Tracker(WandbLogger):
         """Nothing: ``describe`` has given the whole configuration."""
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers."""
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log numbers, or whatever else wandb shows."""
         with self.shield():
             super().log_metrics(metrics, step)
 
