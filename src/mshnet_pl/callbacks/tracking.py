@@ -120,8 +120,11 @@ class Tracker(WandbLogger):
         self._finish(exit_code=0)
 
     def _finish(self, exit_code: int) -> None:
+        import wandb  # see conclude
+
         with self.shield():
             self.experiment.finish(exit_code=exit_code)
+            wandb.teardown()  # only then is everything on the disk, and a job of a sweep may be killed
         self._experiment = None
 
 
@@ -161,7 +164,7 @@ def track_sweep(runs: Sequence[Result]) -> None:
     settings = {key: value for key, value in tracked[0].config["logger"].items() if not key.startswith("_")}
     tracker = Tracker(save_dir=Path(tracked[0].config["runs"]), **settings)
     groups = [labels(run.config)["group"] for run in tracked]
-    tracker._wandb_init |= {"group": groups[0], "job_type": "sweep", "name": f"sweep of {len(tracked)}"}
+    tracker._wandb_init |= {"group": groups[0], "job_type": "sweep", "name": f"sweep, results: {len(tracked)}"}
     table = wandb.Table(columns=[*_SUMMARY])
     for group, run in zip(groups, tracked, strict=True):
         for test in run.tests:
