@@ -73,7 +73,9 @@ def test_gradient_norm_throughput_and_classes_in_any_logger(command: Command) ->
     assert logged["test/miou"] == pytest.approx(test["miou"], rel=1e-6, abs=1e-6)
     for name, iou in test["class_iou"].items():
         assert logged[f"test/iou/{name}"] == pytest.approx(iou, rel=1e-6, abs=1e-6)
-    of_classes = {stage: [v for k, v in logged.items() if k.startswith(f"{stage}/iou/")] for stage in ("train", "val", "test")}
+    of_classes = {
+        stage: [v for k, v in logged.items() if k.startswith(f"{stage}/iou/")] for stage in ("train", "val", "test")
+    }
     for stage, ious in of_classes.items():
         assert sum(ious) / len(ious) == pytest.approx(logged[f"{stage}/miou"], rel=1e-5, abs=1e-5)
 
@@ -101,7 +103,13 @@ def test_early_stopping(command: Command) -> None:
 
 
 def test_averaged_weights(command: Command) -> None:
-    arguments = ("callbacks=[ema]", "callbacks.ema.decay=0.6", "test.checkpoint=best", "val.episodes=2", "val.every_n_steps=4")
+    arguments = (
+        "callbacks=[ema]",
+        "callbacks.ema.decay=0.6",
+        "test.checkpoint=best",
+        "val.episodes=2",
+        "val.every_n_steps=4",
+    )
     result, checkpoint = train(command, "whole", *arguments, "trainer.max_steps=4")
     train(command, "recorded", RECORD, *arguments, "trainer.max_steps=4")
     steps = Record.weights
@@ -119,7 +127,11 @@ def test_averaged_weights(command: Command) -> None:
 
     (last,) = Path("whole").rglob("last.ckpt")
     for path in (last, last.with_name("best.ckpt")):
-        tested = command("mshnet-test", f"ckpt={path}", f"runs={path.stem}", )
+        tested = command(
+            "mshnet-test",
+            f"ckpt={path}",
+            f"runs={path.stem}",
+        )
         assert tested.code == 0, tested.err
         (found,) = Path(path.stem).rglob("result.json")
         test = json.loads(found.read_text())["tests"][0]
