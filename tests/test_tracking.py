@@ -7,15 +7,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from wandb.proto import wandb_internal_pb2 as protocol
 
-from conftest import Command
+from conftest import ROOT, Command
+from mshnet_pl import config
 from mshnet_pl.callbacks import track_sweep
 from mshnet_pl.callbacks.tracking import labels
 from mshnet_pl.results import load
@@ -214,3 +218,30 @@ def test_bad_settings_are_one_message(command: Command, arguments: list[str], pa
     assert done.code == 2 and "Traceback" not in done.err
     for part in parts:
         assert part in done.err
+
+
+def test_the_sweep_of_ablations_composes() -> None:
+    sweep = yaml.safe_load((ROOT / "experiments" / "wandb" / "sweep_ablation.yaml").read_text())
+    values = {key: node["values"] for key, node in sweep["parameters"].items()}
+    assert {*values["ablation"]} == {path.stem for path in (ROOT / "conf" / "ablation").glob("*.yaml")}
+    assert values["fold"] == [0, 1, 2, 3] and sweep["metric"] == {"name": "test/miou", "goal": "maximize"}
+    config.register()
+    hashes = set()
+    for ablation, fold in [*product(values["ablation"], [0]), *product(["full"], values["fold"][1:])]:
+        words = {"${args_no_hyphens}": [f"ablation={ablation}", f"fold={fold}"]}
+        command = [part for word in sweep["command"][1:] for part in words.get(word, [word])]
+        overrides = [word.replace("${envvar:VOC2012}", "/nowhere") for word in command]
+        with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
+            raw = hydra.compose("config", overrides=overrides)
+        assert (config.typed(raw).fold, raw.logger.mode, raw.data.root) == (fold, "online", "/nowhere")
+        hashes.add(config.config_hash(config.plain(raw)))
+    assert len(hashes) == len(values["ablation"]) + 3
+
+
+def test_the_dashboard_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb_workspaces")
+    monkeypatch.syspath_prepend(ROOT / "experiments" / "wandb")
+    import dashboard
+
+    view = dashboard.dashboard("somebody", "mshnet_pl")
+    assert [section.name for section in view.sections] == ["Scores", "Training", "Pictures"]
