@@ -238,6 +238,7 @@ def test_the_sweep_of_ablations_composes() -> None:
     assert len(hashes) == len(values["ablation"]) + 3
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of that package under the newest pydantic
 def test_the_dashboard_builds(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb_workspaces")
     monkeypatch.syspath_prepend(ROOT / "experiments" / "wandb")
