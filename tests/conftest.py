@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from mshnet_pl import cli
+from mshnet_pl import Segmenter, cli
+from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.use import predict
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MSHNET_SHARED", ROOT.parent / "shared"))
@@ -33,7 +36,12 @@ Command = Callable[..., Done]
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
     """Run a command of the package in this process, in ``tmp_path``, as its script does."""
-    entries = {"mshnet-train": cli.train, "mshnet-test": cli.test, "mshnet-report": cli.report_}
+    entries = {
+        "mshnet-train": cli.train,
+        "mshnet-test": cli.test,
+        "mshnet-report": cli.report_,
+        "mshnet-predict": predict.main,
+    }
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
@@ -66,6 +74,26 @@ def train_tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
         return content
 
     return train
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``mshnet-train`` wrote after a few steps, shifted so that masks have object and background."""
+    folder = tmp_path_factory.mktemp("trained")
+    settings = ["data.image_size=64", "data.batch_size=4", "model.width=8", "trainer.max_steps=40", "test.episodes=1"]
+    settings += ["optimizer=adamw", "optimizer.lr=3e-3", "scheduler=constant", "logger=none"]
+    settings += ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false", f"runs={folder}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["mshnet-train", *settings])
+        cli.train()
+    (path,) = folder.rglob("last.ckpt")
+    source, names = Synthetic(size=80), ["val-00-0000", "val-00-0001"]
+    segmenter = Segmenter.from_checkpoint(path).fit(source.image(names[0]), source.mask(names[0], [0]))
+    (margin,) = segmenter.margins(source.image(names[1]))
+    state = torch.load(path, weights_only=True)
+    state["state_dict"]["method.decoder.head.2.bias"][1] -= margin.median()
+    torch.save(state, path)
+    return path
 
 
 @pytest.fixture

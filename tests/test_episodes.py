@@ -18,7 +18,7 @@ from mshnet_pl.data.synthetic import Synthetic
 from mshnet_pl.data.transforms import resize_mask, to_image, to_input
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.module import predict_labels
+from mshnet_pl.labels import predict_labels
 
 
 @pytest.fixture(autouse=True)

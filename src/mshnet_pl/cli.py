@@ -106,9 +106,9 @@ def _stored_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it is no checkpoint, or it names code that is not the project's, torch's optimizers' or Lightning's.
     """
-    from mshnet_pl import run  # only here: composing a configuration needs no PyTorch
+    from mshnet_pl.checkpoint import read_checkpoint  # only here: composing a configuration needs no PyTorch
 
-    stored: dict[str, Any] = run.read_checkpoint(path)["hyper_parameters"]["config"]
+    stored: dict[str, Any] = read_checkpoint(path)["hyper_parameters"]["config"]
     for target in _targets(stored):
         try:
             module = get_object(target).__module__

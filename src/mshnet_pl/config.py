@@ -19,6 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from mshnet_pl.data.choices import NovelPixels, Protocol, ValClasses, augment_problems
 from mshnet_pl.devices import listed
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.results import sha256
 
 
 class Resolution(StrEnum):
@@ -285,12 +286,6 @@ def run_digest(raw: DictConfig) -> str:
     if not Path(raw.ckpt).is_file():
         raise ConfigError(f"ckpt={raw.ckpt}: no such file; give a checkpoint that mshnet-train wrote")
     return config_hash({**plain(raw), "ckpt": sha256(Path(raw.ckpt))})
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _processes(trainer: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from mshnet_pl import build, run
+from mshnet_pl import build
+from mshnet_pl.checkpoint import read_method
 from mshnet_pl.config import EnergyConfig, Resolution, typed
 from mshnet_pl.energy import energy_pictures
 from mshnet_pl.episode import Episode
@@ -36,17 +37,14 @@ def make(raw: DictConfig) -> str:
     out = Path(config.out)
     if out.exists() and not config.overwrite:
         raise ConfigError(f"out={out} exists; give another name, or overwrite=true")
-    checkpoint = run.read_checkpoint(Path(config.ckpt))
+    network, _ = read_method(Path(config.ckpt))
+    if not isinstance(network, MSHNet):
+        raise ConfigError(f"ckpt={config.ckpt} holds {type(network).__name__}, which has no similarities; give an MSHNet")
     datamodule = build.make_datamodule(raw, config)
     numbers = sorted({*config.episodes, *range(config.average)})
     draws = datamodule.draws(numbers[-1] + 1, config.shot, config.test.seeds[0], config.test.protocol)
     original_size = config.eval.resolution is Resolution.original
     datamodule.use_test_episodes([draws[number] for number in numbers], original_size)
-    module = build.make_module(run.without_weights(raw), config)
-    module.load_state_dict(checkpoint["state_dict"])
-    network = module.method.eval()
-    if not isinstance(network, MSHNet):
-        raise ConfigError(f"ckpt={config.ckpt} holds {type(network).__name__}, which has no similarities; give an MSHNet")
     network.to("cuda" if torch.cuda.is_available() and raw.trainer.accelerator != "cpu" else "cpu")
     device = next(network.parameters()).device
     drawn: list[energy.EnergyPicture] = []

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
-from torch.nn.functional import interpolate
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mshnet_pl.episode import Episode, Prediction
+from mshnet_pl.labels import predict_labels
 from mshnet_pl.losses import episode_loss
 from mshnet_pl.metrics import EpisodeIoU, Scores, scores
 from mshnet_pl.models.base import AbstractMethod
@@ -144,38 +144,3 @@ class EpisodicModule(pl.LightningModule):
         total = min(limit for limit in limits if limit > 0)
         schedule = self._schedule(optimizer, total_steps=total, steps_per_epoch=per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def predict_labels(logits: Float[Tensor, "batch 2 h w"], episode: Episode) -> UInt8[Tensor, "batch height width"]:
-    """Upsample logits bilinearly (aligned corners) to each query's mask and take the larger one.
-
-    In N-way episodes a pixel belongs to one class at most: of those whose foreground wins, the one that wins by most.
-
-    Args:
-        logits: (B, 2, h, w).
-        episode: where the queries' sizes and the rows of one episode come from; its masks are not looked at.
-
-    Returns:
-        (B, H, W) of 0 and 1 at the masks' size; 0 where padded.
-    """
-    height, width = episode.query_mask.shape[1:]
-    if bool((episode.query_size == episode.query_size.new_tensor([height, width])).all()):
-        margins = _margins(logits, (height, width))
-    else:
-        margins = logits.new_full((len(logits), height, width), -1, dtype=torch.float32)
-        for i, (h, w) in enumerate(episode.query_size.tolist()):
-            margins[i, :h, :w] = _margins(logits[i : i + 1], (h, w))[0]
-    way = int((episode.number == episode.number[0]).sum())
-    labels = margins > 0
-    if way > 1:
-        by_episode = margins.unflatten(0, (-1, way))
-        first = by_episode.argmax(1, keepdim=True)  # (B / N, 1, H, W)
-        chosen = torch.arange(way, device=first.device)[None, :, None, None] == first
-        labels &= chosen.flatten(0, 1)
-    return labels.to(torch.uint8)
-
-
-def _margins(logits: Tensor, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
-    """By how much foreground wins; upsampling is linear, so one channel is enough."""
-    difference = logits[:, 1:].float() - logits[:, :1].float()
-    return interpolate(difference, size, mode="bilinear", align_corners=True)[:, 0]

@@ -1,6 +1,7 @@
 """Result files: what was measured, on which episodes, with which configuration, versions and code."""
 
 import csv
+import hashlib
 import json
 import os
 import platform
@@ -175,6 +176,12 @@ def failures(folder: Path, since: datetime) -> list[Failure]:
         if not (path.parent / FILE).exists()
     ]
     return [failure for failure in found if datetime.fromisoformat(failure.date) >= since]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> None:

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 
 from mshnet_pl import build, pictures, results
 from mshnet_pl.callbacks import Tracker
-from mshnet_pl.config import Config, Resolution, plain, run_digest, sha256, typed
+from mshnet_pl.checkpoint import read_checkpoint
+from mshnet_pl.config import Config, Resolution, plain, run_digest, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.sampler import episodes_hash
 from mshnet_pl.errors import ConfigError
@@ -173,7 +174,7 @@ def _fit(
         "resumed": resume is not None,
         **({} if module.lr is None else {"lr": module.lr}),
         "checkpoint": config.test.checkpoint.value,
-        "checkpoint_sha256": sha256(_chosen(config, folder)) if trainer.is_global_zero else None,
+        "checkpoint_sha256": results.sha256(_chosen(config, folder)) if trainer.is_global_zero else None,
         "val_classes": config.val.classes.value if config.val.episodes else None,
     }
 
@@ -199,11 +200,11 @@ def test(raw: DictConfig, folder: Path) -> Result:
     _begin(config)
     datamodule = build.make_datamodule(raw, config)
     datamodule.setup()
-    module = build.make_module(without_weights(raw), config)
+    module = build.make_module(_without_weights(raw), config)
     module.load_state_dict(read_checkpoint(path)["state_dict"])
     trainer = build.make_trainer(raw, config, folder)
     tests = _Tester(config, trainer, datamodule, folder)(module, path.stem)
-    training = {"checkpoint": str(path), "checkpoint_sha256": sha256(path)}
+    training = {"checkpoint": str(path), "checkpoint_sha256": results.sha256(path)}
     result = _result("test", raw, datamodule, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:
         log.info("result: %s", results.save(folder, result))
@@ -245,25 +246,9 @@ def _conclude(trainer: pl.Trainer, folder: Path, result: Result) -> None:
             logger.conclude(folder, result)
 
 
-def without_weights(raw: DictConfig) -> DictConfig:
+def _without_weights(raw: DictConfig) -> DictConfig:
     """The configuration with the backbone left as initialised, for a checkpoint's weights to fill."""
     copy = raw.copy()
     if "weights" in copy.backbone:
         copy.backbone.weights = "random"
     return copy
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of ``mshnet-train``, read without executing anything in it.
-
-    Raises:
-        ConfigError: no such file, or none of ours.
-    """
-    if not path.is_file():
-        raise ConfigError(f"ckpt={path}: no such file; give a checkpoint that mshnet-train wrote")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["state_dict"], checkpoint["hyper_parameters"]["config"]
-    except Exception as error:  # a damaged or hostile file raises almost anything
-        raise ConfigError(f"ckpt={path} is not a checkpoint of mshnet-train: {error}") from error
-    return dict(checkpoint)

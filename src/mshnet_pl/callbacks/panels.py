@@ -13,9 +13,9 @@ from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.transforms import to_image
 from mshnet_pl.energy import energy_pictures
 from mshnet_pl.episode import UNKNOWN, Episode
+from mshnet_pl.labels import predict_labels
 from mshnet_pl.metrics import episode_counts
 from mshnet_pl.models.mshnet import MSHNet
-from mshnet_pl.module import predict_labels
 from mshnet_pl.report import energy
 
 _LABELS = {0: "background", 1: "object", UNKNOWN: "unknown"}

@@ -90,13 +90,26 @@ def read_values(path: Path) -> Integer[np.ndarray, "height width"]:
             values = np.asarray(stored)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: {error}") from error
+    try:
+        values = one_channel(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"{path}: pixel values of type {values.dtype}; save it as an 8- or 16-bit grayscale image")
+    return values
+
+
+def one_channel(values: np.ndarray) -> np.ndarray:
+    """The only channel of (H, W) or (H, W, C), or one of several equal ones; an alpha channel does not count.
+
+    Raises:
+        ValueError: channels that differ.
+    """
     if values.dtype == bool:
         values = values.astype(np.uint8)
     if values.ndim == 3:
         colours = values[..., : values.shape[2] - (values.shape[2] in (2, 4))]
         if (colours != colours[..., :1]).any():
-            raise ValueError(f"{path}: a coloured mask; save it as a grayscale or palette image, one value a class")
+            raise ValueError("a coloured mask; save it as a grayscale or palette image, one value a class")
         values = colours[..., 0]
-    if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{path}: pixel values of type {values.dtype}; save it as an 8- or 16-bit grayscale image")
     return np.ascontiguousarray(values)

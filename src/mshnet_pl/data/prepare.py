@@ -1,9 +1,9 @@
 """``mshnet-prepare``: a data set's folder as its source expects it, and what is lacking for that."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mshnet_pl.arguments import parse
 from mshnet_pl.data.prepare_coco import prepare_coco20i
 from mshnet_pl.data.prepare_fss import prepare_fss1000
 from mshnet_pl.data.prepare_voc import prepare_pascal5i
@@ -20,7 +20,7 @@ _PREPARE: Mapping[str, Callable[[Path, Path | None, bool], None]] = {
     "fss1000": prepare_fss1000,
     "folder": _prepare_folder,
 }
-_SETTINGS = ("data", "data.root", "data.splits_dir")
+_SETTINGS = {"data": True, "data.root": True, "data.splits_dir": False}
 USAGE = "mshnet-prepare data=NAME data.root=DIR [data.splits_dir=DIR] [--download]"
 
 
@@ -48,19 +48,7 @@ def prepare(settings: Sequence[str], download: bool = False) -> None:
 
 
 def _parse(settings: Sequence[str]) -> dict[str, str]:
-    values = {}
-    for setting in settings:
-        key, separator, value = setting.partition("=")
-        if key not in _SETTINGS or not separator:
-            close = difflib.get_close_matches(key, _SETTINGS, n=1)
-            meant = f"; did you mean {close[0]}=...?" if close else ""
-            raise ConfigError(f"{setting}: there is no such setting here{meant}\nusage: {USAGE}")
-        if value in ("", "null"):
-            continue
-        values[key] = value
-    for key in ("data", "data.root"):
-        if key not in values:
-            raise ConfigError(f"{key} is not set\nusage: {USAGE}")
+    values = parse(settings, _SETTINGS, USAGE)
     if values["data"] not in _PREPARE:
         raise ConfigError(f"data={values['data']}: what can be prepared is {', '.join(_PREPARE)}")
     return values

@@ -30,17 +30,33 @@ class Record(NamedTuple):
     """``train`` or ``val``; None where nothing says so."""
 
 
-def read_tree(root: Path) -> list[Record]:
+def read_tree(root: Path, setting: str = "data.root") -> list[Record]:
     """Records of ``root/CLASS/images/*`` with ``root/CLASS/masks/*`` of the same stem.
 
     Hidden files, and files whose extension Pillow does not know, are passed over.
+
+    Args:
+        root: folder of the classes' folders.
+        setting: what messages call it.
 
     Raises:
         DataError: there is no class, a folder is missing, or an image and a mask do not pair off.
     """
     if not root.is_dir():
-        raise DataError(f"data.root={root}: no such folder; give the folder that holds CLASS/images and CLASS/masks")
+        raise DataError(f"{setting}={root}: no such folder; give the folder that holds CLASS/images and CLASS/masks")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    records = read_pairs(root, folders, setting)
+    if not records:
+        raise DataError(f"{setting}={root}: no CLASS/images and CLASS/masks in it; give the folder of the classes' folders")
+    return records
+
+
+def read_pairs(root: Path, folders: Iterable[Path], setting: str) -> list[Record]:
+    """Records of ``images/*`` with ``masks/*`` of the same stem in every one of ``folders``, each a class of its name.
+
+    Raises:
+        DataError: a folder is missing, or an image and a mask do not pair off.
+    """
     records, problems = [], []
     for folder in folders:
         gone = [part for part in ("images", "masks") if not (folder / part).is_dir()]
@@ -57,20 +73,22 @@ def read_tree(root: Path) -> list[Record]:
                 problems.append(f"{folder}: {stem} has {len(found[0])} images and {len(found[1])} masks")
     if problems:
         raise DataError.listing(
-            f"data.root={root}: files that do not pair off:", problems, "Every image needs one mask of the same stem."
+            f"{setting}={root}: files that do not pair off:", problems, "Every image needs one mask of the same stem."
         )
-    if not records:
-        raise DataError(f"data.root={root}: no CLASS/images and CLASS/masks in it; give the folder of the classes' folders")
     return records
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
-    known = Image.registered_extensions()
     stems: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in known and not path.name.startswith("."):
-            stems.setdefault(path.stem, []).append(path)
+    for path in image_files(folder):
+        stems.setdefault(path.stem, []).append(path)
     return stems
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Files in a folder whose extension Pillow knows and that are not hidden, by name."""
+    known = Image.registered_extensions()
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in known and not path.name.startswith(".")]
 
 
 def read_manifest(path: Path) -> list[Record]:

@@ -40,6 +40,6 @@ def separation(energy: Float[Tensor, "height width"], truth: UInt8[Tensor, "heig
     if not len(objects) or not len(rest):
         return torch.nan
     levels, level = torch.cat([objects, rest]).unique(return_inverse=True)
-    rest_at = level[len(objects) :].bincount(minlength=len(levels)).double()
-    rest_below = rest_at.cumsum(0) - rest_at
-    return 100 * float((rest_below + rest_at / 2)[level[: len(objects)]].mean()) / len(rest)
+    rest_at = level[len(objects) :].bincount(minlength=len(levels))
+    twice_won = 2 * rest_at.cumsum(0) - rest_at  # (levels,) pairs won by an object pixel of that level, ties half
+    return 50 * float(twice_won[level[: len(objects)]].double().mean()) / len(rest)

@@ -1,0 +1,134 @@
+"""Images and masks as people have them: files, Pillow images, arrays or tensors, of 8 or 16 bits or floating point."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from mshnet_pl.data.own_masks import one_channel
+from mshnet_pl.errors import DataError
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+"""A path, a Pillow image, an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W)."""
+Pictures = Picture | Iterable[Picture]
+"""One, or several."""
+
+_BITS = 8, 10, 12, 14, 16
+"""How deep cameras and microscopes sample."""
+
+
+def several(pictures: Pictures) -> Iterable[Picture]:
+    """One picture as a list of one."""
+    return [pictures] if isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray | Tensor) else pictures
+
+
+def name_of(picture: Picture, otherwise: str) -> str:
+    """What a message calls a picture: its path, if it is one."""
+    return str(picture) if isinstance(picture, str | os.PathLike) else otherwise
+
+
+def read_image(picture: Picture, name: str = "image") -> Image.Image:
+    """The RGB image, turned as its EXIF orientation says, without its alpha channel.
+
+    Integers of more than 8 bits are scaled from the smallest of 8, 10, 12, 14 and 16 bits that holds the largest value.
+    Floating-point values are brightnesses from 0 to 1.
+
+    Args:
+        picture: gray, coloured or with a palette, with or without alpha; a file of one page.
+        name: what messages call it; a path's is the path.
+
+    Raises:
+        DataError: it cannot be read, or is no image; says which.
+    """
+    if isinstance(picture, str | os.PathLike):
+        picture, name = open_picture(Path(picture).expanduser()), str(picture)
+    if isinstance(picture, Image.Image):
+        picture = ImageOps.exif_transpose(picture)
+        if not picture.mode.startswith(("I", "F")):
+            return picture.convert("RGBA" if picture.mode == "P" else "RGB").convert("RGB")
+    pixels = _array(picture)
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.ndim not in (2, 3) or channels not in (1, 2, 3, 4) or not pixels.size:
+        raise DataError(f"{name}: shape {pixels.shape}; give (H, W), (H, W, 3) or (H, W, 4), a tensor as (3, H, W)")
+    try:
+        pixels = _eight_bits(pixels.reshape(*pixels.shape[:2], channels)[..., : channels - (channels in (2, 4))])
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from error
+    return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _eight_bits(pixels: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
+    if pixels.dtype == np.uint8:
+        return pixels
+    least, most = pixels.min(), pixels.max()
+    if pixels.dtype == bool or np.issubdtype(pixels.dtype, np.floating):
+        if not (least >= 0 and most <= 1):
+            raise ValueError(f"floating-point values from {least} to {most}; scale them to 0..1")
+        scale = 1.0
+    else:
+        if not (least >= 0 and most < 2 ** _BITS[-1]):
+            raise ValueError(f"values from {least} to {most}; give 8- or 16-bit ones")
+        scale = 2.0 ** next(bits for bits in _BITS if most < 2**bits) - 1
+    return (pixels.astype(np.float64) * (255 / scale)).round().astype(np.uint8)
+
+
+def read_mask(picture: Picture, value: int | None = None, name: str = "mask") -> Bool[np.ndarray, "height width"]:
+    """Where the object is: every pixel other than 0, the 255 of a label map among them, or those equal to ``value``.
+
+    Args:
+        picture: one channel, or several equal ones; an alpha channel does not count.
+        value: the object's value in a label map.
+        name: what messages call it; a path's is the path.
+
+    Raises:
+        DataError: it cannot be read, is no mask, or shows no object; says which.
+    """
+    if isinstance(picture, str | os.PathLike):
+        picture, name = open_picture(Path(picture).expanduser()), str(picture)
+    if isinstance(picture, Image.Image):
+        if picture.format in ("JPEG", "MPO"):
+            raise DataError(f"{name}: JPEG blurs a mask's values; save it as PNG")
+        picture = ImageOps.exif_transpose(picture)
+    try:
+        values = one_channel(_array(picture))
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from error
+    if values.ndim != 2:
+        raise DataError(f"{name}: shape {values.shape}; give a mask of one channel, (H, W)")
+    shown = values != 0 if value is None else values == value
+    if not shown.any():
+        found = np.unique(values)[:10].tolist()
+        raise DataError(f"{name}: no pixel {'other than 0' if value is None else f'of value {value}'}, only {found}")
+    return shown
+
+
+def open_picture(path: Path, page: int | None = None) -> Image.Image:
+    """One page of an image file, decoded.
+
+    Raises:
+        DataError: it cannot be read, or holds several pages and ``page`` does not say which; names it.
+    """
+    try:
+        with Image.open(path) as stored:
+            if page is None and pages(stored) > 1:
+                raise ValueError(f"{pages(stored)} pages; open it with Pillow and give the pages as images")
+            stored.seek(page or 0)
+            stored.load()
+            return stored
+    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def pages(image: Image.Image) -> int:
+    """How many pages a TIFF has; frames of other formats, such as a photograph's preview, do not count."""
+    return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+
+
+def _array(picture: Image.Image | np.ndarray | Tensor) -> np.ndarray:
+    if isinstance(picture, Tensor):
+        picture = (picture.movedim(0, -1) if picture.ndim == 3 else picture).detach().cpu().numpy()
+    return np.asarray(picture)

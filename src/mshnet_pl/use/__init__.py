@@ -1,0 +1,1 @@
+"""``mshnet-predict``: a trained network on folders of one's own images."""

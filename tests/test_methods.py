@@ -1,0 +1,96 @@
+"""What methods promise, and the switches of the ablations."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from mshnet_pl.backbones.efficientnet import EfficientNetLite0
+from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.models.prototype_baseline import PrototypeBaseline
+from mshnet_pl.similarity.cosine import CosineSimilarity
+from mshnet_pl.similarity.prototype import PrototypeSimilarity
+
+SIMILARITIES = {"cosine": CosineSimilarity, "prototype": PrototypeSimilarity}
+WIDTH = 8
+
+
+def network(**switches: object) -> MSHNet:
+    torch.manual_seed(0)
+    return MSHNet(EfficientNetLite0("random"), SIMILARITIES, width=WIDTH, **switches).double()  # type: ignore[arg-type]
+
+
+def episode(batch: int, shots: int, size: int = 64) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    masks = torch.zeros(batch, shots, size, size, dtype=torch.float64)
+    masks[..., 10:, :40] = 1
+    images = torch.randn(batch, shots + 1, 3, size, size, generator=generator, dtype=torch.float64)
+    return images[:, 0], images[:, 1:], masks
+
+
+@pytest.mark.parametrize("make", [network, lambda: PrototypeBaseline(EfficientNetLite0("random")).double()])
+def test_a_support_that_was_encoded_once_serves_any_query(make: Callable[[], AbstractMethod]) -> None:
+    method = make().eval()
+    query, support, mask = episode(batch=3, shots=2)
+    with torch.no_grad():
+        _, of_support = method.features(query[:1], support[:1])
+        code = method.encode(of_support, mask[:1])
+        together = method.decode(method.backbone(query), code).logits
+        alone = [method(query[i : i + 1], support[:1], mask[:1]).logits for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+def cbr(inside: int, outside: int, kernel: int) -> int:
+    return inside * outside * kernel**2 + 3 * outside
+
+
+FULL = network().learnable_parameters()
+NARROW, WIDE = 2 * WIDTH, 4 * WIDTH
+HEAD = NARROW * WIDTH * 9 + WIDTH * 2 * 9 + 2
+GATE = 2 * NARROW * (NARROW // 4) + NARROW + NARROW // 4
+
+
+@pytest.mark.parametrize(
+    ("switches", "parameters"),
+    [
+        ({"channel_gate": False}, FULL - 3 * GATE),
+        ({"deep_supervision": False}, FULL - 3 * HEAD),
+        (
+            {"atrous": False},
+            FULL - 3 * (cbr(WIDTH, WIDTH, 1) + cbr(WIDTH, WIDTH, 3) + cbr(3 * WIDTH, WIDTH, 3)),
+        ),
+    ],
+)
+def test_a_switch_takes_its_part_away(switches: dict[str, object], parameters: int) -> None:
+    method = network(**switches)
+    assert method.learnable_parameters() == parameters
+    prediction = method.train()(*episode(batch=2, shots=1))
+    assert prediction.logits.shape == (2, 2, 16, 16)
+    assert [*prediction.inner] == ([] if "deep_supervision" in switches else ["block4", "block3", "block2"])
+
+
+@pytest.mark.parametrize("blocks", [[2], [3], [4], [2, 4], [3, 4]])
+def test_only_the_chosen_blocks_matter(blocks: list[int]) -> None:
+    method = network(blocks=blocks).eval()
+    query, support, mask = episode(batch=1, shots=2)
+    with torch.no_grad():
+        of_query, of_support = method.features(query, support)
+        code = method.encode(of_support, mask)
+        logits = method.decode(of_query, code).logits
+        assert logits.shape == (1, 2, 16, 16)
+        for block in (2, 3, 4):
+            changed = tuple(f * (1 + torch.randn_like(f) * (i == block - 2)) for i, f in enumerate(of_query))
+            same = torch.equal(method.decode(changed, code).logits, logits)
+            assert same == (block not in blocks)
+    training = method.train()(query.expand(2, -1, -1, -1), support.expand(2, -1, -1, -1, -1), mask.expand(2, -1, -1, -1))
+    assert [*training.inner] == [f"block{block}" for block in sorted(blocks, reverse=True)]
+    sum(logits.sum() for logits in (training.logits, *training.inner.values())).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("blocks", [[], [1, 2], [2, 2]])
+def test_refused_blocks(blocks: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"model\.blocks"):
+        network(blocks=blocks)
