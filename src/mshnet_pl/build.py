@@ -8,8 +8,9 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
 
-from mshnet_pl.callbacks import Progress
+from mshnet_pl.callbacks import Health, Panels, Progress, Tracker
 from mshnet_pl.config import Config, plain
 from mshnet_pl.data.augment import Augment
 from mshnet_pl.data.datamodule import EpisodeDataModule
@@ -92,6 +93,16 @@ def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
     )
 
 
+def _make_logger(raw: DictConfig, folder: Path) -> Logger | None:
+    try:
+        logger: Logger | None = _make(raw.logger)(save_dir=folder) if raw.logger else None
+    except (ImportError, TypeError) as error:
+        raise ConfigError(f"logger={raw.logger._target_}: {error}; correct logger.*, or take logger=csv") from error
+    if isinstance(logger, Tracker):
+        logger.describe(plain(raw))
+    return logger
+
+
 def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
     """Lightning's trainer, with checkpoints, progress bar and logger.
 
@@ -110,13 +121,17 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
         )
     if raw.trainer.enable_progress_bar:
         callbacks.append(Progress(refresh_rate=_REFRESH))
-    logger = _make(raw.logger)(save_dir=folder) if raw.logger else False
+    if config.ckpt is None:  # tests need none of these
+        callbacks += [_make(node) for node in (raw.callbacks or {}).values()]
+    logger = _make_logger(raw, folder)
     if logger:
-        callbacks.append(LearningRateMonitor())
+        callbacks += [LearningRateMonitor(), Health(config.data.batch_size)]
+    if isinstance(logger, Tracker):
+        callbacks.append(Panels(logger))
     trainer: pl.Trainer = _make(
         raw.trainer,
         callbacks=callbacks,
-        logger=logger,
+        logger=logger or False,
         default_root_dir=folder,
         use_distributed_sampler=False,  # the streams and test episodes share themselves out
         num_sanity_val_steps=0,

@@ -36,6 +36,11 @@ def _train_job(raw: DictConfig) -> float:
 
 def test() -> None:
     """``mshnet-test ckpt=...``: test a checkpoint with its own configuration and the command line's changes."""
+    _compose_from_checkpoint(_test_job, "test")
+
+
+def _compose_from_checkpoint(job: Callable[[DictConfig], float | None], config_name: str) -> None:
+    """Run ``job`` on the configuration in the checkpoint that ``ckpt`` names, with the command line's changes."""
     arguments = [a for a in sys.argv[1:] if a.startswith("ckpt=")]
     if not arguments and not {"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]):
         _fail(ConfigError("ckpt is not set; give ckpt=PATH, a checkpoint that mshnet-train wrote"))
@@ -44,7 +49,7 @@ def test() -> None:
     except UserError as error:
         _fail(error)
     ConfigStore.instance().store(name="checkpoint", node=stored, package="_global_")
-    _compose_and_run(_test_job, "test")
+    _compose_and_run(job, config_name)
 
 
 def _test_job(raw: DictConfig) -> float:
@@ -52,13 +57,25 @@ def _test_job(raw: DictConfig) -> float:
 
 
 def report_() -> None:
-    """``mshnet-report FOLDER``: the paper's tables and a page of all results below a folder; ``compare A B``: two runs."""
+    """``mshnet-report FOLDER``: the paper's tables and a page of all results below a folder.
+
+    ``mshnet-report compare A B`` compares two runs, ``mshnet-report energy ckpt=...`` draws a checkpoint's energy maps.
+    """
+    if sys.argv[1:2] == ["energy"]:
+        del sys.argv[1]
+        return _compose_from_checkpoint(_energy_job, "energy")
     from mshnet_pl.report import command
 
     try:
         command.main(sys.argv[1:])
     except UserError as error:
         _fail(error)
+
+
+def _energy_job(raw: DictConfig) -> None:
+    from mshnet_pl import energy_figure
+
+    print(energy_figure.make(raw))
 
 
 def prepare_() -> None:
@@ -89,7 +106,8 @@ def _stored_config(path: Path) -> dict[str, Any]:
             module = get_object(target).__module__
         except Exception as error:  # whatever importing it raises
             raise ConfigError(f"ckpt={path} needs {target}, which cannot be loaded: {error}") from error
-        trusted = ("mshnet_pl.", "torch.optim.", "pytorch_lightning.trainer.", "pytorch_lightning.loggers.")
+        lightning = [f"pytorch_lightning.{room}." for room in ("trainer", "strategies", "loggers", "callbacks")]
+        trusted = ("mshnet_pl.", "torch.optim.", *lightning)
         if not f"{module}.".startswith(trusted):
             raise ConfigError(f"ckpt={path} names {target}, which no checkpoint of this project does; it is not loaded")
     return stored
@@ -106,7 +124,7 @@ def _targets(node: object) -> Iterator[str]:
             yield from _targets(value)
 
 
-def _compose_and_run(job: Callable[[DictConfig], float], config_name: str) -> None:
+def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> None:
     """Run ``job`` under Hydra.
 
     Exits with code 2 and one message for whatever the user can mend.
@@ -131,13 +149,22 @@ def _compose_and_run(job: Callable[[DictConfig], float], config_name: str) -> No
 def _end_of_sweep(folder: Path, started: datetime) -> None:
     """Print the table of all results, then what failed; exits with code 1 if anything did."""
     if any(folder.rglob(results.FILE)):
-        print(f"\n{tables.markdown(collection.collect([folder]).results)}", flush=True)
+        found = collection.collect([folder]).results
+        print(f"\n{tables.markdown(found)}", flush=True)
+        _track(found)
     failed = results.failures(folder, started)
     if failed:
         lines = [f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}" for f in failed]
         again = "The same command does them again, and nothing else."
         print("\n".join([f"error: {len(failed)} jobs came to no result:", *lines, again]), file=sys.stderr)
         raise SystemExit(1)
+
+
+def _track(found: list[results.Result]) -> None:
+    if any("Tracker" in (run.config.get("logger") or {}).get("_target_", "") for run in found):
+        from mshnet_pl.callbacks import track_sweep
+
+        track_sweep(found)
 
 
 def _explain(error: Exception) -> str:

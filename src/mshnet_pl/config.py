@@ -1,7 +1,7 @@
 """The typed half of the configuration, and what must hold between its fields.
 
-Nodes with a ``_target_`` (data.source, backbone, similarity, model, optimizer, scheduler, trainer, logger) are leaves: their
-constructors check their own arguments.
+Nodes with a ``_target_`` (data.source, backbone, similarity, model, optimizer, scheduler, trainer, logger, callbacks) are
+leaves: their constructors check their own arguments.
 """
 
 import hashlib
@@ -128,9 +128,21 @@ class Config:
     scheduler: Any = None
     trainer: Any = None
     logger: Any = None
+    callbacks: Any = None
     val: ValConfig = field(default_factory=ValConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     test: TestConfig = field(default_factory=TestConfig)
+
+
+@dataclass
+class EnergyConfig(Config):
+    """Everything that ``mshnet-report energy`` knows."""
+
+    episodes: list[int] = field(default_factory=lambda: [0, 1])
+    average: int = 100
+    out: str = "energy.png"
+    pictures: bool = True
+    overwrite: bool = False
 
 
 _LAUNCHERS: dict[str, dict[str, Any]] = {
@@ -145,9 +157,10 @@ _LAUNCHERS: dict[str, dict[str, Any]] = {
 
 
 def register() -> None:
-    """Give Hydra the schema, and our defaults of its launchers (a YAML of a plugin's own name would recurse)."""
+    """Give Hydra the schemas, and our defaults of its launchers (a YAML of a plugin's own name would recurse)."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
+    store.store(name="energy_schema", node=EnergyConfig)
     Plugins.instance()  # the launchers that are installed
     for name, ours in _LAUNCHERS.items():
         if f"{name}.yaml" in store.list("hydra/launcher"):
@@ -202,6 +215,8 @@ def _problems(config: Config) -> list[str]:
         *(("test.seeds", seed, 0) for seed in config.test.seeds),
         *(("test.shots", shot, 1) for shot in config.test.shots or ()),
     ]
+    if isinstance(config, EnergyConfig):
+        at_least += [("average", config.average, 1), *(("episodes", number, 0) for number in config.episodes)]
     problems = [f"{key}={value}: give a number of at least {least}" for key, value, least in at_least if value < least]
     problems += augment_problems(config.data.augment.crop_scale, config.data.augment.jitter)
     if config.data.cache_dir is not None and not config.data.cache_mb:
@@ -221,6 +236,13 @@ def _problems(config: Config) -> list[str]:
         problems.append(f"way={config.way}: the published episodes have one class; take test.protocol=seeded")
     if config.test.checkpoint is Which.best and not config.val.episodes and config.ckpt is None:
         problems.append("test.checkpoint=best needs validation: give val.episodes=200, or test.checkpoint=last")
+    if "early_stopping" in (config.callbacks or {}) and not config.val.episodes and config.ckpt is None:
+        problems.append("callbacks=[early_stopping] needs validation: give val.episodes=200")
+    if isinstance(config, EnergyConfig):
+        if not config.episodes:
+            problems.append("episodes=[]: give the number of at least one episode")
+        if not config.out.endswith((".png", ".pdf", ".svg")):
+            problems.append(f"out={config.out}: give a name that ends in .png, .pdf or .svg")
     return problems
 
 

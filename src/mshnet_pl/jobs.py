@@ -240,6 +240,7 @@ def quiet() -> None:
     for message in (
         "does not have many workers",
         r"Checkpoint directory .* exists and is not empty",
+        "The dirpath has changed",  # a run that continues another's checkpoint
         r"module\(s\) in eval mode",  # the frozen backbone
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15
     ):

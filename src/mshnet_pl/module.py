@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from mshnet_pl.episode import Episode, Prediction
 from mshnet_pl.labels import predict_labels
 from mshnet_pl.losses import episode_loss
-from mshnet_pl.metrics import EpisodeIoU, scores
+from mshnet_pl.metrics import EpisodeIoU, Scores, scores
 from mshnet_pl.models.base import AbstractMethod
 
 
@@ -49,6 +49,8 @@ class EpisodicModule(pl.LightningModule):
         self._optimizer, self._schedule = optimizer, schedule
         self._inner_weight, self._ignore_unknown, self._seed = inner_weight, ignore_unknown, seed
         self.save_hyperparameters({"config": dict(config or {})})
+        self.lr: float | None = None
+        """Takes the place of the optimizer's own learning rate; what a search sets."""
         self.train_iou, self.val_iou, self.test_iou = EpisodeIoU(), EpisodeIoU(), EpisodeIoU()
         self.test_counts = self.test_iou.counts()
         """The counts of the last test, by episode number."""
@@ -68,7 +70,9 @@ class EpisodicModule(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         for name, part in parts.items():
             self.log(f"train/loss_{name}", part)
-        self.log("train/miou", scores(self.train_iou.counts()).miou, prog_bar=True)
+        pooled = scores(self.train_iou.counts())
+        self.log("train/miou", pooled.miou, prog_bar=True)
+        self.log("train/fb_iou", pooled.fb_iou)
         return loss
 
     def validation_step(self, batch: Episode, batch_idx: int) -> None:
@@ -90,15 +94,17 @@ class EpisodicModule(pl.LightningModule):
         episodes = (Episode(*(part[i : i + 1] for part in batch)) for i in range(len(batch.query)))
         return torch.cat([self(episode).logits for episode in episodes])
 
+    def on_train_epoch_end(self) -> None:
+        """Logs the IoU of every class over the epoch so far."""
+        self._log_scores("train", self.train_iou.compute())
+
     def on_train_epoch_start(self) -> None:
         """The running mIoU is an epoch's."""
         self.train_iou.reset()
 
     def on_validation_epoch_end(self) -> None:
         """Logs the scores of all validation episodes."""
-        pooled = self.val_iou.compute()
-        self.log("val/miou", pooled.miou, prog_bar=True, sync_dist=True)
-        self.log("val/fb_iou", pooled.fb_iou, sync_dist=True)
+        self._log_scores("val", self.val_iou.compute())
         self.val_iou.reset()
 
     def on_test_start(self) -> None:
@@ -110,9 +116,13 @@ class EpisodicModule(pl.LightningModule):
         with self.test_iou.sync_context():
             counts = self.test_iou.counts().cpu()
         self.test_counts = counts[counts[:, 0].argsort(stable=True)]
-        pooled = scores(counts)
-        self.log("test/miou", pooled.miou, sync_dist=True)
-        self.log("test/fb_iou", pooled.fb_iou, sync_dist=True)
+        self._log_scores("test", scores(counts))
+
+    def _log_scores(self, stage: str, pooled: Scores) -> None:
+        names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]  # Lightning sets it untyped
+        self.log(f"{stage}/miou", pooled.miou, prog_bar=True, sync_dist=True)
+        self.log(f"{stage}/fb_iou", pooled.fb_iou, sync_dist=True)
+        self.log_dict({f"{stage}/iou/{names[c]}": iou for c, iou in pooled.class_iou.items()}, sync_dist=True)
 
     def _count(self, metric: EpisodeIoU, logits: Tensor, batch: Episode) -> None:
         labels = predict_labels(logits.detach(), batch)
@@ -123,7 +133,7 @@ class EpisodicModule(pl.LightningModule):
         learnable = [p for p in self.method.parameters() if p.requires_grad]
         if self._optimizer is None or not learnable:
             return None
-        optimizer = self._optimizer(learnable)
+        optimizer = self._optimizer(learnable, **({} if self.lr is None else {"lr": self.lr}))
         if self._schedule is None:
             return optimizer
         trainer = self.trainer

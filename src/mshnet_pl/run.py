@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from mshnet_pl import build, pictures, results
+from mshnet_pl.callbacks import Tracker
 from mshnet_pl.checkpoint import read_checkpoint
 from mshnet_pl.config import Config, Resolution, plain, run_digest, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
@@ -129,6 +130,7 @@ def train(raw: DictConfig, folder: Path) -> Result:
     result = _result("train", raw, datamodule, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:
         log.info("result: %s", results.save(folder, result))
+        _conclude(trainer, folder, result)
     return result
 
 
@@ -170,6 +172,7 @@ def _fit(
         "episodes": trainer.global_step * config.data.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
         "seconds": round(seconds, 3),
         "resumed": resume is not None,
+        **({} if module.lr is None else {"lr": module.lr}),
         "checkpoint": config.test.checkpoint.value,
         "checkpoint_sha256": results.sha256(_chosen(config, folder)) if trainer.is_global_zero else None,
         "val_classes": config.val.classes.value if config.val.episodes else None,
@@ -205,6 +208,7 @@ def test(raw: DictConfig, folder: Path) -> Result:
     result = _result("test", raw, datamodule, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:
         log.info("result: %s", results.save(folder, result))
+        _conclude(trainer, folder, result)
     return result
 
 
@@ -233,6 +237,13 @@ def _result(
         machine=results.machine(str(module.device)),
         git=results.git_revision(),
     )
+
+
+def _conclude(trainer: pl.Trainer, folder: Path, result: Result) -> None:
+    """Hand the result to the loggers that keep one."""
+    for logger in trainer.loggers:
+        if isinstance(logger, Tracker):
+            logger.conclude(folder, result)
 
 
 def without_weights(raw: DictConfig) -> DictConfig:

@@ -236,10 +236,18 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Episode]:
         """Seeded episodes of the validation classes."""
+        return self._loader(self._val_dataset())
+
+    def panel(self, episodes: int) -> Episode:
+        """The first validation episodes as one batch; there are such whether training validates or not."""
+        dataset = self._val_dataset()
+        return collate([dataset[number] for number in range(episodes)])
+
+    def _val_dataset(self) -> EpisodeDataset:
         check_supply(self._val_names, self._val_classes, self._shot, self._source.classes, self._way)
         seed = self._seed + _VALIDATION_SEED
         draw = partial(draw_seeded, self._val_names, self._val_classes, self._shot, seed, way=self._way)
-        return self._loader(EpisodeDataset(self._source, draw, self._val_episodes, self._image_size, cache=self._cache))
+        return EpisodeDataset(self._source, draw, self._val_episodes, self._image_size, cache=self._cache)
 
     def test_dataloader(self) -> DataLoader[Episode]:
         """The episodes of ``use_test_episodes``, in order."""

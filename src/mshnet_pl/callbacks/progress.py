@@ -1,4 +1,4 @@
-"""What a run shows while it goes on."""
+"""Progress on the terminal."""
 
 from typing import Any
 

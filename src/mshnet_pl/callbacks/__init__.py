@@ -1,0 +1,8 @@
+"""What happens around training and testing: progress, health, tracking, and what ``callbacks=[...]`` chooses."""
+
+from mshnet_pl.callbacks.health import Health
+from mshnet_pl.callbacks.panels import Panels
+from mshnet_pl.callbacks.progress import Progress
+from mshnet_pl.callbacks.tracking import Tracker, track_sweep
+
+__all__ = ["Health", "Panels", "Progress", "Tracker", "track_sweep"]
