@@ -139,7 +139,12 @@ def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Pat
         (["similarity=[]"], ["similarity=[]"]),
         (["similarity=[euclid]"], ["similarity/euclid", "cosine"]),
         (["trainer.precision=8"], ["8", "trainer"]),
-        (["trainer.devices=2", "trainer.accelerator=cpu"], ["trainer.devices=2", "side by side"]),
+        (["trainer.devices=2", "+trainer.num_nodes=2"], ["trainer.num_nodes=2", "torchrun"]),
+        (["strategy=fsdp", "trainer.accelerator=cpu"], ["fsdp", "trainer"]),
+        (["gpus=some"], ["gpus=some", "all"]),
+        (["threads=0"], ["threads=0", "at least 1"]),
+        (["model.blocks=[5]"], ["model.blocks=[5]", "2, 3, 4"]),
+        (["hydra/launcher=slrm"], ["hydra/launcher/slrm", "slurm"]),
         (["trainer.max_steps=-1"], ["trainer.max_steps"]),
         (["test.checkpoint=best"], ["test.checkpoint=best", "val.episodes"]),
         (["test.protocol=published", "test.seeds=[1]"], ["test.seeds=[1]", "published"]),
@@ -194,21 +199,6 @@ def test_nothing_is_overwritten(command: Command, tmp_path: Path) -> None:
     path.unlink()
     done = command("mshnet-train", *TINY, "ckpt_path=null")
     assert done.code == 2 and "would overwrite" in done.err
-
-
-def test_a_sweep_continues_where_it_stopped(command: Command, tmp_path: Path) -> None:
-    sweep = ("mshnet-train", "-m", *TINY, "similarity=[cosine],[prototype],[cosine,prototype]", "fold=0,2", "logger=none")
-    done = command(*sweep)
-    assert done.code == 0, done.err
-    found = results(tmp_path / "runs")
-    assert len(found) == 6
-    ran = {tuple(sorted(load(p).config["model"]["similarities"])) for p in found}
-    assert ran == {("cosine",), ("prototype",), ("cosine", "prototype")}
-    kept = found[0].stat().st_mtime_ns
-    found[1].unlink()
-    again = command(*sweep)
-    assert again.code == 0 and again.err.count("already done") == 5
-    assert results(tmp_path / "runs") == found and found[0].stat().st_mtime_ns == kept
 
 
 @pytest.mark.slow

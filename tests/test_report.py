@@ -89,7 +89,8 @@ def test_csv_and_latex(command: Command, sweep: Path) -> None:
     [
         ("data.novel_pixels", "keep"), ("data.image_size", 257), ("eval.resolution", "original"), ("way", 2),
         ("test.protocol", "published"), ("test.episodes", 500), ("val.classes", "base_heldout"), ("optimizer.lr", 0.025),
-        ("data.source.root", "part_of_VOC2012"), ("backbone.weights", "other.pth"), ("variant", "no_atrous"), ("trainer.devices", [0, 1]),
+        ("data.source.root", "part_of_VOC2012"), ("backbone.weights", "other.pth"), ("variant", "no_atrous"),
+        ("trainer.devices", [0, 1]),
     ],
 )  # fmt: skip
 def test_what_changes_the_numbers_is_never_averaged(key: str, value: object, tmp_path: Path, command: Command) -> None:

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -169,9 +168,7 @@ def _explain(error: Exception) -> str:
 
 
 def _known_keys() -> list[str]:
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
-        return [*_flatten(hydra.compose("config"))]
+    return [*_flatten(config.compose())]
 
 
 def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
