@@ -14,6 +14,7 @@ from PIL import Image
 
 from mshnet_pl import Segmenter, cli
 from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.exchange import convert, export
 from mshnet_pl.use import predict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +41,8 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Captu
         "mshnet-train": cli.train,
         "mshnet-test": cli.test,
         "mshnet-report": cli.report_,
+        "mshnet-convert": convert.main,
+        "mshnet-export": export.main,
         "mshnet-predict": predict.main,
     }
     monkeypatch.chdir(tmp_path)

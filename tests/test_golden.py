@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from authors_names import authors_name, authors_shape
 from conftest import SHARED
 from mshnet_pl.backbones.resnet import ResNet
+from mshnet_pl.exchange.authors import authors_name, authors_shape
 from mshnet_pl.losses import episode_loss
 from mshnet_pl.models.mshnet import MSHNet
 from mshnet_pl.similarity.cosine import CosineSimilarity
@@ -43,10 +43,8 @@ def network(meta: dict[str, Any]) -> MSHNet:
     net = MSHNet(backbone, {name: SIMILARITIES[name] for name in names})
     weight, state = drawing().weight, net.state_dict()
     for name, value in state.items():
-        if name.startswith("backbone."):
-            drawn = weight(name.removeprefix("backbone.net."), tuple(value.shape), meta["seed"])
-        else:
-            drawn = weight(authors_name(name), authors_shape(name, tuple(value.shape)), meta["seed"])
+        key = authors_name(name).partition(".")[2]
+        drawn = weight(key, authors_shape(name, tuple(value.shape)), meta["seed"])
         if drawn is not None:
             state[name] = torch.from_numpy(drawn).view(value.shape)
     net.load_state_dict(state)
@@ -88,7 +86,9 @@ def test_network_equals_the_reference(path: Path) -> None:
     loss, _ = episode_loss(prediction, mask, inner_weight=0.3)
     assert abs(loss.item() - meta["train_loss"]) < 1e-7
     loss.backward()
-    norms = {authors_name(n): p.grad.norm().item() for n, p in net.named_parameters() if p.grad is not None}
+    norms = {
+        authors_name(n).removeprefix("merge."): p.grad.norm().item() for n, p in net.named_parameters() if p.grad is not None
+    }
     expected = json.loads(str(case["grad_norms"]))
     assert norms.keys() == expected.keys()
     for name, norm in expected.items():
@@ -121,7 +121,7 @@ def test_names_are_the_authors(similarity: str) -> None:
     names = list(SIMILARITIES) if similarity == "both" else [similarity]
     net = MSHNet(ResNet(50, weights="random"), {name: SIMILARITIES[name] for name in names})
     own = {
-        authors_name(name): authors_shape(name, tuple(value.shape))
+        authors_name(name).removeprefix("merge."): authors_shape(name, tuple(value.shape))
         for name, value in net.state_dict().items()
         if not name.startswith("backbone.")
     }

@@ -15,7 +15,8 @@ ALLOWED_OUTSIDE = {
     "omegaconf": {"config", "build", "cli", "jobs", "run", "energy_figure"},
     "pytorch_lightning": {"module", "callbacks", "data.datamodule", "build", "run"},
     "wandb": {"callbacks", "build"},
-    "matplotlib": {"report.figures", "report.energy"},
+    "matplotlib": {"report.figures", "report.charts", "report.energy"},
+    "jinja2": {"report.page"},
 }
 NETWORK = {"episode", "backbones", "similarity", "models", "losses", "metrics"}
 ALLOWED_INSIDE = {
@@ -46,6 +47,20 @@ ALLOWED_INSIDE = {
     "arguments": {"errors"},
     "use": {"use", "segmenter", "results", "tiles", "labels", "data", "arguments", "errors", "__version__"},
     "module": {"models", "labels", "losses", "metrics", "episode"},
+    "exchange": {
+        "exchange",
+        "arguments",
+        "build",
+        "checkpoint",
+        "config",
+        "data",
+        "episode",
+        "errors",
+        "models",
+        "module",
+        "results",
+        "run",
+    },
     "results": {"errors"},
     "devices": {"errors"},
     "pictures": {"data", "episode", "metrics"},

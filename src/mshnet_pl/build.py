@@ -64,8 +64,8 @@ def make_datamodule(raw: DictConfig, config: Config) -> EpisodeDataModule:
     )
 
 
-def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
-    """The method with its loss, optimizer and schedule.
+def make_method(raw: DictConfig) -> AbstractMethod:
+    """The network alone.
 
     Raises:
         UserError: a setting that cannot work, or weights that do not fit.
@@ -73,8 +73,17 @@ def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
     method = _make(raw.model)
     if not isinstance(method, AbstractMethod):
         raise ConfigError(f"model._target_={raw.model._target_}: not an AbstractMethod")
+    return method
+
+
+def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
+    """The method with its loss, optimizer and schedule.
+
+    Raises:
+        UserError: a setting that cannot work, or weights that do not fit.
+    """
     return EpisodicModule(
-        method,
+        make_method(raw),
         optimizer=_make(raw.optimizer),
         schedule=_make(raw.scheduler),
         inner_weight=config.loss.inner_weight,

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, jobs, results
 from mshnet_pl.errors import ConfigError, RunFailed, UserError
-from mshnet_pl.report import tables
+from mshnet_pl.report import collection, tables
 
 _CONF = "pkg://mshnet_pl.conf"
 
@@ -58,26 +57,19 @@ def _test_job(raw: DictConfig) -> float:
 
 
 def report_() -> None:
-    """``mshnet-report FOLDER``: print the table of all results below a folder, and draw their episodes.
+    """``mshnet-report FOLDER``: the paper's tables and a page of all results below a folder.
 
-    ``mshnet-report energy ckpt=...`` draws the energy maps of a checkpoint instead.
+    ``mshnet-report compare A B`` compares two runs, ``mshnet-report energy ckpt=...`` draws a checkpoint's energy maps.
     """
     if sys.argv[1:2] == ["energy"]:
         del sys.argv[1]
         return _compose_from_checkpoint(_energy_job, "energy")
-    from mshnet_pl.report import figures
+    from mshnet_pl.report import command
 
-    parser = argparse.ArgumentParser(prog="mshnet-report", description=report_.__doc__)
-    parser.add_argument("folder", type=Path, nargs="+", help="folders with results, searched at any depth")
-    parser.add_argument("--pictures", type=Path, help="where episodes_Kshot.png go (default: the first FOLDER)")
-    parser.add_argument("--episodes", type=int, default=2, help="how many of each test are drawn (default: 2)")
-    arguments = parser.parse_args()
     try:
-        print(tables.markdown(tables.collect(arguments.folder)))
-        pictures = figures.episode_grids(arguments.folder, arguments.pictures, arguments.episodes)
+        command.main(sys.argv[1:])
     except UserError as error:
         _fail(error)
-    print("\n".join(["", *(f"episodes: {path}" for path in pictures)]))
 
 
 def _energy_job(raw: DictConfig) -> None:
@@ -114,7 +106,7 @@ def _stored_config(path: Path) -> dict[str, Any]:
             module = get_object(target).__module__
         except Exception as error:  # whatever importing it raises
             raise ConfigError(f"ckpt={path} needs {target}, which cannot be loaded: {error}") from error
-        lightning = ("pytorch_lightning.trainer.", "pytorch_lightning.loggers.", "pytorch_lightning.callbacks.")
+        lightning = [f"pytorch_lightning.{room}." for room in ("trainer", "strategies", "loggers", "callbacks")]
         trusted = ("mshnet_pl.", "torch.optim.", *lightning)
         if not f"{module}.".startswith(trusted):
             raise ConfigError(f"ckpt={path} names {target}, which no checkpoint of this project does; it is not loaded")
@@ -157,7 +149,7 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
 def _end_of_sweep(folder: Path, started: datetime) -> None:
     """Print the table of all results, then what failed; exits with code 1 if anything did."""
     if any(folder.rglob(results.FILE)):
-        found = tables.collect([folder])
+        found = collection.collect([folder]).results
         print(f"\n{tables.markdown(found)}", flush=True)
         _track(found)
     failed = results.failures(folder, started)
@@ -203,9 +195,7 @@ def _explain(error: Exception) -> str:
 
 
 def _known_keys() -> list[str]:
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
-        return [*_flatten(hydra.compose("config"))]
+    return [*_flatten(config.compose())]
 
 
 def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -12,7 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -106,7 +108,7 @@ class TestConfig:
 class Config:
     """Everything that ``mshnet-train`` and ``mshnet-test`` know."""
 
-    fold: int = 0
+    fold: int = MISSING
     shot: int = 1
     way: int = 1
     seed: int = 0
@@ -164,6 +166,14 @@ def register() -> None:
         if f"{name}.yaml" in store.list("hydra/launcher"):
             node = OmegaConf.merge(store.load(f"hydra/launcher/{name}.yaml").node, ours)
             store.store(group="hydra/launcher", name=name, node=node)
+
+
+def compose(*overrides: str) -> DictConfig:
+    """What ``mshnet-train`` composes of these overrides."""
+    register()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
+        return hydra.compose("config", overrides=[*overrides])
 
 
 def typed(raw: DictConfig) -> Config:

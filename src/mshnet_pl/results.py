@@ -19,7 +19,7 @@ FORMAT = 1
 FILE = "result.json"
 FAILURE = "error.json"
 _PACKAGES = ("mshnet_pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "timm")
-_COUNTS = ("number", "class_id", "intersection", "predicted", "true", "known")
+COUNTS = ("number", "class_id", "intersection", "predicted", "true", "known")
 
 
 @dataclass(frozen=True)
@@ -188,5 +188,5 @@ def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> None:
     """Write every episode's pixel counts as CSV: what intervals and paired comparisons are computed from."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(_COUNTS)
+        writer.writerow(COUNTS)
         writer.writerows(counts)

@@ -200,7 +200,7 @@ def test(raw: DictConfig, folder: Path) -> Result:
     _begin(config)
     datamodule = build.make_datamodule(raw, config)
     datamodule.setup()
-    module = build.make_module(_without_weights(raw), config)
+    module = build.make_module(without_weights(raw), config)
     module.load_state_dict(read_checkpoint(path)["state_dict"])
     trainer = build.make_trainer(raw, config, folder)
     tests = _Tester(config, trainer, datamodule, folder)(module, path.stem)
@@ -246,9 +246,18 @@ def _conclude(trainer: pl.Trainer, folder: Path, result: Result) -> None:
             logger.conclude(folder, result)
 
 
-def _without_weights(raw: DictConfig) -> DictConfig:
+def without_weights(raw: DictConfig) -> DictConfig:
     """The configuration with the backbone left as initialised, for a checkpoint's weights to fill."""
     copy = raw.copy()
     if "weights" in copy.backbone:
         copy.backbone.weights = "random"
     return copy
+
+
+def write_checkpoint(module: EpisodicModule, path: Path) -> None:
+    """A checkpoint in the form that ``mshnet-train`` writes, of a module that was not trained here."""
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+    )
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(path, weights_only=True)

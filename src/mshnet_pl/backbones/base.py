@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import safetensors.torch
 import torch
@@ -32,6 +33,8 @@ class AbstractBackbone(nn.Module, ABC):
 
     blocks: tuple[BlockSpec, ...]
     """Block 2, block 3, block 4: finest first."""
+    any_size: ClassVar[bool] = True
+    """Whether one exported graph serves images of every size: not where the padding follows from the size."""
 
     @abstractmethod
     def features(self, images: Float[Tensor, "n 3 height width"]) -> Features:

@@ -54,6 +54,8 @@ class EfficientNetLite0(AbstractBackbone):
         ValueError: weights that do not fit.
     """
 
+    any_size = False  # TensorFlow's "same" padding
+
     def __init__(self, weights: str = "imagenet") -> None:
         super().__init__()
         net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)

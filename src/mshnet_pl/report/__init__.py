@@ -1,1 +1,1 @@
-"""From recorded results to tables and figures; trains and computes nothing."""
+"""From recorded results to tables, figures and a page; trains nothing and runs no network."""

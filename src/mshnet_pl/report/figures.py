@@ -1,84 +1,117 @@
-"""Recorded episodes to a picture grid: supports, query, truth and prediction."""
+"""Recorded episodes as picture grids: supports, query, truth and prediction."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
+from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
-from mshnet_pl import results
 from mshnet_pl.episode import UNKNOWN
+from mshnet_pl.errors import DataError
+from mshnet_pl.report.collection import Measured
+from mshnet_pl.report.settings import method
 
 _DIM = 0.3
 """Brightness of what a mask leaves out."""
 _OUTLINE = np.array([255, 255, 255])
+_GAP = 2  # white pixels at either side of a picture
+_KINDS = ("best", "median", "worst", "example")
+_Image = UInt8[np.ndarray, "height width 3"]
 
 
-def episode_grids(folders: Sequence[Path], target: Path | None = None, rows_each: int = 2) -> list[Path]:
-    """Draw recorded episodes of every trained or training-free test below ``folders``, a picture for each number of shots.
+class Picture(NamedTuple):
+    """A recorded episode."""
+
+    kind: str
+    """``best``, ``median`` or ``worst`` of its test by IoU; ``example`` where that was not recorded."""
+    number: int
+    class_id: int
+    iou: float
+    """Percent."""
+    panels: list[tuple[str, _Image]]
+    """Titles and images: supports, query, truth, prediction."""
+
+
+def pictures(measured: Measured, each: int) -> list[Picture]:
+    """The recorded episodes of a test, up to ``each`` of a kind, the best first; none where none were recorded.
+
+    Raises:
+        DataError: a damaged file.
+    """
+    path = measured.pictures
+    if path is None:
+        return []
+    kept: dict[str, list[Picture]] = defaultdict(list)
+    try:
+        with np.load(path) as arrays:
+            for i in sorted({int(key.partition("/")[0]) for key in arrays.files}):
+                kind = str(arrays[f"{i}/kind"]) if f"{i}/kind" in arrays.files else "example"
+                if len(kept[kind]) < each:
+                    row = {key.partition("/")[2]: arrays[key] for key in arrays.files if key.startswith(f"{i}/")}
+                    numbers = int(row["number"]), int(row["class_id"]), float(row["iou"])
+                    kept[kind].append(Picture(kind, *numbers, _panels(row)))
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise DataError(f"{path} does not hold pictures of episodes: {error}; move it away to go without") from error
+    return [picture for kind in _KINDS for picture in kept[kind]]
+
+
+def episode_grids(tests: Sequence[Measured], target: Path, each: int = 1) -> list[Path]:
+    """Draw recorded episodes of every test but those of untrained networks, a picture for each number of shots.
 
     Args:
-        folders: searched at any depth for result files and the pictures beside them.
-        target: folder of the PNGs ``episodes_Kshot.png``; by default the first of ``folders``.
-        rows_each: episodes of each test.
+        tests: whose episodes.
+        target: folder of the PNGs ``episodes_Kshot.png``.
+        each: episodes of a kind (best, median, worst) of each test.
 
     Returns:
         The PNGs' paths.
     """
-    rows: dict[int, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
-    for path in sorted({p for folder in folders for p in folder.rglob(results.FILE)}):
-        result = results.load(path)
-        for test in result.tests:
-            recorded = path.parent / f"pictures_{test.weights}_{test.shot}shot_seed{test.seed}.npz"
-            if test.weights == "untrained" or not recorded.is_file():
-                continue
-            kept, start = _read(recorded), len(rows[test.shot])
-            for i in range(min(rows_each, len(kept))):  # other episodes for each test, not the first of all
-                rows[test.shot].append((f"fold {result.config['fold']}", kept[(start + i) % len(kept)]))
-    target = target or folders[0]
-    target.mkdir(parents=True, exist_ok=True)
+    several = len({method(measured.result.config) for measured in tests}) > 1
+    rows: dict[int, list[tuple[str, Picture]]] = defaultdict(list)
+    for measured in tests:
+        if measured.test.weights != "untrained":
+            where = [method(measured.result.config)] * several + [f"fold {measured.result.config['fold']}"]
+            rows[measured.test.shot] += [("\n".join([*where, p.kind]), p) for p in pictures(measured, each)]
     paths = []
     for shot, found in sorted(rows.items()):
-        paths.append(target / f"episodes_{shot}shot.png")
-        _draw(found).savefig(paths[-1], dpi=90, bbox_inches="tight")
+        if found:
+            paths.append(target / f"episodes_{shot}shot.png")
+            _draw(found).savefig(paths[-1], dpi=90, bbox_inches="tight")
     return paths
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    with np.load(path) as arrays:
-        rows: dict[int, dict[str, Any]] = {}
-        for key in arrays.files:
-            number, _, what = key.partition("/")
-            rows.setdefault(int(number), {})[what] = arrays[key]
-    return [rows[number] for number in sorted(rows)]
+def _panels(row: dict[str, np.ndarray]) -> list[tuple[str, _Image]]:
+    query = row["query"]
+    return [
+        *(("support", _spotlight(image, mask)) for image, mask in zip(row["support"], row["support_mask"], strict=True)),
+        ("query", query),
+        ("truth", _spotlight(query, row["truth"])),
+        ("prediction", _spotlight(query, row["prediction"])),
+    ]
 
 
-def _draw(rows: Sequence[tuple[str, dict[str, Any]]]) -> Figure:
-    shots = len(rows[0][1]["support"])
-    columns = shots + 3
-    figure = Figure(figsize=(1.6 * columns, 1.72 * len(rows)), layout="compressed")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (label, row) in zip(axes, rows, strict=True):
-        supports = [
-            ("support", _spotlight(image, mask)) for image, mask in zip(row["support"], row["support_mask"], strict=True)
-        ]
-        panels = [
-            *supports,
-            ("query", row["query"]),
-            ("truth", _spotlight(row["query"], row["truth"])),
-            (f"prediction, IoU {float(row['iou']):.0f}", _spotlight(row["query"], row["prediction"])),
-        ]
-        for ax, (title, picture) in zip(line, panels, strict=True):
-            ax.imshow(picture)
-            ax.set_title(title, fontsize=7)
-            ax.set_axis_off()
-        line[0].text(-0.08, 0.5, label, rotation=90, va="center", ha="right", fontsize=8, transform=line[0].transAxes)
+def _draw(rows: Sequence[tuple[str, Picture]]) -> Figure:
+    columns = len(rows[0][1].panels)
+    figure = Figure(figsize=(1.6 * columns, 1.75 * len(rows)), layout="constrained")
+    for ax, (label, picture) in zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows, strict=True):
+        strip = np.hstack(
+            [np.pad(image, ((0, 0), (_GAP, _GAP), (0, 0)), constant_values=255) for _, image in picture.panels]
+        )
+        side = strip.shape[1] / columns
+        titles = [f"{title}, IoU {picture.iou:.0f}" if title == "prediction" else title for title, _ in picture.panels]
+        ax.imshow(strip)
+        ax.set_xticks([(i + 0.5) * side for i in range(columns)], titles, fontsize=7)
+        ax.tick_params(bottom=False, labelbottom=False, labeltop=True, left=False, labelleft=False, pad=0)
+        ax.spines[:].set_visible(False)
+        ax.set_ylabel(label, fontsize=7)
     return figure
 
 
-def _spotlight(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _spotlight(image: np.ndarray, mask: np.ndarray) -> _Image:
     """The object as it is, all else dimmed, a line between them; unknown pixels grey. The mask may have another size."""
     y, x = (np.arange(n) * m // n for n, m in zip(image.shape[:2], mask.shape, strict=True))
     mask = mask[y[:, None], x[None, :]]

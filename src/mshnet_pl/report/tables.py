@@ -1,98 +1,135 @@
-"""Result files to a table: a row a method and number of shots, a column a fold."""
+"""Rows to the paper's tables: published lines and our own, and what is missing."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from statistics import fmean
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
 
-from mshnet_pl import results
-from mshnet_pl.errors import DataError
-from mshnet_pl.results import Measurement, Result
+from mshnet_pl.report import formats
+from mshnet_pl.report.collection import Failure, Measured
+from mshnet_pl.report.formats import Line, Scores, Shots, Table
+from mshnet_pl.report.published import published
+from mshnet_pl.report.rows import AS_TESTED, FB_IOU, MIOU, Cell, Row, named_folds, order, rows
+from mshnet_pl.report.statistics import LEVEL
+from mshnet_pl.results import Result
+
+_FOLDS = {"Pascal5i": 4, "Coco20i": 4, "Synthetic": 4}
+TITLES = {
+    "Pascal5i": "PASCAL-5i",
+    "Coco20i": "COCO-20i",
+    "Fss1000": "FSS-1000",
+    "Synthetic": "Drawn images",
+    "Folder": "Own images",
+}
+_TABLES = {"Pascal5i": " (Table 2 of the paper)", "Coco20i": " (Table 3 of the paper)"}
+_SINGLE = ", single similarities (Table 4 of the paper)"
+INTERVALS = (
+    f"mIoU and FB-IoU in percent. {LEVEL}% intervals come from a bootstrap over the test episodes and, where folds were "
+    "trained with several seeds, over those; with one training seed an interval does not cover how trainings vary."
+)
 
 
-class _Row(NamedTuple):
-    method: str
-    weights: str
-    trained: int
-    tested: int
-    protocol: str
-
-
-def collect(folders: Iterable[Path]) -> list[Result]:
-    """All results below ``folders``.
-
-    Raises:
-        DataError: there is none.
-        ConfigError: a damaged one.
-    """
-    folders = list(folders)
-    paths = sorted({path for folder in folders for path in folder.rglob(results.FILE)})
-    if not paths:
-        raise DataError(f"no {results.FILE} below {', '.join(map(str, folders))}; run mshnet-train first")
-    return [results.load(path) for path in paths]
+def tables(tests: Sequence[Measured], failures: Sequence[Failure] = ()) -> list[Table]:
+    """A table a data set, and on PASCAL-5i one of single similarities where such were measured."""
+    by_data: dict[str, list[Row]] = defaultdict(list)
+    for row in rows(tests):
+        by_data[row.key.data].append(row)
+    found = []
+    for data, group in by_data.items():
+        title = TITLES.get(data, data)
+        single = [row for row in group if _similarities(row) == 1] if published(data, single=True) else []
+        main = [row for row in group if row not in single]
+        if any(not row.is_baseline for row in main):
+            found.append(_table(title + _TABLES.get(data, ""), main, [], published(data), failures))
+        if single:
+            both = [row for row in main if row.is_baseline or (_similarities(row) == 2 and row.variant == "full")]
+            found.append(_table(title + _SINGLE, single, both, published(data, single=True), failures))
+    return found
 
 
 def markdown(runs: Sequence[Result]) -> str:
-    """A Markdown table: mIoU of every fold (mean over seeds), their mean, and FB-IoU, in percent.
-
-    The first rows are what needs no training: everything called foreground, and the untrained network.
-    """
-    miou: dict[_Row, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    fb_iou: dict[_Row, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    parameters: dict[str, int] = {}
-    for result in runs:
-        fold = int(result.config["fold"])
-        for test in result.tests:
-            row = _row(result, test)
-            miou[row][fold].append(test.miou)
-            fb_iou[row][fold].append(test.fb_iou)
-            parameters[row.method] = result.learnable_parameters
-            everything = row._replace(method="everything foreground", weights="", trained=0)
-            miou[everything][fold].append(test.everything_foreground_miou)
-    folds = sorted({fold for cells in miou.values() for fold in cells})
-    head = ["method", "weights", "trained", "tested", *(f"fold {f}" for f in folds), "mIoU", "FB-IoU", "learnable"]
-    table = [head, ["---"] * 4 + ["---:"] * (len(folds) + 3)]
-    for row in sorted(miou, key=_order):
-        table.append(
-            [
-                row.method,
-                row.weights,
-                f"{row.trained}-shot" if row.trained else "",
-                f"{row.tested}-shot" + (" published" if row.protocol == "published" else ""),
-                *_cells(miou[row], folds),
-                _cells(fb_iou[row], folds)[-1] if row in fb_iou else "",
-                f"{parameters[row.method]:,}" if row.method in parameters else "",
-            ]
-        )
-    widths = [max(len(line[i]) for line in table) for i in range(len(head))]
-    return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in table)
+    """The scores of results alone as Markdown: no published lines, no intervals."""
+    own = rows([Measured(result, test) for result in runs for test in result.tests])
+    folds = sorted({cell.fold for row in own for cell in row.tests})
+    return formats.markdown(Table("", folds, sorted({shot for row in own for shot in row.shots}), _lines(own, folds)))
 
 
-def _row(result: Result, test: Measurement) -> _Row:
-    trained = int(result.config["shot"]) if test.weights in ("best", "last") else 0
-    return _Row(_method(result), test.weights, trained, test.shot, test.protocol)
+def unexplained(tables: Sequence[Table], failures: Sequence[Failure]) -> list[Failure]:
+    """Failures that no table's notes name."""
+    return [failure for failure in failures if not any(failure in table.failures for table in tables)]
 
 
-def _method(result: Result) -> str:
-    """``MSHNet cosine+prototype, ResNet-50`` and the like."""
-    model, backbone = result.config["model"], result.config["backbone"]
-    name = model["_target_"].rpartition(".")[2]
-    if "similarities" in model:
-        name += " " + "+".join(model["similarities"])
-    depth = f"-{backbone['depth']}" if "depth" in backbone else ""
-    return f"{name}, {backbone['_target_'].rpartition('.')[2]}{depth}"
+def _similarities(row: Row) -> int:
+    return len(row.results[0].config["model"].get("similarities", ())) if not row.is_baseline else 0
 
 
-def _order(row: _Row) -> tuple[int, bool, bool, _Row]:
-    return (row.tested, row.method != "everything foreground", row.weights != "untrained", row)
+def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line], failures: Sequence[Failure]) -> Table:
+    """A table of ``own`` rows, which its notes speak of, and of rows ``beside`` them."""
+    backbones = {row.key.backbone for row in own}
+    reference = [line for line in reference if line.backbone in backbones] or reference
+    data = own[0].key.data
+    shown = sorted([*beside, *own], key=order)
+    folds = list(range(_FOLDS[data])) if data in _FOLDS else sorted({cell.fold for row in shown for cell in row.tests})
+    lines = sorted([*_lines(shown, folds), *reference], key=lambda line: (line.backbone, line.row is not None))
+    shots = sorted({shot for line in lines for shot in line.shots})
+    explanations = [*dict.fromkeys(f"{row.mark}: {_text(row)}" for row in shown if row.mark)]
+    missing: list[str] = []
+    named: list[Failure] = []
+    for row in own:
+        explanations += [f"left out of {row.label}: {old.folder}, as there is a newer result" for old in row.superseded]
+        if row.lacks_counts:
+            explanations.append(f"no interval for {row.label}: the pixel counts of its episodes are not all there")
+        if row.is_baseline or row.key.weights == "untrained":
+            continue
+        for shot in shots if row.key.trained in ("", AS_TESTED) else row.shots:
+            without = [fold for fold in folds if Cell(shot, fold) not in row.tests]
+            failed = {f: failure for f in without for failure in failures if _is_of(failure, row, Cell(shot, f))}
+            missing += _missing(row, shot, [fold for fold in without if fold not in failed], failed)
+            named += failed.values()
+    return Table(title, folds, shots, lines, explanations, missing, named)
 
 
-def _cells(by_fold: dict[int, list[float]], folds: Sequence[int]) -> list[str]:
-    """Each fold's mean, and the mean over folds if all are there."""
-    means = [fmean(by_fold[f]) if by_fold.get(f) else None for f in folds]
-    known = [m for m in means if m is not None]
+def _lines(own: Sequence[Row], folds: Sequence[int]) -> list[Line]:
+    """A line a row."""
     return [
-        *("-" if m is None else f"{m:.1f}" for m in means),
-        f"{fmean(known):.1f}" if len(known) == len(folds) else "-",
+        Line(
+            row.key.backbone,
+            row.key.method,
+            {shot: _shots(row, shot, folds) for shot in row.shots},
+            row.learnable,
+            row,
+        )
+        for row in own
     ]
+
+
+def _shots(row: Row, shot: int, folds: Sequence[int]) -> Shots:
+    return Shots(tuple(_scores(row, shot, [fold]) for fold in folds), _scores(row, shot, folds))
+
+
+def _scores(row: Row, shot: int, folds: Sequence[int]) -> Scores:
+    groups = [row.tests.get(Cell(shot, fold), {}) for fold in folds]
+    seeds = min(len({s.training for s in group}) for group in groups)
+    miou, fb_iou = (row.estimate(shot, folds, score) for score in (MIOU, FB_IOU))
+    return Scores(miou, fb_iou, seeds, sum(map(len, groups)))
+
+
+def _text(row: Row) -> str:
+    return ", ".join(f"{name}={value}" for name, value in row.differences.items())
+
+
+def _is_of(failure: Failure, row: Row, cell: Cell) -> bool:
+    """Whether the run that failed would have given this cell of the row."""
+    settings = failure.settings
+    siblings = {test.folder.parent for tests in row.tests.values() for test in tests.values() if test.folder}
+    return (
+        failure.folder.parent in siblings
+        and (settings.get("shot", "1"), settings.get("fold", "0")) == (str(cell.shot), str(cell.fold))
+        and settings.get("ablation", settings.get("variant", "full")) == row.variant
+        and all(row.settings.get(name, value) == value for name, value in settings.items())
+    )
+
+
+def _missing(row: Row, shot: int, folds: Sequence[int], failed: Mapping[int, Failure]) -> Iterator[str]:
+    if folds:
+        yield f"missing: {named_folds(folds)}, {shot}-shot of {row.label}"
+    for fold, failure in failed.items():
+        yield f"missing: fold {fold}, {shot}-shot of {row.label}, failed: {failure.message}"

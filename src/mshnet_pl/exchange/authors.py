@@ -1,4 +1,4 @@
-"""Names of the reference implementation's parameters, as the golden files and the authors' checkpoints use them."""
+"""Names and shapes of the entries of the authors' published checkpoints."""
 
 import re
 
@@ -37,14 +37,20 @@ _RULES: list[tuple[str, str]] = [
 
 
 def authors_name(name: str) -> str:
-    """The reference's name of one entry of ``MSHNet``'s state dict (without the backbone)."""
+    """The authors' name of an entry of ``MSHNet``'s state dict: ``merge.NAME``, or ``backbone.`` and torchvision's name.
+
+    Raises:
+        KeyError: the authors' network has nothing like it.
+    """
+    if name.startswith("backbone.net."):
+        return name.replace("backbone.net.", "backbone.", 1)
     for pattern, template in _RULES:
         match = re.fullmatch(pattern, name)
         if match:
             parts = match.groupdict()
             block = int(parts.get("b", 0))
             convolution = parts.get("c", "0")
-            return template.format(
+            return "merge." + template.format(
                 **parts,
                 index=2 - block,
                 block=block + 2,
@@ -55,7 +61,7 @@ def authors_name(name: str) -> str:
 
 
 def authors_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The reference's shape of that entry: its W of eq. 4 is a 1 x 1 convolution over query, then prototype channels."""
+    """The authors' shape of that entry: their W of eq. 4 is a 1 x 1 convolution over query, then prototype channels."""
     if name.startswith("similarities.prototype."):
         return (1, shape[0] * shape[1], 1, 1)
     return shape

@@ -1,0 +1,150 @@
+"""What runs left behind: results, failures, episode counts, training curves."""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from mshnet_pl import results
+from mshnet_pl.errors import DataError
+from mshnet_pl.report.statistics import Counts, episode_counts, pooled
+from mshnet_pl.results import Measurement, Result
+
+_TOLERANCE = 1e-6  # percent
+
+
+class Measured(NamedTuple):
+    """One measurement of one run."""
+
+    result: Result
+    test: Measurement
+    folder: Path | None = None
+    """Where the result file lies; None where it is not known."""
+
+    @property
+    def counts(self) -> Counts | None:
+        """The pixel counts of its episodes; None where none were recorded.
+
+        Raises:
+            DataError: a damaged file, or one that does not give the recorded mIoU.
+        """
+        path = self._beside("episodes", "csv")
+        if path is None:
+            return None
+        counts = _read_counts(path)
+        miou = float(pooled(counts, np.ones((1, len(counts.pixels)))).miou[0])
+        if abs(miou - self.test.miou) > _TOLERANCE:
+            raise DataError(
+                f"{path} gives mIoU {miou:.4f}, and the {results.FILE} beside it says {self.test.miou:.4f}; "
+                "one of them is of another run: move the folder away and run it again"
+            )
+        return counts
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """The names of the classes that occur; empty where its counts were not recorded."""
+        counts = self.counts  # its classes and the test's are in the same order
+        return dict(zip(counts.classes.tolist(), self.test.class_iou, strict=True)) if counts else {}
+
+    @property
+    def pictures(self) -> Path | None:
+        """The file with its recorded pictures, if there is one."""
+        return self._beside("pictures", "npz")
+
+    def _beside(self, what: str, suffix: str) -> Path | None:
+        test = self.test
+        name = f"{what}_{test.weights}_{test.shot}shot_seed{test.seed}.{suffix}"
+        return self.folder / name if self.folder and (self.folder / name).is_file() else None
+
+
+@dataclass(frozen=True)
+class Failure(results.Failure):
+    """A job of a sweep that came to no result, and where."""
+
+    folder: Path
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The overrides by name."""
+        return dict(setting.lstrip("+").split("=", 1) for setting in self.overrides if "=" in setting)
+
+    @property
+    def message(self) -> str:
+        """The error's first line and where to read on."""
+        return f"{(self.error.strip() or 'no message').splitlines()[0]} (log: {self.log})"
+
+
+class Collection(NamedTuple):
+    """Everything below some folders."""
+
+    tests: list[Measured]
+    failures: list[Failure]
+
+    @property
+    def results(self) -> list[Result]:
+        """Each once."""
+        return list({id(measured.result): measured.result for measured in self.tests}.values())
+
+
+def collect(folders: Iterable[Path]) -> Collection:
+    """All results and failures below ``folders``; a folder with a result is finished, whatever failed before.
+
+    Raises:
+        DataError: there is none, or a damaged failure.
+        ConfigError: a damaged result.
+    """
+    folders = list(folders)
+    paths = sorted({path.resolve() for folder in folders for path in folder.rglob(results.FILE)})
+    failed = sorted({path.resolve() for folder in folders for path in folder.rglob(results.FAILURE)})
+    failures = [_failure(path) for path in failed if not path.with_name(results.FILE).exists()]
+    if not paths and not failures:
+        raise DataError(f"no {results.FILE} below {', '.join(map(str, folders))}; run mshnet-train first")
+    loaded = [(results.load(path), path.parent) for path in paths]
+    return Collection([Measured(result, test, folder) for result, folder in loaded for test in result.tests], failures)
+
+
+def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:
+    """The logged losses and mIoU of a run by name, (step, value) each; empty where nothing was logged.
+
+    Raises:
+        DataError: a damaged file.
+    """
+    path = folder / "log" / "metrics.csv"
+    found: dict[str, list[tuple[float, float]]] = {}
+    try:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if value and (name.startswith("train/loss") or name in ("train/miou", "val/miou")):
+                        found.setdefault(name, []).append((float(row["step"]), float(value)))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path} does not hold what was logged: {error}; move it away to go without curves") from error
+    return {name: np.array(points) for name, points in found.items()}
+
+
+def _failure(path: Path) -> Failure:
+    try:
+        return Failure(**json.loads(path.read_text()), folder=path.parent)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} does not describe a failed run: {error}; move it away") from error
+
+
+def _read_counts(path: Path) -> Counts:
+    try:
+        with path.open() as file:
+            names = file.readline().strip().split(",")
+            rows = np.loadtxt(file, np.int64, delimiter=",", ndmin=2)
+        if names != list(results.COUNTS) or not rows.size:
+            raise ValueError(f"expected rows of {','.join(results.COUNTS)}")
+        return episode_counts(rows)
+    except ValueError as error:
+        raise DataError(
+            f"{path} does not hold pixel counts of episodes: {error}; move it away, and its interval is left out"
+        ) from error

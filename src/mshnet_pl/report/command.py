@@ -1,0 +1,87 @@
+"""The command line of ``mshnet-report``."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from mshnet_pl.errors import ConfigError
+from mshnet_pl.report import compare, figures, formats, page
+from mshnet_pl.report.collection import Collection, Failure, collect
+from mshnet_pl.report.formats import Table
+from mshnet_pl.report.tables import INTERVALS, tables, unexplained
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run ``mshnet-report FOLDER...`` or ``mshnet-report compare A B``.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    if arguments[:1] == ["compare"]:
+        _compare(arguments[1:])
+    else:
+        _report(arguments)
+
+
+def _report(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="mshnet-report",
+        description="Collect all results below folders into the paper's tables, a page and pictures of episodes.",
+        epilog="'mshnet-report compare A B' compares two runs on the same episodes. " + INTERVALS.replace("%", "%%"),
+    )
+    parser.add_argument("folder", type=Path, nargs="+", help="folders with results, searched at any depth")
+    parser.add_argument(
+        "--format", choices=_FORMATS, help="print the tables in this format and write no file (default: markdown, and files)"
+    )
+    parser.add_argument("--html", type=Path, help="the page's file (default: report.html in the first FOLDER)")
+    parser.add_argument("--pictures", type=Path, help="where episodes_Kshot.png go (default: the first FOLDER)")
+    parser.add_argument("--episodes", type=int, default=1, help="how many of a kind of each test are drawn (default: 1)")
+    chosen = parser.parse_args(arguments)
+    if chosen.episodes < 0:
+        raise ConfigError(f"--episodes={chosen.episodes}: give a number of at least 0")
+    target, pictures = chosen.html or chosen.folder[0] / "report.html", chosen.pictures or chosen.folder[0]
+    with_files = chosen.format is None or chosen.html or chosen.pictures
+    if with_files:
+        page.check_target(target)
+    found = collect(chosen.folder)
+    made = tables(found.tests, found.failures)
+    others = unexplained(made, found.failures)
+    print(_FORMATS[chosen.format or "markdown"](made))
+    notes = [*(f"failed: {failure.folder}: {failure.message}" for failure in others), "", INTERVALS]
+    print("", *notes, sep="\n", file=sys.stderr if chosen.format in ("latex", "csv") else sys.stdout)
+    if with_files:
+        for written in _write(made, found, others, target, pictures, chosen.episodes):
+            print(written, file=sys.stderr)
+
+
+def _write(
+    made: Sequence[Table], found: Collection, others: Sequence[Failure], target: Path, pictures: Path, each: int
+) -> Iterator[str]:
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+        yield from (f"episodes: {path}" for path in figures.episode_grids(found.tests, pictures, each))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(page.render(made, found, others, each))
+        yield f"page: {target}"
+    except OSError as error:
+        where = f"{error.filename}: {error.strerror}"
+        raise ConfigError(f"cannot write {where}; choose other places with --html and --pictures") from error
+
+
+def _compare(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="mshnet-report compare", description=compare.__doc__)
+    parser.add_argument("a", type=Path, help="folder with one result, or with the same folds as B")
+    parser.add_argument("b", type=Path, help="the other one")
+    parser.add_argument("--weights", help="best, last, untrained, ...; needed where a folder holds several")
+    parser.add_argument("--shot", type=int, help="number of shots of the test; needed where a folder holds several")
+    chosen = parser.parse_args(arguments)
+    a, b = (collect([folder]).tests for folder in (chosen.a, chosen.b))
+    print(compare.markdown(compare.compare(a, b, chosen.weights, chosen.shot)))
+
+
+_FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
+    "markdown": lambda made: "\n\n".join(map(formats.markdown, made)),
+    "latex": lambda made: "\n\n".join(map(formats.latex, made)),
+    "csv": formats.comma_separated,
+}

@@ -1,0 +1,175 @@
+"""Two runs on the same episodes: the difference of their scores, its interval and a test of it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from mshnet_pl.errors import ConfigError
+from mshnet_pl.report import statistics
+from mshnet_pl.report.collection import Measured
+from mshnet_pl.report.rows import FB_IOU, MIOU, Cell, Row, named_folds, rows
+from mshnet_pl.report.statistics import LEVEL, PERMUTATIONS, Estimate, Pooled, pooled
+
+Scores = Float64[np.ndarray, "R"]
+_SCORES: dict[str, Callable[[Pooled], Scores]] = {MIOU: lambda p: p.miou, FB_IOU: lambda p: p.fb_iou}
+
+
+class Difference(NamedTuple):
+    """Of one score, in percent; the mean over folds of the means over seeds."""
+
+    a: float
+    b: float
+    difference: Estimate
+    """A - B, with the paired bootstrap's interval: both runs meet the same draws of episodes and seeds."""
+    p: float
+    """Of the paired permutation test: within each episode the runs' counts change places at random; two-sided."""
+
+
+class Comparison(NamedTuple):
+    """What differs between A and B."""
+
+    a: str
+    b: str
+    shot: int
+    folds: list[int]
+    episodes: int
+    """Distinct ones, over all folds and test seeds."""
+    scores: dict[str, Difference]
+
+
+class _Pair(NamedTuple):
+    """Scores of A and B on the same episodes."""
+
+    episodes_hash: str
+    episodes: int
+    observed: tuple[Pooled, Pooled]
+    resampled: tuple[Pooled, Pooled]
+    permuted: tuple[Pooled, Pooled]
+
+
+Pairs = Mapping[int, Sequence[Sequence[_Pair]]]
+"""By fold, then by training seed."""
+
+
+def compare(a: Sequence[Measured], b: Sequence[Measured], weights: str | None = None, shot: int | None = None) -> Comparison:
+    """Compare what two folders hold: one result each, or the same folds, training seeds and test seeds of one method.
+
+    Args:
+        a: measurements of the first folder.
+        b: of the second.
+        weights: which to compare; needed where a folder holds several. Untrained networks only count if named.
+        shot: number of shots of the test, needed where a folder holds several.
+
+    Raises:
+        ConfigError: a folder leaves a choice, or the two cannot be paired; says why.
+    """
+    (row_a, shot_a), (row_b, shot_b) = (_chosen(tests, name, weights, shot) for tests, name in ((a, "A"), (b, "B")))
+    if shot_a != shot_b:
+        raise ConfigError(f"A was tested with {shot_a}-shot episodes, B with {shot_b}-shot ones; choose one with --shot")
+    folds = [sorted(cell.fold for cell in row.tests if cell.shot == shot_a) for row in (row_a, row_b)]
+    if folds[0] != folds[1]:
+        raise ConfigError(f"A has folds {folds[0]}, B has folds {folds[1]}; give folders with the same folds")
+    pairs = {fold: list(_pairs(row_a, row_b, Cell(shot_a, fold))) for fold in folds[0]}
+    episodes = {pair.episodes_hash: pair.episodes for by_seed in pairs.values() for group in by_seed for pair in group}
+    scores = {name: _difference(pairs, score) for name, score in _SCORES.items()}
+    return Comparison(row_a.label, row_b.label, shot_a, folds[0], sum(episodes.values()), scores)
+
+
+def markdown(comparison: Comparison) -> str:
+    """The comparison as a Markdown table."""
+    lines = [
+        f"A: {comparison.a}",
+        f"B: {comparison.b}",
+        f"{named_folds(comparison.folds)}, {comparison.shot}-shot, {comparison.episodes:,} episodes, the same for both",
+        "",
+        f"|        | A    | B    | A - B | {LEVEL}% interval | p      |",
+        "| ---    | ---: | ---: | ---:  | ---:          | ---:   |",
+    ]
+    for name, (a, b, (value, low, high), p) in comparison.scores.items():
+        lines.append(f"| {name:6} | {a:.1f} | {b:.1f} | {value:+.2f} | [{low:+.2f}, {high:+.2f}] | {p:.4f} |")
+    note = f"Interval: paired bootstrap. p: paired permutation test, two-sided, {PERMUTATIONS:,} permutations."
+    return "\n".join([*lines, "", note])
+
+
+def _chosen(tests: Sequence[Measured], name: str, weights: str | None, shot: int | None) -> tuple[Row, int]:
+    """The only row and number of shots that there are."""
+    own = [row for row in rows(tests) if not row.is_baseline]
+    options = [(row, k) for row in own for k in row.shots]
+    fitting = [
+        (row, k)
+        for row, k in options
+        if (row.key.weights == weights if weights else row.key.weights != "untrained") and shot in (None, k)
+    ]
+    if len(fitting) != 1:
+        listed = "".join(f"\n  {k}-shot of {row.label} {row.differences or ''}" for row, k in options)
+        what = "leaves a choice" if fitting else "has nothing that fits"
+        raise ConfigError(f"{name} {what}; choose with --weights and --shot, or give one result's folder. It holds:{listed}")
+    return fitting[0]
+
+
+def _pairs(a: Row, b: Row, cell: Cell) -> Iterator[list[_Pair]]:
+    """By training seed, in ascending order; those of A and B may bear other numbers.
+
+    Raises:
+        ConfigError: the two were not measured on the same ground.
+    """
+    sides: list[list[dict[int, Measured]]] = []
+    for row in (a, b):
+        by_seed: dict[int, dict[int, Measured]] = defaultdict(dict)
+        for seeds in sorted(row.tests[cell]):
+            by_seed[seeds.training][seeds.test] = row.tests[cell][seeds]
+        sides.append(list(by_seed.values()))
+    seeds_a, seeds_b = ([sorted(group) for group in side] for side in sides)
+    if seeds_a != seeds_b:
+        raise ConfigError(
+            f"fold {cell.fold}: A has test seeds {seeds_a} of {len(seeds_a)} trainings, B has {seeds_b} of {len(seeds_b)}; "
+            "compare the same number of trainings on the same test seeds"
+        )
+    for group_a, group_b in zip(*sides, strict=True):
+        yield [_pair(group_a[seed], group_b[seed], f"fold {cell.fold}, test seed {seed}") for seed in group_a]
+
+
+def _pair(a: Measured, b: Measured, where: str) -> _Pair:
+    for what, x, y in (
+        ("data.novel_pixels", *(m.result.config["data"]["novel_pixels"] for m in (a, b))),
+        ("eval.resolution", a.test.resolution, b.test.resolution),
+        ("SHA-256 of the episodes", a.test.episodes_sha256, b.test.episodes_sha256),
+    ):
+        if x != y:
+            raise ConfigError(f"{where}: {what} is {x} in A and {y} in B; only runs on the same ground can be compared")
+    counts_a, counts_b = a.counts, b.counts
+    if counts_a is None or counts_b is None:
+        folder = a.folder if counts_a is None else b.folder
+        raise ConfigError(f"{where}: {folder} lacks the episodes' pixel counts (episodes_*.csv); run that test again")
+    truth_a, truth_b = (counts.pixels[..., 2:] for counts in (counts_a, counts_b))
+    if not np.array_equal(truth_a, truth_b):
+        raise ConfigError(f"{where}: the true masks of A and B differ in size or content; only equal ones can be compared")
+    name, episodes = a.test.episodes_sha256, len(counts_a.pixels)
+    weights, swap = statistics.resamples(name, episodes), statistics.swaps(name, episodes)
+    once = np.ones((1, episodes))
+    return _Pair(
+        name,
+        episodes,
+        observed=(pooled(counts_a, once), pooled(counts_b, once)),
+        resampled=(pooled(counts_a, weights), pooled(counts_b, weights)),
+        permuted=statistics.swapped(counts_a, counts_b, swap),
+    )
+
+
+def _difference(pairs: Pairs, score: Callable[[Pooled], Scores]) -> Difference:
+    def mean(value: Callable[[_Pair], Scores]) -> Scores:
+        by_fold = [[np.mean([value(pair) for pair in group], axis=0) for group in by_seed] for by_seed in pairs.values()]
+        return np.mean([np.mean(by_seed, axis=0) for by_seed in by_fold], axis=0)
+
+    a, b = float(mean(lambda p: score(p.observed[0]))[0]), float(mean(lambda p: score(p.observed[1]))[0])
+    drawn = [
+        statistics.over_seeds(
+            [np.mean([score(p.resampled[0]) - score(p.resampled[1]) for p in group], axis=0) for group in by_seed], fold
+        )
+        for fold, by_seed in pairs.items()
+    ]
+    permuted = mean(lambda p: score(p.permuted[0]) - score(p.permuted[1]))
+    return Difference(a, b, statistics.estimate(a - b, np.mean(drawn, axis=0)), statistics.p_value(a - b, permuted))

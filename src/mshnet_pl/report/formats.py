@@ -1,0 +1,184 @@
+"""Tables as Markdown, LaTeX or CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from mshnet_pl.report.collection import Failure
+from mshnet_pl.report.rows import Row
+from mshnet_pl.report.statistics import Estimate
+
+_LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+_COLUMNS = (
+    "table", "source", "weights", "trained", "backbone", "method", "settings", "shot", "fold", "training_seeds", "tests",
+    "miou", "miou_low", "miou_high", "fb_iou", "fb_iou_low", "fb_iou_high", "learnable",
+)  # fmt: skip
+
+
+class Scores(NamedTuple):
+    """The scores of a fold, or their mean over folds; None where not known."""
+
+    miou: Estimate | None = None
+    fb_iou: Estimate | None = None
+    training_seeds: int = 0
+    """The fewest that a fold has; 0 for published scores, as below."""
+    tests: int = 0
+
+
+class Shots(NamedTuple):
+    """What a line says about a number of shots."""
+
+    folds: tuple[Scores, ...]
+    mean: Scores
+
+    @property
+    def columns(self) -> list[Estimate | None]:
+        """The folds' mIoU, its mean, FB-IoU."""
+        return [*(fold.miou for fold in self.folds), self.mean.miou, self.mean.fb_iou]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table."""
+
+    backbone: str
+    method: str
+    shots: dict[int, Shots]
+    parameters: int | None
+    """Learnable ones."""
+    row: Row | None = None
+    """Where its numbers come from; None for published ones."""
+
+    @property
+    def name(self) -> str:
+        """The method, and the mark of the note that names its settings where other lines have others."""
+        return f"{self.method} {self.row.mark}".strip() if self.row else self.method
+
+    @property
+    def words(self) -> list[str]:
+        """Its columns before the numbers."""
+        return [self.backbone, self.name, self.row.weights if self.row else "published"]
+
+    @property
+    def learnable(self) -> str:
+        """Learnable parameters as they are known: to the last one, or published in millions."""
+        if self.parameters is None:
+            return ""
+        return f"{self.parameters:,}" if self.row else f"{self.parameters / 1e6:.1f} M"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data set's results beside the published ones."""
+
+    title: str
+    folds: list[int]
+    shots: list[int]
+    lines: list[Line]
+    explanations: list[str] = field(default_factory=list)
+    """What marks mean, what was left out."""
+    missing: list[str] = field(default_factory=list)
+    """Cells without a result, and why."""
+    failures: list[Failure] = field(default_factory=list)
+    """Those that ``missing`` names."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What is written below."""
+        return self.explanations + self.missing
+
+    @property
+    def blank(self) -> Shots:
+        """What a line without a number of shots shows there."""
+        return Shots((Scores(),) * len(self.folds), Scores())
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table with a line a method and number of shots; intervals beside the means."""
+    folds = [f"fold {fold}" for fold in table.folds]
+    body = [["backbone", "method", "weights", "tested", *folds, "mIoU", "FB-IoU", "learnable"]]
+    body.append(["---"] * 4 + ["---:"] * (len(folds) + 3))
+    for shot in table.shots:
+        for line in table.lines:
+            if shot in line.shots:
+                numbers = _numbers(line.shots[shot])
+                body.append([*line.words, f"{shot}-shot", *numbers, line.learnable])
+    if not any(line.backbone for line in table.lines):
+        body = [cells[1:] for cells in body]
+    widths = [max(map(len, column)) for column in zip(*body, strict=True)]
+    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)) + " |" for cells in body]
+    title = [f"### {table.title}", ""] if table.title else []
+    notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+    return "\n".join([*title, *lines, *notes])
+
+
+def latex(table: Table) -> str:
+    """A ``table*`` for the package ``booktabs`` in the paper's shape: numbers of shots side by side."""
+    width = len(table.folds) + 2
+    starts = [4 + i * width for i in range(len(table.shots))]
+    shots = [rf"\multicolumn{{{width}}}{{c}}{{{shot}-shot}}" for shot in table.shots]
+    numbers = [*map(str, table.folds), "mIoU", "FB-IoU"] * len(shots)
+    body = [
+        [*line.words, *(n for s in table.shots for n in _numbers(line.shots.get(s, table.blank))), line.learnable]
+        for line in table.lines
+    ]
+    return "\n".join(
+        [
+            r"\begin{table*}",
+            r"\centering",
+            rf"\caption{{{_escaped(table.title)}}}",
+            rf"\begin{{tabular}}{{lll{'r' * (width * len(shots) + 1)}}}",
+            r"\toprule",
+            " & ".join(["", "", "", *shots, ""]) + r" \\",
+            " ".join(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in starts),
+            " & ".join(["backbone", "method", "weights", *numbers, "learnable"]) + r" \\",
+            r"\midrule",
+            *(" & ".join(map(_escaped, cells)) + r" \\" for cells in body),
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(rf"\par\footnotesize {_escaped(note)}" for note in table.notes),
+            r"\end{table*}",
+        ]
+    )
+
+
+def comma_separated(tables: Sequence[Table]) -> str:
+    """One CSV of all tables: a record a cell and a record a mean over folds, at full precision; empty where not known."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for table in tables:
+        for line in table.lines:
+            row = line.row
+            settings = "; ".join(f"{name}={value}" for name, value in row.differences.items()) if row else ""
+            source = ("measured", row.key.weights, row.key.trained) if row else ("published", "", "")
+            for shot, known in line.shots.items():
+                for fold, scores in zip([*table.folds, "mean"], [*known.folds, known.mean], strict=True):
+                    if scores.miou:
+                        what = [table.title, *source, line.backbone, line.method, settings, shot, fold]
+                        counts = [scores.training_seeds or None, scores.tests or None]
+                        writer.writerow([*what, *counts, *scores.miou, *(scores.fb_iou or (None,) * 3), line.parameters])
+    return text.getvalue().rstrip()
+
+
+def _numbers(shots: Shots) -> list[str]:
+    """The columns as text; intervals beside the means, or beside the folds where some are missing."""
+    *folds, miou, fb_iou = shots.columns
+    return [*(_text(fold, bare=miou is not None) for fold in folds), _text(miou), _text(fb_iou)]
+
+
+def _text(estimate: Estimate | None, bare: bool = False) -> str:
+    if estimate is None:
+        return "-"
+    value, low, high = estimate
+    return f"{value:.1f}" if bare or low is None else f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

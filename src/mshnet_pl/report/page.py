@@ -1,0 +1,162 @@
+"""One self-contained HTML page of everything that was collected."""
+
+import base64
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from mshnet_pl.errors import ConfigError
+from mshnet_pl.report import charts
+from mshnet_pl.report.collection import Collection, Failure, Measured, curves
+from mshnet_pl.report.figures import Picture, pictures
+from mshnet_pl.report.formats import Table
+from mshnet_pl.report.rows import Row
+from mshnet_pl.report.settings import backbone, method
+from mshnet_pl.report.statistics import Estimate
+from mshnet_pl.report.tables import INTERVALS, TITLES
+
+_SIDE = 144  # pixels of a picture
+_GENERATOR = '<meta name="generator" content="mshnet-report">'
+
+
+class _Episode(NamedTuple):
+    """A recorded episode in the page."""
+
+    where: str
+    picture: Picture
+    panels: list[tuple[str, str]]
+    """Titles and images as data URLs."""
+
+
+def check_target(path: Path) -> None:
+    """Whether a page may be written there.
+
+    Raises:
+        ConfigError: a file is there that is no earlier page.
+    """
+    if path.exists() and (not path.is_file() or _GENERATOR not in path.read_text(errors="replace")[:1000]):
+        raise ConfigError(f"{path} is no page of mshnet-report and is not overwritten; choose another file with --html")
+
+
+def render(tables: Sequence[Table], found: Collection, failures: Sequence[Failure], each: int) -> str:
+    """The page as HTML: scripts, styles and pictures inside, nothing to fetch.
+
+    Args:
+        tables: as printed.
+        found: what they were made of.
+        failures: those that no table names.
+        each: episodes of a kind (best, median, worst) shown of each test.
+    """
+    rows = list({id(line.row): line.row for table in tables for line in table.lines if line.row}.values())
+    learned = [row for row in rows if row.is_trained or row.key.weights == "training-free"]
+    versions: dict[str, int] = defaultdict(int)
+    for result in found.results:
+        versions[" · ".join(f"{name} {version}" for name, version in result.versions.items())] += 1
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((files("mshnet_pl.report") / "page.html.j2").read_text())
+    return template.render(
+        generator=Markup(_GENERATOR),
+        tables=tables,
+        failures=failures,
+        intervals=INTERVALS,
+        curves=list(_curves([row for row in rows if row.is_trained])),
+        bars=list(_bars(learned)),
+        episodes=list(_episodes(learned, each)),
+        tests=[_provenance(measured) for measured in found.tests],
+        versions=versions,
+        newest=max((measured.result.date for measured in found.tests), default=""),
+    )
+
+
+def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
+    """A chart a row and number of shots in training, its folds and seeds overlaid; a run is drawn once."""
+    drawn: set[Path] = set()
+    for row in rows:
+        runs: dict[int, list[tuple[str, charts.Curves]]] = defaultdict(list)
+        for cell, tests in sorted(row.tests.items()):
+            for result, _, folder in tests.values():
+                if result.command == "train" and folder and folder not in drawn and (logged := curves(folder)):
+                    drawn.add(folder)
+                    runs[result.config["shot"]].append((f"fold {cell.fold}", logged))
+        for shot, group in sorted(runs.items()):
+            title = f"{row.name}, {shot}-shot training"
+            yield title, Markup(charts.training_curves(group, f"Loss and mIoU of {title}"))
+
+
+def _bars(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
+    """A chart a data set and number of shots."""
+    by_data: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        for shot in row.shots:
+            by_data[row.key.data, shot].append(row)
+    for (data, shot), group in sorted(by_data.items()):
+        classes: dict[str, None] = {}
+        scores: dict[str, dict[str, Estimate]] = {}
+        for row in group:
+            own = scores.setdefault(row.label, {})
+            for cell, tests in sorted(row.tests.items()):
+                names = dict.fromkeys(name for measured in tests.values() for name in measured.test.class_iou)
+                for name in names if cell.shot == shot else ():
+                    estimate = row.estimate(shot, [cell.fold], name)
+                    if estimate:
+                        own[name] = estimate
+                        classes[name] = None
+        title = f"{TITLES.get(data, data)}, {shot}-shot"
+        yield title, Markup(charts.class_bars(list(classes), scores, f"IoU of every class, {title}"))
+
+
+def _episodes(rows: Sequence[Row], each: int) -> Iterator[tuple[str, list[_Episode]]]:
+    """Recorded episodes of the first seeds of every row, number of shots and fold."""
+    for row in rows:
+        for shot in row.shots:
+            shown = []
+            for cell, tests in sorted(row.tests.items()):
+                measured = tests[min(tests)]
+                for picture in pictures(measured, each) if cell.shot == shot else ():
+                    where = ", ".join(filter(None, (f"fold {cell.fold}", measured.class_names.get(picture.class_id))))
+                    shown.append(_Episode(where, picture, [(title, _data_url(image)) for title, image in picture.panels]))
+            if shown:
+                yield f"{row.label}, {shot}-shot", shown
+
+
+def _data_url(image: UInt8[np.ndarray, "height width 3"]) -> str:
+    file = io.BytesIO()
+    picture = Image.fromarray(image)
+    picture.thumbnail((_SIDE, _SIDE))
+    picture.save(file, "WEBP", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _provenance(measured: Measured) -> dict[str, str | int | float]:
+    """What is known of a test, by column."""
+    result, test = measured.result, measured.test
+    return {
+        "method": f"{method(result.config)}, {backbone(result.config)}",
+        "weights": test.weights,
+        "fold": int(result.config["fold"]),
+        "shot": test.shot,
+        "training seed": int(result.config["seed"]),
+        "test seed": test.seed,
+        "mIoU": test.miou,
+        "episodes": test.episodes,
+        "episodes' SHA-256": test.episodes_sha256,
+        "protocol": test.protocol,
+        "resolution": test.resolution,
+        "novel pixels": result.config["data"]["novel_pixels"],
+        "splits": result.splits,
+        "validated on": result.training.get("val_classes") or "",
+        "steps": result.training.get("steps", ""),
+        "git": result.git or "",
+        "device": result.machine.get("device", ""),
+        "date": result.date,
+        "folder": "/".join(measured.folder.parts[-3:]) if measured.folder else "",
+    }

@@ -1,0 +1,272 @@
+"""``mshnet-report`` on folders as runs leave them."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Command
+from mshnet_pl import config as configuration
+from mshnet_pl import report
+from mshnet_pl.report import settings
+from mshnet_pl.results import load
+from report_runs import config, write_run, write_sweep
+
+
+def lines(text: str, *words: str) -> list[list[str]]:
+    """Cells of the Markdown rows that hold all of the words."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return [row for row in rows if all(any(word == cell for cell in row) for word in words)]
+
+
+def records(text: str, **fields: str) -> list[dict[str, str]]:
+    found = list(csv.DictReader(text.splitlines()))
+    return [record for record in found if all(record[name] == value for name, value in fields.items())]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    write_sweep(tmp_path / "runs", episodes=60, pictures=False)
+    return tmp_path / "runs"
+
+
+def test_tables_of_a_sweep(command: Command, sweep: Path) -> None:
+    done = command("mshnet-report", sweep, "--format", "markdown")
+    assert done.code == 0, done.err
+    table2, table4 = done.out.split("### ")[1:]
+    assert table2.startswith("PASCAL-5i (Table 2") and table4.startswith("PASCAL-5i, single similarities (Table 4")
+    (published,) = lines(table2, "MSHNet", "published", "1-shot")
+    assert published[4:] == ["67.7", "71.8", "59.9", "62.4", "65.5", "77.8", "29.6 M"]
+    assert lines(table4, "MSHNet Cosine", "published", "5-shot")[0][4:9] == ["68.0", "71.1", "62.8", "63.6", "66.4"]
+    assert not lines(table2, "ResNet-101") and not lines(table2, "MSHNet cosine")
+    measured = [load(next(sweep.rglob(f"mshnet_resnet50_cosine+prototype/fold{f}_1shot*/result.json"))) for f in range(4)]
+    (ours,) = lines(table2, "MSHNet cosine+prototype", "best", "1-shot")
+    assert ours[4:8] == [f"{result.tests[0].miou:.1f}" for result in measured] and ours[-1] == "29,626,952"
+    for cell, score in ((ours[8], "miou"), (ours[9], "fb_iou")):
+        mean, low, high = map(float, re.fullmatch(r"([\d.]+) \[([\d.]+), ([\d.]+)\]", cell).groups())
+        assert mean == pytest.approx(fmean(getattr(result.tests[0], score) for result in measured), abs=0.051)
+        assert low < mean < high < low + 12
+    (everything,) = lines(table2, "everything foreground", "1-shot")
+    assert everything[4] == f"{measured[0].tests[0].everything_foreground_miou:.1f}"
+    notes = [line for line in table4.splitlines() if line.startswith("- missing")]
+    assert len(notes) == 2 and "missing" not in table2
+    assert "fold 2, 5-shot of MSHNet cosine, ResNet-50 (best), failed: CUDA out of memory. (log: " in notes[0]
+    assert "fold 3, 5-shot of MSHNet prototype, ResNet-50 (best)" in notes[1] and "failed" not in notes[1]
+    assert "one training seed" in done.out
+
+
+def test_csv_and_latex(command: Command, sweep: Path) -> None:
+    done = command("mshnet-report", sweep, "--format", "csv")
+    (mean,) = records(done.out, method="MSHNet prototype", shot="1", fold="mean", source="measured")
+    folds = [records(done.out, method="MSHNet prototype", shot="1", fold=str(f), source="measured")[0] for f in range(4)]
+    for fold, record in enumerate(folds):
+        test = load(next(sweep.rglob(f"mshnet_resnet50_prototype/fold{fold}_1shot*/result.json"))).tests[0]
+        assert (float(record["miou"]), float(record["fb_iou"])) == (test.miou, test.fb_iou)
+        assert float(record["miou_low"]) < test.miou < float(record["miou_high"])
+    assert float(mean["miou"]) == pytest.approx(fmean(float(record["miou"]) for record in folds))
+    widths = [float(record["miou_high"]) - float(record["miou_low"]) for record in folds]
+    assert float(mean["miou_high"]) - float(mean["miou_low"]) == pytest.approx(np.linalg.norm(widths) / 4, rel=0.15)
+    assert (mean["tests"], mean["training_seeds"], mean["learnable"]) == ("4", "1", "29626952")
+    assert records(done.out, source="published", fold="2", shot="5", method="MSHNet Both-Sim")[0]["miou"] == "65.7"
+    assert command("mshnet-report", sweep, "--format", "csv").out == done.out
+
+    latex = command("mshnet-report", sweep, "--format", "latex").out
+    first = latex.split(r"\end{table*}")[0]
+    (columns,) = re.findall(r"\\begin{tabular}{(\w+)}", first)
+    body = first.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert len(columns) == 3 + 2 * 6 + 1 and {line.count("&") for line in body} == {len(columns) - 1}
+    assert all(line.endswith(r"\\") for line in body) and r"\multicolumn{6}{c}{5-shot}" in first
+    assert r"fold2\_5shot" in latex and not re.search(r"(?<!\\)[_#%]", latex)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.novel_pixels", "keep"), ("data.image_size", 257), ("eval.resolution", "original"), ("way", 2),
+        ("test.protocol", "published"), ("test.episodes", 500), ("val.classes", "base_heldout"), ("optimizer.lr", 0.025),
+        ("data.source.root", "part_of_VOC2012"), ("backbone.weights", "other.pth"), ("variant", "no_atrous"),
+        ("trainer.devices", [0, 1]),
+    ],
+)  # fmt: skip
+def test_what_changes_the_numbers_is_never_averaged(key: str, value: object, tmp_path: Path, command: Command) -> None:
+    write_run(tmp_path / "a", config(0), 0.6, 40)
+    write_run(tmp_path / "b", config(1), 0.6, 40)
+    write_run(tmp_path / "c", config(1, seed=1, changes={key: value}), 0.5, 40)
+    done = command("mshnet-report", tmp_path, "--format", "csv")
+    ours = [record for record in records(done.out, weights="best") if record["fold"] != "mean"]
+    groups = [
+        sorted(r["fold"] for r in ours if (r["method"], r["settings"]) == group)
+        for group in dict.fromkeys((r["method"], r["settings"]) for r in ours)
+    ]
+    assert sorted(groups) == [["0", "1"], ["1"]]
+    (alone,) = (
+        r
+        for r in ours
+        if (r["method"], r["settings"]) not in {(x["method"], x["settings"]) for x in ours if x["fold"] == "0"}
+    )
+    if key == "variant":
+        assert alone["method"] == "MSHNet cosine+prototype, no_atrous" and not alone["settings"]
+    else:
+        assert alone["settings"] == ("processes=2" if key == "trainer.devices" else f"{key}={value}")
+
+
+def test_differences_are_named_below_the_table(tmp_path: Path, command: Command) -> None:
+    write_run(tmp_path / "a", config(), 0.6, 40)
+    write_run(tmp_path / "b", config(changes={"data.novel_pixels": "keep", "optimizer.lr": 0.1}), 0.5, 40)
+    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    assert [row[1] for row in lines(done.out, "best")] == [f"MSHNet cosine+prototype #{n}" for n in (1, 2)]
+    assert "- #1: data.novel_pixels=drop, optimizer.lr=0.01\n- #2: data.novel_pixels=keep, optimizer.lr=0.1\n" in done.out
+    assert not list(tmp_path.rglob("*.html")) and not list(tmp_path.rglob("*.png"))
+
+
+def test_what_changes_no_number_is_averaged(tmp_path: Path, command: Command) -> None:
+    """Training seeds and test seeds; a test that was repeated counts once."""
+    write_run(tmp_path / "a", config(0, seed=0), 0.6, 40, test_seeds=(0, 1))
+    write_run(tmp_path / "b", config(0, seed=1, changes={"runs": "other", "test.seeds": [0]}), 0.5, 40)
+    write_run(tmp_path / "again", config(0, seed=0), 0.6, 40)
+    done = command("mshnet-report", tmp_path, "--format", "csv")
+    (cell,) = records(done.out, source="measured", fold="0", method="MSHNet cosine+prototype")
+    (a0, a1), (b0,) = load(tmp_path / "a" / "result.json").tests, load(tmp_path / "b" / "result.json").tests
+    assert float(cell["miou"]) == pytest.approx(((a0.miou + a1.miou) / 2 + b0.miou) / 2)
+    assert (cell["tests"], cell["training_seeds"]) == ("3", "2")
+    (everything,) = records(done.out, method="everything foreground", fold="0")
+    assert everything["tests"] == "2"
+
+
+def test_a_newer_result_takes_the_place_of_an_older_one(tmp_path: Path, command: Command) -> None:
+    write_run(tmp_path / "old", config(), 0.6, 40, date="2026-01-01T00:00:00+00:00")
+    write_run(tmp_path / "new", config(), 0.5, 40, date="2026-02-01T00:00:00+00:00")
+    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    (row,) = lines(done.out, "best")
+    assert "#" not in row[1]
+    assert row[4].startswith(f"{load(tmp_path / 'new' / 'result.json').tests[0].miou:.1f} [")
+    assert f"left out of MSHNet cosine+prototype, ResNet-50 (best): {tmp_path / 'old'}" in done.out
+
+
+def test_shots_of_training(tmp_path: Path, command: Command) -> None:
+    """A checkpoint that was tested with more shots is known by its hash; one whose training is not there is not guessed."""
+    write_run(tmp_path / "train", config(shot=1), 0.6, 40, training={"checkpoint_sha256": "aa"})
+    for name, digest in (("known", "aa"), ("unknown", "bb")):
+        tested = config(shot=5, changes={"ckpt": name})
+        write_run(tmp_path / name, tested, 0.65, 40, command="test", training={"checkpoint_sha256": digest})
+    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    assert [row[2] for row in lines(done.out, "MSHNet cosine+prototype")] == [
+        "best",
+        "best, 1-shot training",
+        "best, ? training",
+    ]
+
+
+def test_settings_without_effect_are_those_of_the_configuration() -> None:
+    inside = {f"{group}.{key}" for group, keys in configuration._WITHOUT_EFFECT_INSIDE.items() for key in keys}
+    assert inside | set(configuration._WITHOUT_EFFECT) <= set(settings._WITHOUT_EFFECT)
+
+
+def test_results_without_counts_have_no_interval(tmp_path: Path, command: Command) -> None:
+    folder = write_run(tmp_path / "a", config(), 0.6, 40)
+    next(folder.glob("episodes_*.csv")).unlink()
+    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    result = load(folder / "result.json")
+    assert lines(done.out, "best")[0][4] == f"{result.tests[0].miou:.1f}" and "no interval for MSHNet" in done.out
+    (line,) = lines(report.tables.markdown([result]), "best")
+    assert line[4:6] == [f"{result.tests[0].miou:.1f}"] * 2
+
+
+def test_bad_files_are_one_message(tmp_path: Path, command: Command) -> None:
+    folder = write_run(tmp_path / "runs" / "a", config(), 0.6, 40)
+    counts = next(folder.glob("episodes_*.csv"))
+    good = counts.read_text()
+    for bad, part in (
+        (good.replace("\n1,", "\n1,x", 1), "does not hold pixel counts"),
+        ("number,class\n1,2\n", "does not hold pixel counts"),
+        ("\n".join(good.splitlines()[:20]), "gives mIoU"),
+    ):
+        counts.write_text(bad)
+        done = command("mshnet-report", tmp_path / "runs")
+        assert done.code == 2 and part in done.err and counts.name in done.err and "Traceback" not in done.err
+    counts.write_text(good)
+    for damaged, text in (("pictures_best_1shot_seed0.npz", "pictures of episodes"), ("log/metrics.csv", "what was logged")):
+        (folder / damaged).write_text("step,train/loss\n0,0.5\nx,0.4")
+        done = command("mshnet-report", tmp_path / "runs")
+        assert done.code == 2 and f"{damaged} does not hold {text}" in done.err
+        (folder / damaged).unlink()
+    (tmp_path / "runs" / "b").mkdir()
+    (tmp_path / "runs" / "b" / "error.json").write_text('{"error": 1}')
+    assert "b/error.json does not describe a failed run" in command("mshnet-report", tmp_path / "runs").err
+    (tmp_path / "notes.html").write_text("<p>my notes</p>")
+    done = command("mshnet-report", folder, "--html", tmp_path / "notes.html")
+    assert done.code == 2 and "is not overwritten" in done.err and "notes" in (tmp_path / "notes.html").read_text()
+    assert "--episodes=-1" in command("mshnet-report", folder, "--episodes", "-1").err
+
+
+def test_only_failures(tmp_path: Path, command: Command) -> None:
+    failure = {"overrides": ["fold=1"], "error": "no space left", "log": "a.log", "date": "2026-11-22T00:00:00+00:00"}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "error.json").write_text(json.dumps(failure))
+    done = command("mshnet-report", tmp_path)
+    assert done.code == 0 and f"failed: {tmp_path / 'a'}: no space left (log: a.log)" in done.out
+    write_run(tmp_path / "runs", config(), 0.6, 40)
+    (tmp_path / "a" / "error.json").rename(tmp_path / "runs" / "error.json")
+    assert "failed" not in command("mshnet-report", tmp_path).out
+
+
+def test_grids_of_episodes(tmp_path: Path, command: Command) -> None:
+    write_run(tmp_path / "runs", config(shot=2), 0.6, 40, pictures=True)
+    heights = []
+    for each in (1, 2):
+        done = command("mshnet-report", tmp_path / "runs", "--pictures", tmp_path / "grids", "--episodes", each)
+        assert "grids/episodes_2shot.png" in done.err
+        with Image.open(tmp_path / "grids" / "episodes_2shot.png") as grid:
+            assert grid.width > 500 and len(grid.convert("RGB").getcolors(2**24) or []) > 1000
+            heights.append(grid.height)
+    assert heights[1] == pytest.approx(2 * heights[0], rel=0.1)
+
+
+def test_compare(tmp_path: Path, command: Command) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for fold in (0, 2):
+        write_run(a / str(fold), config(fold), 0.62, 200, test_seeds=(0, 1))
+        write_run(b / str(fold), config(fold, similarities="cosine"), 0.55, 200, test_seeds=(0, 1))
+    done = command("mshnet-report", "compare", a, b)
+    assert done.code == 0, done.err
+    assert "folds 0, 2, 1-shot, 800 episodes" in done.out
+    (row,) = lines(done.out, "mIoU")
+    means = [fmean(test.miou for path in sorted(x.rglob("result.json")) for test in load(path).tests) for x in (a, b)]
+    assert row[1:3] == [f"{mean:.1f}" for mean in means] and row[3] == f"{means[0] - means[1]:+.2f}"
+    low, high = map(float, row[4].strip("[]").split(","))
+    assert 0 < low < means[0] - means[1] < high and float(row[5]) == 0.0001
+    same = command("mshnet-report", "compare", a, a).out
+    assert lines(same, "mIoU")[0][3:] == ["+0.00", "[+0.00, +0.00]", "1.0000"]
+    assert command("mshnet-report", "compare", a, b).out == done.out
+
+
+def test_what_cannot_be_compared(tmp_path: Path, command: Command) -> None:
+    good = write_run(tmp_path / "good", config(), 0.6, 40)
+    keep = write_run(tmp_path / "keep", config(changes={"data.novel_pixels": "keep"}), 0.6, 40)
+    others = write_run(tmp_path / "others", config(), 0.6, 41)
+    seeds = write_run(tmp_path / "seeds", config(), 0.6, 40, test_seeds=(0, 1))
+    fold = write_run(tmp_path / "fold", config(1), 0.6, 40)
+    shot = write_run(tmp_path / "shot", config(shot=5), 0.6, 40)
+    bare = write_run(tmp_path / "bare", config(similarities="cosine"), 0.6, 40)
+    next(bare.glob("episodes_*.csv")).unlink()
+    for folder, parts in (
+        (keep, ["data.novel_pixels is drop in A and keep in B"]), (others, ["SHA-256 of the episodes"]),
+        (seeds, ["test seeds [[0]]", "[[0, 1]]"]), (fold, ["folds [0]", "folds [1]"]), (shot, ["1-shot", "5-shot"]),
+        (bare, ["lacks the episodes' pixel counts"]), (tmp_path, ["B leaves a choice", "--weights", "MSHNet cosine,"]),
+        (tmp_path / "none", ["no result.json"]),
+    ):  # fmt: skip
+        done = command("mshnet-report", "compare", good, folder)
+        assert done.code == 2 and "Traceback" not in done.err
+        for part in parts:
+            assert part in done.err, done.err
+    assert "has nothing that fits" in command("mshnet-report", "compare", good, keep, "--weights", "last").err
+    result = json.loads((keep / "result.json").read_text())
+    result["config"]["data"]["novel_pixels"] = "drop"
+    result["tests"][0]["resolution"] = "original"
+    (keep / "result.json").write_text(json.dumps(result))
+    assert "eval.resolution is resized in A and original in B" in command("mshnet-report", "compare", good, keep).err
