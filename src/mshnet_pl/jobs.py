@@ -93,6 +93,7 @@ def _result(work: str, raw: DictConfig, folder: Path, fresh: bool) -> Result:
             else:
                 from mshnet_pl import run
 
+                quiet()  # Lightning, once imported, speaks up again
                 result = getattr(run, work)(raw, folder)
                 assert isinstance(result, Result)
     results.forget_failure(folder)

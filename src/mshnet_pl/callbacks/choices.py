@@ -87,8 +87,9 @@ class RateFinder(LearningRateFinder):
             self._lr = self.optimal_lr.suggestion() if self.optimal_lr else None
             if self._lr is None:
                 raise ConfigError(
-                    f"callbacks=[lr_finder]: the loss shows no good rate between {self._min_lr:g} and {self._max_lr:g}; "
-                    "move callbacks.lr_finder.min_lr and max_lr, or leave lr_finder out and give optimizer.lr"
+                    f"callbacks=[lr_finder]: {self._num_training_steps} steps between {self._min_lr:g} and {self._max_lr:g} "
+                    "show no good rate; change num_training_steps, min_lr or max_lr of callbacks.lr_finder, or leave "
+                    "lr_finder out and give optimizer.lr"
                 )
             trainer.strategy.setup_optimizers(trainer)
             log.info("learning rate: %g", self._lr)

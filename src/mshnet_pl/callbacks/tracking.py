@@ -1,6 +1,7 @@
 """Weights & Biases: a logger that never ends a run, result and checkpoint as artifacts, and a sweep's summary."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ class Tracker(WandbLogger):
     ) -> None:
         if mode not in _MODES:
             raise ConfigError(f"logger.mode={mode}: give one of {', '.join(_MODES)}")
-        earlier = sorted(Path(save_dir, "wandb").glob("run-*-*")) if mode == "online" else []
+        resumes = mode == "online" and "WANDB_RUN_ID" not in os.environ  # which an agent of wandb sets
+        earlier = sorted(Path(save_dir, "wandb").glob("run-*-*")) if resumes else []
         run_id = earlier[-1].name.rpartition("-")[2] if earlier else None
         super().__init__(save_dir=save_dir, project=project, id=run_id, mode=mode, reinit="create_new", **arguments)
         del self._wandb_init["anonymous"]  # wandb warns of it, even where it is None
