@@ -21,9 +21,10 @@ _SETTINGS = {"ckpt": True, "format": True, "out": True, "image_size": False, "sh
 _AXES = {
     "query": ("batch", None, "height", "width"),
     "support": ("batch", "shots", None, "support_height", "support_width"),
-    "support_mask": ("batch", "shots", "support_height", "support_width"),
+    "support_mask": ("batch", "shots", "mask_height", "mask_width"),
 }
-_FIXED_BY_SIZE = {"height", "width", "support_height", "support_width"}
+_SIDES = {"height": 96, "width": 112, "support_height": 128, "support_width": 144, "mask_height": 160, "mask_width": 176}
+"""Lengths to trace with; unequal, so that the trace does not take two for one."""
 
 Inputs = dict[str, Tensor]
 Axes = dict[str, dict[int, str]]
@@ -95,13 +96,9 @@ def export(settings: Sequence[str]) -> Path:
 
 
 def _example(size: int | None, shots: int | None) -> tuple[Inputs, Axes]:
-    """Inputs to trace with, and which of their axes stay free.
-
-    Free ones differ from each other and from 1, so that the trace cannot take two for one.
-    """
-    lengths = {"batch": 2, "shots": shots or 3, "height": size or 96, "width": size or 112}
-    lengths |= {"support_height": size or 128, "support_width": size or 144}
-    fixed = ({"shots"} if shots else set()) | (_FIXED_BY_SIZE if size else set())
+    """Inputs to trace with, and which of their axes stay free."""
+    lengths = {"batch": 2, "shots": shots or 3} | {axis: size or side for axis, side in _SIDES.items()}
+    fixed = ({"shots"} if shots else set()) | ({*_SIDES} if size else set())
     inputs = {name: torch.rand([lengths.get(axis or "", 3) for axis in axes]) for name, axes in _AXES.items()}
     free = {n: {i: a for i, a in enumerate(axes) if a and a not in fixed} for n, axes in _AXES.items()}
     return inputs | {"support_mask": inputs["support_mask"].round()}, free
@@ -112,7 +109,7 @@ def _signature(size: int | None, shots: int | None) -> str:
     side, k = (f"{size}, {size}" if size else "H, W"), shots or "K"
     other = side.replace("H", "h").replace("W", "w")
     return (
-        f"query ({'B'}, 3, {side}), support (B, {k}, 3, {other}), support_mask (B, {k}, {other}), all float32, "
+        f"query (B, 3, {side}), support (B, {k}, 3, {other}), support_mask (B, {k}, {other}), all float32, "
         f"to logits (B, 2, {side}) of background and foreground; "
         "a pixel is foreground where the second is larger, softmax over axis 1 gives probabilities"
     )
