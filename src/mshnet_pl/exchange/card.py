@@ -81,7 +81,9 @@ def _result(ckpt: Path) -> Result | None:
 def _classes(config: Mapping[str, Any], result: Result | None) -> tuple[str, str]:
     """Names of the fold's base and novel classes."""
     target, fold = config["data"]["source"]["_target_"], config["fold"]
-    names = getattr(getattr(import_module(target.rpartition(".")[0]), _last(config["data"]["source"])), "classes", None)
+    module, _, name = target.rpartition(".")
+    ours = import_module(module) if module.startswith("mshnet_pl.data.") else None  # nothing else that a file names
+    names = getattr(getattr(ours, name, None), "classes", None)
     novel = result.novel if result else None
     if novel is None and names and isinstance(fold, int):
         novel = [names[c] for c in make_fold(fold, len(names), interleaved=target.endswith(".Coco20i")).novel]
