@@ -51,7 +51,12 @@ def test_a_drawn_checkpoint_gives_the_golden_logits(command: Command, tmp_path: 
         logits = method.double()(query, support, mask).logits
     assert np.abs(logits.numpy() - golden["logits"]).max() < 1e-6 and image_size == 473
     card = (tmp_path / "mshnet.ckpt.md").read_text()
-    assert "Never seen | diningtable" in card and "without a licence" in card and "No recorded scores" in card
+    assert (
+        "Never seen | diningtable" in card
+        and "fold 2 (as told to mshnet-convert" in card
+        and "without a licence" in card
+        and "No recorded scores" in card
+    )
     assert f"{meta['params']:,} learnable" in card and "a.pth" in card
 
 

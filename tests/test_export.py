@@ -20,6 +20,7 @@ from conftest import ROOT, Command
 from mshnet_pl.checkpoint import read_method, sha256
 from mshnet_pl.data.synthetic import Synthetic
 from mshnet_pl.data.transforms import resize_mask, to_input
+from mshnet_pl.exchange import card
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.decoder import resize
 from mshnet_pl.similarity.cosine import CosineSimilarity
@@ -98,9 +99,11 @@ def test_onnx(command: Command, tmp_path: Path) -> None:
     ]
     assert_same(session, method, (1, 1, 64, 64), (2, 3, 64, 64), (2, 1, 97, 97), (1, 5, 80, 113))
 
-    card = (tmp_path / "net.onnx.md").read_text()
-    assert sha256(path) in card and sha256(ckpt) in card and "No recorded scores" in card  # those were of other weights
-    assert f"{method.learnable_parameters():,} learnable" in card and "logits (B, 2, H, W)" in card
+    described = (tmp_path / "net.onnx.md").read_text()
+    assert (
+        sha256(path) in described and sha256(ckpt) in described and "No recorded scores" in described
+    )  # those were of other weights
+    assert f"{method.learnable_parameters():,} learnable" in described and "logits (B, 2, H, W)" in described
 
     before = path.read_bytes()
     again = command("mshnet-export", f"ckpt={ckpt}", "format=onnx", f"out={path}")
@@ -164,15 +167,29 @@ def test_torch_export(checkpoint: Path, tmp_path: Path) -> None:
     assert_same_archive(tmp_path / "net.pt2", checkpoint, 64, (1, 1), (2, 1), (1, 4), (3, 2))
 
 
+def test_a_checkpoint_cannot_have_a_module_imported(checkpoint: Path, tmp_path: Path) -> None:
+    hostile = torch.load(checkpoint, weights_only=True)
+    hostile["hyper_parameters"]["config"]["data"]["source"]["_target_"] = "hostile.Source"
+    torch.save(hostile, tmp_path / "hostile.ckpt")
+    (tmp_path / "hostile.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nclass Source: classes = ('a',) * 20\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        written = card.write(tmp_path / "hostile.ckpt", tmp_path / "hostile.ckpt", *read_method(tmp_path / "hostile.ckpt"))
+    assert "Never seen | not recorded" in written.read_text() and not (tmp_path / "executed").exists()
+
+
 def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Path) -> None:
     ckpt = trained(command, tmp_path, "backbone=vgg16", "similarity=[cosine]", "fold=2")
     export(f"ckpt={ckpt}", "format=torch_export", f"out={tmp_path / 'net.pt2'}", "shots=3", "image_size=96")
     assert_same_archive(tmp_path / "net.pt2", ckpt, 96, (1, 3), (3, 3))
-    card = (tmp_path / "net.pt2.md").read_text()
+    described = (tmp_path / "net.pt2.md").read_text()
     (result,) = (json.loads(path.read_text()) for path in tmp_path.rglob("result.json"))
-    assert f"| 1 | 0 | seeded | resized | 2 | {result['tests'][0]['miou']:.1f} |" in card
-    assert "support (B, 3, 3, 96, 96)" in card and "similarities cosine, width 4, backbone VGG16 (weights: random)" in card
-    never, seen = (card.partition(f"| {row} |")[2].partition("\n")[0] for row in ("Never seen", "Trained on"))
+    assert f"| 1 | 0 | seeded | resized | 2 | {result['tests'][0]['miou']:.1f} |" in described
+    assert (
+        "support (B, 3, 3, 96, 96)" in described
+        and "similarities cosine, width 4, backbone VGG16 (weights: random)" in described
+    )
+    never, seen = (described.partition(f"| {row} |")[2].partition("\n")[0] for row in ("Never seen", "Trained on"))
     for i, name in enumerate(Synthetic.classes):
         assert ((name in never), (name in seen)) == ((True, False) if 10 <= i < 15 else (False, True))
 

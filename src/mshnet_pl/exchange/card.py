@@ -37,6 +37,7 @@ def write(path: Path, ckpt: Path, method: AbstractMethod, image_size: int, signa
     config, origin = hyper_parameters["config"], hyper_parameters.get("origin")
     result = _result(ckpt)
     base, novel = _classes(config, result)
+    told = " (as told to mshnet-convert, or its default; the authors' file does not say)" if origin else ""
     made = f"exported from {ckpt.name}, SHA-256 {sha256(ckpt)}" if signature else None
     rows = {
         "SHA-256": sha256(path),
@@ -47,11 +48,11 @@ def write(path: Path, ckpt: Path, method: AbstractMethod, image_size: int, signa
         f"{_list(MEAN.flatten().tolist())} and standard deviation {_list(STD.flatten().tolist())}; "
         "masks resized to the same square (nearest), 1 on the object and 0 elsewhere",
         "Signature": signature,
-        "Data": f"{_last(config['data']['source'])}, fold {_known(config['fold'])}",
+        "Data": f"{_last(config['data']['source'])}, fold {_known(config['fold'])}{told}",
         "Trained on": base,
         "Never seen": novel,
         "Training images that hold a novel class": f"data.novel_pixels={_known(config['data']['novel_pixels'])}",
-        "Training episodes": f"{config['way']}-way {config['shot']}-shot; any number of shots can be given",
+        "Training episodes": f"{config['way']}-way {config['shot']}-shot{told}; any number of shots can be given",
     }
     if origin:
         del rows["Training images that hold a novel class"]  # what the authors' training did is not in their file
@@ -80,7 +81,9 @@ def _result(ckpt: Path) -> Result | None:
 def _classes(config: Mapping[str, Any], result: Result | None) -> tuple[str, str]:
     """Names of the fold's base and novel classes."""
     target, fold = config["data"]["source"]["_target_"], config["fold"]
-    names = getattr(getattr(import_module(target.rpartition(".")[0]), _last(config["data"]["source"])), "classes", None)
+    module, _, name = target.rpartition(".")
+    ours = import_module(module) if module.startswith("mshnet_pl.data.") else None  # nothing else that a file names
+    names = getattr(getattr(ours, name, None), "classes", None)
     novel = result.novel if result else None
     if novel is None and names and isinstance(fold, int):
         novel = [names[c] for c in make_fold(fold, len(names), interleaved=target.endswith(".Coco20i")).novel]
