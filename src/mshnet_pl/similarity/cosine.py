@@ -40,7 +40,7 @@ class CosineSimilarity(AbstractSimilarity):
         """
         layers, channels = support.shape[2:4]
         pixels, weight = support.flatten(4), objects.weight.flatten(2)  # (B, K, L, d, hw), (B, K, hw)
-        if not torch.compiler.is_exporting():
+        if not torch.compiler.is_compiling():
             most = max(int(objects.size.max()), 1)
             weight, index = weight.topk(most, dim=2, sorted=False)  # (B, K, m): all selected ones, as their weight is > 0
             pixels = pixels.gather(4, index[:, :, None, None].expand(-1, -1, layers, channels, -1))
@@ -60,7 +60,7 @@ class CosineSimilarity(AbstractSimilarity):
 
 def _total_cosines(query: Tensor, pixels: Tensor) -> Tensor:
     """Sums (B, L, K, hw) of positive cosines of (B, L, d, hw) query pixels with each shot's, (B, L, K, m, d)."""
-    if torch.compiler.is_exporting():  # a graph cannot loop over shots of any number
+    if torch.compiler.is_compiling():  # a graph cannot loop over shots of any number
         return (pixels @ query[:, :, None]).relu().sum(3)
     batch, layers, _, area = query.shape
     total = query.new_zeros(batch, layers, pixels.shape[2], area)
