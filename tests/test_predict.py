@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 
 from conftest import ROOT, Command, Done
 from mshnet_pl import Segmenter
-from mshnet_pl.checkpoint import sha256
 from mshnet_pl.data.synthetic import Synthetic
 from mshnet_pl.errors import DataError
+from mshnet_pl.results import sha256
 from mshnet_pl.use.annotations import read_annotations
 from mshnet_pl.use.queries import find_queries
 

@@ -107,9 +107,8 @@ def _alone(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process is at work there.
     """
-    if int(
-        os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))
-    ):  # the first of these processes, which torchrun or srun started, keeps them away
+    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
+    if rank:  # torchrun or srun started these processes, and the first one keeps others away
         yield
         return
     lock = FileLock(folder / ".lock", timeout=0)
