@@ -17,7 +17,7 @@ install: .venv/installed ## create .venv and install the package with its develo
 	touch $@
 
 demo: install ## train and test 4 folds x 1 and 5 shots on drawn episodes (offline, minutes on two cores)
-	$(BIN)/mshnet-train experiment=demo hydra/launcher=joblib
+	$(BIN)/mshnet-train experiment=demo hydra/launcher=joblib trainer.enable_progress_bar=false
 	$(BIN)/mshnet-report runs/demo
 
 train: install ## train and test the embedded default; further settings in ARGS="..."
