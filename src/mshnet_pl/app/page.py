@@ -14,7 +14,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from mshnet_pl.app.session import BRUSH, OPACITY, Session, outlined, painted, strokes
+from mshnet_pl.app.session import BRUSH, OPACITY, Session, check, outlined, painted, strokes
 from mshnet_pl.errors import UserError
 from mshnet_pl.models.mshnet import MSHNet
 from mshnet_pl.segmenter import Segmenter
@@ -22,6 +22,8 @@ from mshnet_pl.segmenter import Segmenter
 _KEEP_FILES = 3600, 86400
 """How often visitors' files are looked through, and how old they get, in seconds."""
 _COLOUR = "#{:02x}{:02x}{:02x}".format(*BRUSH)
+_FONT = ["system-ui", "sans-serif"]
+_FIRST, _NEXT = "Picture that shows the object", "Another picture of it (optional)"
 Updates = list[Any]
 """New values and properties of components, in the order of an event's outputs."""
 
@@ -33,7 +35,7 @@ def launch(fresh: Callable[[], Segmenter], host: str, port: int, max_upload_mb: 
         fresh: makes a segmenter that shares the network with all others, and nothing else.
         host: the address to listen at.
         port: the port, which must be free.
-        max_upload_mb: the largest file that a visitor may upload, in 10^6 bytes.
+        max_upload_mb: the largest file that a visitor may upload, in MiB.
         share: offer the page at a public address too.
 
     Raises:
@@ -43,10 +45,8 @@ def launch(fresh: Callable[[], Segmenter], host: str, port: int, max_upload_mb: 
         server_name=host,
         server_port=port,
         share=share,
-        max_file_size=max_upload_mb * 10**6,
-        theme=gr.themes.Soft(
-            primary_hue="orange", neutral_hue="stone", font=["system-ui", "sans-serif"], font_mono="monospace"
-        ),
+        max_file_size=max_upload_mb * 2**20,
+        theme=gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=_FONT, font_mono="monospace"),
         css=(files("mshnet_pl.app") / "page.css").read_text(),
         footer_links=[],
         ssr_mode=False,
@@ -65,30 +65,37 @@ def build(fresh: Callable[[], Segmenter], max_upload_mb: int) -> gr.Blocks:
             with gr.Column(min_width=340):
                 gr.Markdown("## 1. Show the object")
                 editor = _editor()
-                with gr.Row(visible=False) as tools:
-                    mask = gr.UploadButton("Use a mask file", size="sm", file_types=["image"])
-                    remove = gr.Button("Remove this picture", size="sm")
-                kept = _gallery("Shown as well; click one to change it", 4, visible=False, allow_preview=False)
-                support = gr.File(label="Picture that shows the object", file_types=["image"], height=130)
+                with gr.Column(visible=False) as tools:
+                    gr.Markdown("Paint over the object; the eraser takes paint away.")
+                    with gr.Row():
+                        mask = gr.UploadButton("Use a mask file", size="sm", file_types=["image"], min_width=130)
+                        remove = gr.Button("Remove this picture", size="sm", min_width=130)
+                with gr.Column(visible=False) as others:
+                    gr.Markdown("Shown as well; click one to change it.")
+                    kept = _gallery("Pictures of the object that are done", 4, allow_preview=False)
+                support = gr.File(label=_FIRST, file_types=["image"], height=160)
             with gr.Column(min_width=340):
                 gr.Markdown("## 2. Give pictures")
                 queries = gr.File(label="Pictures to search", file_types=["image"], file_count="multiple", height=200)
                 segment = gr.Button("Segment", variant="primary")
                 gr.Markdown(f"Files of up to {max_upload_mb} MB; they stay on the computer that serves this page.")
         gr.Markdown("## 3. Look")
-        results = _gallery("Pictures, and what was found", 2)
-        with gr.Row(equal_height=True):
+        with gr.Row():
             threshold = gr.Slider(0.01, 0.99, 0.5, step=0.01, label="Threshold", info="Higher keeps only what is surer.")
-            download = gr.DownloadButton("Download masks", interactive=False)
+            download = gr.DownloadButton("Download masks", interactive=False, size="md", scale=0, min_width=180)
+        results = _gallery("Pictures, and what was found", 4)
         comparing = isinstance(fresh().method, MSHNet)
         with gr.Accordion("How similar is each place to the object?", open=False, visible=comparing):
+            gr.Markdown("For each similarity and block of the network, from the least value (dark) to the largest (bright).")
             energy = _gallery("Similarity, from dark to bright", 3)
 
-        supports, found = [editor, tools, kept, support], [results, download]
+        supports, found = [editor, tools, others, kept, support], [results, download]
         support.upload(_open, [session, editor, support], supports)
+        editor.clear(_wipe, session, supports)
         mask.upload(_open_mask, [session, mask], supports)
         kept.select(_edit, [session, editor], supports)
         remove.click(_remove, session, supports)
+        queries.upload(_check, queries, queries)
         given = [session, editor, queries, threshold]
         exemplified = example.click(_example, [session, queries], [*supports, queries])
         for segmented in (segment.click, exemplified.success):
@@ -106,6 +113,7 @@ def build(fresh: Callable[[], Segmenter], max_upload_mb: int) -> gr.Blocks:
 def _editor() -> gr.ImageEditor:
     return gr.ImageEditor(
         label="Paint over the object",
+        show_label=False,
         visible=False,
         sources=(),
         transforms=(),
@@ -121,9 +129,10 @@ def _editor() -> gr.ImageEditor:
 def _gallery(label: str, columns: int, **others: Any) -> gr.Gallery:  # noqa: ANN401 - Gradio's own settings
     return gr.Gallery(
         label=label,
+        show_label=False,
         columns=columns,
         object_fit="contain",
-        elem_classes="whole",
+        elem_classes=["whole", f"columns-{columns}"],
         interactive=False,
         buttons=["fullscreen"],
         **others,
@@ -132,16 +141,16 @@ def _gallery(label: str, columns: int, **others: Any) -> gr.Gallery:  # noqa: AN
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Make a ``UserError`` a message on the page."""
+    """Make a ``UserError`` a message on the page; what is on it stays."""
     try:
         yield
     except UserError as error:
-        raise gr.Error(html.escape(str(error)), title="Not yet", print_exception=False) from error
+        gr.Warning(html.escape(str(error)).replace("\n", "<br>"))
 
 
 def _supports(session: Session) -> Iterator[Updates]:
     """Take the editor off the page and set it up anew: one that is in use misplaces the strokes that it is given."""
-    yield [gr.update(value=None, visible=False), *[gr.skip()] * 3]
+    yield [gr.update(value=None, visible=False), *[gr.skip()] * 4]
     draft = session.draft
     there, size = draft is not None, draft.image.size if draft else (1, 1)
     layers = [strokes(draft.mask)] if draft and draft.mask.any() else []
@@ -149,8 +158,9 @@ def _supports(session: Session) -> Iterator[Updates]:
     yield [
         gr.update(value=drawing, visible=there, canvas_size=size),
         gr.update(visible=there),
-        gr.update(value=[outlined(*shot[:2]) for shot in session.kept], visible=bool(session.kept)),
-        gr.update(value=None, label="Another picture of it (optional)" if there else "Picture that shows the object"),
+        gr.update(visible=bool(session.kept)),
+        [outlined(*shot[:2]) for shot in session.kept],
+        gr.update(value=None, label=_NEXT if there else _FIRST),
     ]
 
 
@@ -173,6 +183,11 @@ def _open(session: Session, drawn: dict[str, Any] | None, path: str) -> Iterator
     yield from _supports(session)
 
 
+def _wipe(session: Session) -> Iterator[Updates]:
+    session.wipe()
+    yield from _supports(session)
+
+
 def _open_mask(session: Session, path: str) -> Iterator[Updates]:
     with _told():
         session.open_mask(path)
@@ -192,9 +207,19 @@ def _remove(session: Session) -> Iterator[Updates]:
 
 def _example(session: Session, queries: Sequence[str] | None) -> Iterator[Updates]:
     with _told():
-        paths = session.example(Path(tempfile.mkdtemp(dir=get_upload_folder())), queries or [])
+        queries = session.example(Path(tempfile.mkdtemp(dir=get_upload_folder())), queries or [])
     for updates in _supports(session):
-        yield [*updates, paths]
+        yield [*updates, queries]
+
+
+def _check(queries: Sequence[str]) -> list[str]:
+    """The queries that are images; a message about the others."""
+    good = []
+    for path in queries:
+        with _told():
+            check(path)
+            good.append(path)
+    return good
 
 
 def _segment(
@@ -206,9 +231,7 @@ def _segment(
 ) -> Updates:
     _paint(session, drawn)
     with _told():
-        problems = session.segment(fresh(), queries or [])
-    if problems:
-        gr.Warning(html.escape("\n".join(problems)), title="Left out")
+        session.segment(fresh(), queries or [])
     return _found(session, threshold)
 
 

@@ -79,6 +79,11 @@ class Session:
         self._keep()
         self.draft = Shot(small, np.zeros((small.height, small.width), bool), image.size)
 
+    def wipe(self) -> None:
+        """Empty the draft's mask."""
+        if self.draft is not None:
+            self.paint(np.zeros_like(self.draft.mask))
+
     def open_mask(self, path: str) -> None:
         """Read the draft's mask from a file.
 
@@ -145,47 +150,43 @@ class Session:
             raise DataError("The mask is empty: paint over the object in step 1, or remove that picture")
         return [*self.kept, self.draft]
 
-    def segment(self, segmenter: Segmenter, queries: Sequence[str]) -> list[str]:
-        """Segment the queries that can be read.
+    def segment(self, segmenter: Segmenter, queries: Sequence[str]) -> None:
+        """Find the object in the queries that can be read.
 
         Args:
             segmenter: a fresh one, for this visitor alone.
             queries: paths.
 
-        Returns:
-            What is wrong with the others.
-
         Raises:
-            DataError: there is no support, an unpainted one, or no query that can be read; or they are too large together.
+            DataError: there is no support, an unpainted one, no query, or too much of them; or, when the others are
+                segmented, queries that cannot be read.
         """
         shots = self.supports()
         if not queries:
             raise DataError("Give pictures to search in step 2")
-        images, problems, pixels = [], [], 0
+        images, problems = [], []
         for path in queries:
             try:
                 images.append((Path(path).stem, _read(path, read_image)))
             except DataError as error:
                 problems.append(str(error))
-                continue
-            pixels += images[-1][1].width * images[-1][1].height
-            if pixels > _MOST_PIXELS:
+            if sum(image.width * image.height for _, image in images) > _MOST_PIXELS:
                 raise DataError(f"Too much at once: give pictures of at most {_MOST_PIXELS // 10**6} megapixels together")
-        if not images:
+        if images:
+            segmenter.fit([shot.image for shot in shots], [shot.mask for shot in shots])
+            margins = segmenter.margins([image for _, image in images])
+            self.found = [Found(name, image, wins.cpu()) for (name, image), wins in zip(images, margins, strict=True)]
+            self._segmenter = segmenter
+        if problems:
             raise DataError("\n".join(problems))
-        segmenter.fit([shot.image for shot in shots], [shot.mask for shot in shots])
-        margins = segmenter.margins([image for _, image in images])
-        self.found = [Found(name, image, wins.cpu()) for (name, image), wins in zip(images, margins, strict=True)]
-        self._segmenter = segmenter
-        return problems
 
     def overlays(self, threshold: float) -> list[tuple[Image.Image, str]]:
         """Every query, and beside it the query with the object outlined; small, with captions."""
         panels = []
         for name, image, wins in self.found:
             labels = to_labels(wins, threshold)
-            shown = f"object in {labels.mean():.1%} of it" if labels.any() else "object not found"
-            panels += [(_thumbnail(image), name), (outlined(_thumbnail(image), labels), f"{name}: {shown}")]
+            shown = f"object: {labels.mean():.1%}" if labels.any() else "not found"
+            panels += [(_thumbnail(image), name), (outlined(_thumbnail(image), labels), shown)]
         return panels
 
     def masks(self, threshold: float) -> bytes:
@@ -203,7 +204,7 @@ class Session:
             return []
         image = _thumbnail(self.found[index].image)
         return [
-            (Image.fromarray(_heat(values)), f"{similarity}, block {block}: {values.min():.2f} to {values.max():.2f}")
+            (Image.fromarray(_heat(values)), f"{similarity} {block}: {values.min():.2f} to {values.max():.2f}")
             for similarity, maps in self._segmenter.energy(image).items()
             for block, values in maps.items()
         ]
@@ -228,21 +229,30 @@ OPACITY = 160
 """Of strokes, from 0 to 255."""
 
 
-def _read(path: str, reader: Callable[[str], _Read]) -> _Read:
-    """What the reader makes of an upload, if its header promises a moderate size; messages give its name alone."""
+def check(path: str) -> None:
+    """Look at an upload's header.
+
+    Raises:
+        DataError: it is no image, or too large; gives the file's name without its folder.
+    """
     name = Path(path).name
     try:
         with Image.open(path) as header:
-            pixels = header.width * header.height
-        if pixels <= _MOST_PIXELS:
-            return reader(path)
-    except DataError as error:
-        raise DataError(str(error).replace(path, name)) from error
+            if header.width * header.height <= _MOST_PIXELS:
+                return
     except Image.DecompressionBombError:
         pass
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{name} is no image that can be read; give a PNG, JPEG, WebP or TIFF file") from error
     raise DataError(f"{name} is too large; give an image of at most {_MOST_PIXELS // 10**6} megapixels")
+
+
+def _read(path: str, reader: Callable[[str], _Read]) -> _Read:
+    check(path)
+    try:
+        return reader(path)
+    except DataError as error:
+        raise DataError(str(error).replace(path, Path(path).name)) from error
 
 
 def _thumbnail(image: Image.Image) -> Image.Image:
