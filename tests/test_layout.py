@@ -15,7 +15,8 @@ ALLOWED_OUTSIDE = {
     "omegaconf": {"config", "build", "cli", "run"},
     "pytorch_lightning": {"module", "callbacks", "data.datamodule", "build", "run"},
     "wandb": {"callbacks", "build"},
-    "matplotlib": {"report.figures"},
+    "matplotlib": {"report.figures", "app.session"},
+    "gradio": {"app.page"},
 }
 NETWORK = {"episode", "backbones", "similarity", "models", "losses", "metrics"}
 ALLOWED_INSIDE = {
@@ -44,6 +45,7 @@ ALLOWED_INSIDE = {
     "data": {"data", "arguments", "episode", "errors"},
     "arguments": {"errors"},
     "use": {"use", "segmenter", "checkpoint", "tiles", "labels", "data", "arguments", "errors", "__version__"},
+    "app": {"app", "use", "segmenter", "labels", "data", "models", "arguments", "errors"},
     "module": {"models", "labels", "losses", "metrics", "episode"},
     "results": {"errors"},
     "report": {"report", "results", "episode", "errors"},
