@@ -148,7 +148,7 @@ class Visitor:
 
     def change(self, act: Callable[[], None]) -> None:
         """Do what changes the results, and wait until they have changed."""
-        pictures = "[...document.querySelectorAll('.columns-4 img')].map(image => image.src).join()"
+        pictures = "[...document.querySelectorAll('#results img')].map(image => image.src).join()"
         before = self.page.evaluate(pictures)
         act()
         self.page.wait_for_function(f"before => ![before, ''].includes({pictures})", arg=before)
@@ -175,7 +175,7 @@ def object_of(name: str) -> np.ndarray:
 
 
 def picture_of(visitor: Visitor, number: int) -> np.ndarray:
-    source = visitor.page.locator(".columns-4:visible img").nth(number).get_attribute("src")
+    source = visitor.page.locator("#results img").nth(number).get_attribute("src")
     return np.asarray(Image.open(io.BytesIO(visitor.page.request.get(source).body())).convert("RGB")).astype(int)
 
 
@@ -241,7 +241,7 @@ def test_strokes_and_mask_files_of_several_pictures(visit: Callable[[], Visitor]
     use_mask(names[1])
     visitor.change(segment)
     assert_masks(visitor.masks(), segmenter.fit(*zip(first, second, strict=True)), [query])
-    visitor.redraw(visitor.page.locator(".columns-4 button").first.click)  # the first becomes the one that is painted
+    visitor.redraw(visitor.page.locator("#kept button").first.click)  # the first becomes the one that is painted
     visitor.redraw(visitor.button("Remove this picture").click)
     visitor.change(segment)
     assert_masks(visitor.masks(), segmenter.fit(*second), [query])

@@ -23,7 +23,7 @@ def test_a_wheel_from_the_source_distribution_works(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "installed")
     files = [f"mshnet_pl/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")]
     files += [f"mshnet_pl/{p.relative_to(ROOT / 'src' / 'mshnet_pl')}" for p in (ROOT / "src").rglob("*.py")]
-    assert {*files, "mshnet_pl/py.typed", "mshnet_pl/reference/published.json"} <= packed
+    assert {*files, "mshnet_pl/py.typed", "mshnet_pl/reference/published.json", "mshnet_pl/app/page.css"} <= packed
     program = "import mshnet_pl, sys; from mshnet_pl.cli import train; print(mshnet_pl.__file__, file=sys.stderr); train()"
     uncovered = {key: value for key, value in os.environ.items() if not key.startswith("COV")}  # it is a copy of the source
     done = subprocess.run(

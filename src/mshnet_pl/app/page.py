@@ -72,7 +72,7 @@ def build(fresh: Callable[[], Segmenter], max_upload_mb: int) -> gr.Blocks:
                         remove = gr.Button("Remove this picture", size="sm", min_width=130)
                 with gr.Column(visible=False) as others:
                     gr.Markdown("Shown as well; click one to change it.")
-                    kept = _gallery("Pictures of the object that are done", 4, allow_preview=False)
+                    kept = _gallery("Pictures that are done", 4, elem_id="kept", allow_preview=False, fit_columns=False)
                 support = gr.File(label=_FIRST, file_types=["image"], height=160)
             with gr.Column(min_width=340):
                 gr.Markdown("## 2. Give pictures")
@@ -83,21 +83,25 @@ def build(fresh: Callable[[], Segmenter], max_upload_mb: int) -> gr.Blocks:
         with gr.Row():
             threshold = gr.Slider(0.01, 0.99, 0.5, step=0.01, label="Threshold", info="Higher keeps only what is surer.")
             download = gr.DownloadButton("Download masks", interactive=False, size="md", scale=0, min_width=180)
-        results = _gallery("Pictures, and what was found", 4)
+        results = _gallery("Pictures, and what was found", 4, elem_id="results")
         comparing = isinstance(fresh().method, MSHNet)
         with gr.Accordion("How similar is each place to the object?", open=False, visible=comparing):
-            gr.Markdown("For each similarity and block of the network, from the least value (dark) to the largest (bright).")
+            gr.Markdown(
+                "Of the first picture, or the one you click; for each similarity and block of the network, from least "
+                "(dark) to most (bright)."
+            )
             energy = _gallery("Similarity, from dark to bright", 3)
 
         supports, found = [editor, tools, others, kept, support], [results, download]
-        support.upload(_open, [session, editor, support], supports)
-        editor.clear(_wipe, session, supports)
-        mask.upload(_open_mask, [session, mask], supports)
-        kept.select(_edit, [session, editor], supports)
-        remove.click(_remove, session, supports)
+        quietly: Any = {"outputs": supports, "show_progress": "hidden"}
+        support.upload(_open, [session, editor, support], **quietly)
+        editor.clear(_wipe, session, **quietly)
+        mask.upload(_open_mask, [session, mask], **quietly)
+        kept.select(_edit, [session, editor], **quietly)
+        remove.click(_remove, session, **quietly)
         queries.upload(_check, queries, queries)
         given = [session, editor, queries, threshold]
-        exemplified = example.click(_example, [session, queries], [*supports, queries])
+        exemplified = example.click(_example, [session, queries], [*supports, queries], show_progress="hidden")
         for segmented in (segment.click, exemplified.success):
             done = segmented(partial(_segment, fresh), given, found)
             if comparing:
@@ -105,7 +109,7 @@ def build(fresh: Callable[[], Segmenter], max_upload_mb: int) -> gr.Blocks:
         threshold.change(_found, [session, threshold], found, trigger_mode="always_last", show_progress="hidden")
         results.select(_energy, session, energy)
         start_over.click(lambda: [Session(), None, []], None, [session, queries, energy]).then(
-            _supports, session, supports
+            _supports, session, **quietly
         ).then(_found, [session, threshold], found)
     return page
 
@@ -132,7 +136,7 @@ def _gallery(label: str, columns: int, **others: Any) -> gr.Gallery:  # noqa: AN
         show_label=False,
         columns=columns,
         object_fit="contain",
-        elem_classes=["whole", f"columns-{columns}"],
+        elem_classes="whole",
         interactive=False,
         buttons=["fullscreen"],
         **others,
@@ -206,8 +210,10 @@ def _remove(session: Session) -> Iterator[Updates]:
 
 
 def _example(session: Session, queries: Sequence[str] | None) -> Iterator[Updates]:
-    with _told():
+    try:
         queries = session.example(Path(tempfile.mkdtemp(dir=get_upload_folder())), queries or [])
+    except UserError as error:  # an error: what would follow is left undone
+        raise gr.Error(html.escape(str(error)), print_exception=False) from error
     for updates in _supports(session):
         yield [*updates, queries]
 
