@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from mshnet_pl import Segmenter, cli
+from mshnet_pl.app import command as app
 from mshnet_pl.data.synthetic import Synthetic
 from mshnet_pl.exchange import convert, export
 from mshnet_pl.use import predict
@@ -44,6 +45,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Captu
         "mshnet-convert": convert.main,
         "mshnet-export": export.main,
         "mshnet-predict": predict.main,
+        "mshnet-app": app.main,
     }
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -23,8 +23,8 @@ def test_a_wheel_from_the_source_distribution_works(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "installed")
     files = [f"mshnet_pl/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")]
     files += [f"mshnet_pl/{p.relative_to(ROOT / 'src' / 'mshnet_pl')}" for p in (ROOT / "src").rglob("*.py")]
-    others = {"mshnet_pl/py.typed", "mshnet_pl/reference/published.json", "mshnet_pl/report/page.html.j2"}
-    assert {*files, *others} <= packed
+    others = {"py.typed", "reference/published.json", "report/page.html.j2", "app/page.css"}
+    assert {*files, *(f"mshnet_pl/{name}" for name in others)} <= packed
     program = "import mshnet_pl, sys; from mshnet_pl.cli import train; print(mshnet_pl.__file__, file=sys.stderr); train()"
     uncovered = {key: value for key, value in os.environ.items() if not key.startswith("COV")}  # it is a copy of the source
     done = subprocess.run(

@@ -15,8 +15,9 @@ ALLOWED_OUTSIDE = {
     "omegaconf": {"config", "build", "cli", "jobs", "run", "energy_figure"},
     "pytorch_lightning": {"module", "callbacks", "data.datamodule", "build", "run"},
     "wandb": {"callbacks", "build"},
-    "matplotlib": {"report.figures", "report.charts", "report.energy"},
+    "matplotlib": {"report.figures", "report.charts", "report.energy", "app.session"},
     "jinja2": {"report.page"},
+    "gradio": {"app.page"},
 }
 NETWORK = {"episode", "backbones", "similarity", "models", "losses", "metrics"}
 ALLOWED_INSIDE = {
@@ -46,6 +47,7 @@ ALLOWED_INSIDE = {
     "data": {"data", "arguments", "episode", "errors"},
     "arguments": {"errors"},
     "use": {"use", "segmenter", "results", "tiles", "labels", "data", "arguments", "errors", "__version__"},
+    "app": {"app", "use", "segmenter", "labels", "data", "models", "arguments", "errors"},
     "module": {"models", "labels", "losses", "metrics", "episode"},
     "exchange": {
         "exchange",

@@ -1,0 +1,1 @@
+"""The web page: a checkpoint in the browser."""

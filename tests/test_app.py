@@ -1,0 +1,347 @@
+"""``mshnet-app``: the real command, driven in a browser."""
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Command
+from mshnet_pl import Segmenter
+from mshnet_pl.app.session import Session, painted, strokes
+from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.errors import DataError
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+SOURCE = Synthetic(size=384)
+SUPPORT, CLASS_ID, QUERIES = "val-03-0000", 3, ("val-03-0001", "val-03-0002", "val-03-0005")
+OF_GRADIO = "upload_progress", "Response", "No draw texture found for layer"
+"""In the errors that Gradio 6 itself writes to the console: after a refused upload, and for an editor's given strokes."""
+
+
+@pytest.fixture(scope="module")
+def address(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a running ``mshnet-app``."""
+    pytest.importorskip("gradio")
+    folder = tmp_path_factory.mktemp("app")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = "from mshnet_pl.app.command import main; main()"
+    env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-c", program, f"ckpt={checkpoint}", f"port={port}", "device=cpu"],
+            env={**env, "GRADIO_TEMP_DIR": str(folder)}, stdout=log, stderr=log, cwd=folder,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while not answers(url):
+            assert server.poll() is None, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield url
+        assert "Traceback" not in (folder / "log").read_text()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium to drive")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser: "Browser", address: str) -> Iterator[Callable[[], "Visitor"]]:
+    """New visitors; none of their browsers asks another host for anything, or has an error that is not Gradio's own."""
+    errors: list[str] = []
+    requests: list[str] = []
+    contexts = []
+
+    def new() -> Visitor:
+        contexts.append(browser.new_context(viewport={"width": 1000, "height": 900}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on(
+            "console", lambda line: errors.append(f"{line.text} {line.location['url']}") if line.type == "error" else None
+        )
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(address)
+        return Visitor(page)
+
+    yield new
+    for context in contexts:
+        context.close()
+    assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
+    assert [error for error in errors if not any(known in error for known in OF_GRADIO)] == []
+
+
+class Visitor:
+    """What somebody at the page does and sees."""
+
+    def __init__(self, page: "Page") -> None:
+        self.page = page
+        self.button("Segment").wait_for()
+
+    def button(self, name: str) -> "Locator":
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def show(self, path: Path) -> None:
+        """Choose a picture of the object."""
+        self.page.locator("input[data-testid=file-upload]:not([multiple])").last.set_input_files(path)
+
+    def search(self, path: Path) -> None:
+        """Choose a picture to search."""
+        self.page.locator("input[data-testid=file-upload][multiple]").set_input_files(path)
+
+    def told(self, message: str) -> None:
+        """Wait for a message on the page, and close it."""
+        toast = self.page.get_by_test_id("toast-body").filter(has_text=message)
+        toast.wait_for()
+        toast.get_by_test_id("toast-close").click()
+
+    def paint(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """A stroke of the chosen tool; places are fractions of the canvas's width and height."""
+        canvas = self.page.locator("canvas").first
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        (x, y), (to_x, to_y) = ((box["x"] + u * box["width"], box["y"] + v * box["height"]) for u, v in (start, end))
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.mouse.move(to_x, to_y, steps=4)
+        self.page.mouse.up()
+
+    def redraw(self, act: Callable[[], None]) -> None:
+        """Do what sets up the editor anew, and wait for it."""
+        self.page.evaluate("document.querySelectorAll('canvas').forEach(canvas => canvas.classList.add('old'))")
+        act()
+        self.page.locator("canvas:not(.old)").first.wait_for()
+
+    def change(self, act: Callable[[], None]) -> None:
+        """Do what changes the results, and wait until they have changed."""
+        pictures = "[...document.querySelectorAll('#results img')].map(image => image.src).join()"
+        before = self.page.evaluate(pictures)
+        act()
+        self.page.wait_for_function(f"before => ![before, ''].includes({pictures})", arg=before)
+
+    def masks(self) -> list[np.ndarray]:
+        """What Download gives; (H, W) with 0 and 255 each."""
+        with self.page.expect_download() as download:
+            self.button("Download masks").click()
+        with zipfile.ZipFile(download.value.path()) as archive:
+            return [np.asarray(Image.open(io.BytesIO(archive.read(name)))) for name in archive.namelist()]
+
+
+def assert_masks(found: list[np.ndarray], segmenter: Segmenter, images: list[Image.Image], threshold: float = 0.5) -> None:
+    """As the fitted segmenter's; probabilities next to the threshold may be rounded otherwise in another process."""
+    assert len(found) == len(images)
+    for mask, probability in zip(found, segmenter.predict_proba(images), strict=True):
+        unclear = np.abs(probability - threshold) < 1e-4
+        assert mask.shape == probability.shape and set(np.unique(mask)) == {0, 255}
+        assert np.array_equal((mask == 255) | unclear, (probability > threshold) | unclear)
+
+
+def object_of(name: str) -> np.ndarray:
+    return SOURCE.mask(name, [CLASS_ID])
+
+
+def picture_of(visitor: Visitor, number: int) -> np.ndarray:
+    source = visitor.page.locator("#results img").nth(number).get_attribute("src")
+    return np.asarray(Image.open(io.BytesIO(visitor.page.request.get(source).body())).convert("RGB")).astype(int)
+
+
+def test_the_example_is_outlined_and_its_masks_are_exact(visit: Callable[[], Visitor], checkpoint: Path) -> None:
+    visitor = visit()
+    visitor.change(visitor.button("Try an example").click)
+    assert np.abs(picture_of(visitor, 1) - picture_of(visitor, 0)).mean() > 1
+    segmenter = Segmenter.from_checkpoint(checkpoint).fit(SOURCE.image(SUPPORT), object_of(SUPPORT))
+    images = [SOURCE.image(name) for name in QUERIES]
+    assert_masks(visitor.masks(), segmenter, images)
+
+    def set_threshold() -> None:
+        box = visitor.page.get_by_label("number input for Threshold")
+        box.fill("0.52")
+        box.press("Enter")
+
+    visitor.change(set_threshold)
+    assert_masks(visitor.masks(), segmenter, images, 0.52)
+    visitor.page.get_by_role("button", name="How similar").click()
+    (first,) = [segmenter.energy(images[0])["cosine"][2]]
+    visitor.page.get_by_text(f"cosine 2: {first.min():.2f} to {first.max():.2f}").wait_for()
+
+    visitor.button("Try an example").click()
+    visitor.told("Start over first")
+    visitor.button("Start over").click()
+    visitor.button("Remove this picture").wait_for(state="hidden")
+    visitor.button("Try an example").click()
+    visitor.button("Remove this picture").wait_for()
+
+
+def test_strokes_and_mask_files_of_several_pictures(visit: Callable[[], Visitor], checkpoint: Path, tmp_path: Path) -> None:
+    names, query = ("val-03-0000", "val-03-0003"), SOURCE.image("val-03-0001").crop((0, 0, 384, 300))
+    for name in names:
+        SOURCE.image(name).save(tmp_path / f"{name}.png")
+        Image.fromarray(object_of(name)).save(tmp_path / f"{name}_mask.png")
+    query.save(tmp_path / "query.png")
+    visitor = visit()
+    segment = visitor.button("Segment").click
+    visitor.redraw(lambda: visitor.show(tmp_path / f"{names[0]}.png"))
+    visitor.search(tmp_path / "query.png")
+    segment()
+    visitor.told("The mask is empty")
+    visitor.paint((0.4, 0.4), (0.5, 0.6))
+    visitor.change(segment)
+    (of_one_stroke,) = visitor.masks()
+    visitor.paint((0.55, 0.3), (0.6, 0.7))
+    visitor.change(segment)
+    assert not np.array_equal(of_one_stroke, *visitor.masks())
+    visitor.redraw(visitor.button("Clear canvas").click)
+    segment()
+    visitor.told("The mask is empty")
+
+    def use_mask(name: str) -> None:
+        files = visitor.page.get_by_test_id("Use a mask file-upload-button")
+        visitor.redraw(lambda: files.set_input_files(tmp_path / f"{name}_mask.png"))
+
+    first, second = ((SOURCE.image(name), object_of(name)) for name in names)
+    segmenter = Segmenter.from_checkpoint(checkpoint)
+    use_mask(names[0])
+    visitor.change(segment)
+    assert_masks(visitor.masks(), segmenter.fit(*first), [query])
+    visitor.redraw(lambda: visitor.show(tmp_path / f"{names[1]}.png"))
+    use_mask(names[1])
+    visitor.change(segment)
+    assert_masks(visitor.masks(), segmenter.fit(*zip(first, second, strict=True)), [query])
+    visitor.redraw(visitor.page.locator("#kept button").first.click)  # the first becomes the one that is painted
+    visitor.redraw(visitor.button("Remove this picture").click)
+    visitor.change(segment)
+    assert_masks(visitor.masks(), segmenter.fit(*second), [query])
+
+    other = visit()
+    other.search(tmp_path / "query.png")
+    other.button("Segment").click()
+    other.told("Show the object first")
+
+
+def test_what_cannot_be_used_is_said_on_the_page(visit: Callable[[], Visitor], tmp_path: Path) -> None:
+    for name, size in (("big.png", 100 * 10**6), ("notes.png", 0)):
+        with (tmp_path / name).open("wb") as file:
+            file.write(b"no picture")
+            file.truncate(size or None)
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    SOURCE.image(SUPPORT).save(tmp_path / "good.png")
+    visitor = visit()
+    for choose in (visitor.search, visitor.show):
+        choose(tmp_path / "big.png")
+        visitor.told("exceed the maximum allowed size of 20.0 Mb")
+        choose(tmp_path / "notes.png")
+        visitor.told("notes.png is no image that can be read")
+        choose(tmp_path / "huge.png")
+        visitor.told("huge.png is too large; give an image of at most 40 megapixels")
+
+
+def test_a_session_keeps_what_is_painted(tmp_path: Path) -> None:
+    path, session = tmp_path / "picture.png", Session()
+    Image.new("RGB", (2000, 500)).save(path)
+    with pytest.raises(DataError, match="Choose the picture first"):
+        session.open_mask(str(path))
+    for _ in range(10):
+        session.open(str(path))
+        session.paint(np.ones((256, 1024), bool))
+    assert [shot.image.size for shot in session.supports()] == [(1024, 256)] * 10
+    with pytest.raises(DataError, match="10 pictures of the object are enough"):
+        session.open(str(path))
+    session.wipe()
+    session.open(str(path))
+    with pytest.raises(DataError, match="The mask is empty"):
+        session.supports()
+    session.edit(0)
+    assert len(session.supports()) == 9
+    Image.fromarray(np.eye(300, dtype=np.uint8)).save(path)
+    with pytest.raises(DataError, match=r"picture\.png has 300 x 300 pixels, but its picture 2000 x 500"):
+        session.open_mask(str(path))
+    for _ in range(9):
+        session.remove()
+    with pytest.raises(DataError, match="Show the object first"):
+        session.supports()
+
+
+def test_layers_of_any_size_become_a_mask() -> None:
+    first, second = np.zeros((2, 4, 6, 4), np.uint8)
+    first[1, 2, 3], second[3, 5, 3] = 1, 255
+    mask = painted([Image.fromarray(first), Image.fromarray(second)], (6, 4))
+    assert np.argwhere(mask).tolist() == [[1, 2], [3, 5]]
+    assert np.array_equal(painted([strokes(mask)], (12, 8)), mask.repeat(2, 0).repeat(2, 1))
+
+
+def test_queries_are_limited_together_and_the_good_ones_are_segmented(checkpoint: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("good.png", "cut.png", "large.png")]
+    SOURCE.image(SUPPORT).save(paths[0])
+    paths[1].write_bytes(paths[0].read_bytes()[:5000])
+    Image.new("L", (6300, 6300)).save(paths[2])
+    session, segmenter = Session(), Segmenter.from_checkpoint(checkpoint)
+    session.example(tmp_path, [])
+    with pytest.raises(DataError, match=r"\Acut.png: .*truncated"):
+        session.segment(segmenter, [str(path) for path in paths[:2]])
+    assert [found.name for found in session.found] == ["good"]
+    with pytest.raises(DataError, match="at most 40 megapixels together"):
+        session.segment(segmenter, [str(paths[2])] * 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "ckpt is not set"),
+        (["ckpt=none.ckpt"], "ckpt=none.ckpt: no such file"),
+        (["ckpt=none.ckpt", "prot=1"], "did you mean port=...?"),
+        (["ckpt=none.ckpt", "port=x"], "port=x: give a whole number from 1 to 65535"),
+        (["ckpt=none.ckpt", "max_upload_mb=0"], "max_upload_mb=0: give a whole number from 1"),
+        (["ckpt=none.ckpt", "share=yes"], "share=yes: give true"),
+    ],
+)
+def test_bad_settings_are_one_message(command: Command, settings: list[str], message: str) -> None:
+    done = command("mshnet-app", *settings)
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Gradio leaves the socket of its try open
+def test_a_port_in_use_and_a_missing_extra(command: Command, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = command("mshnet-app", f"ckpt={checkpoint}", f"port={port}")
+    assert done.code == 2 and f"port={port}: " in done.err and "give another port" in done.err
+    monkeypatch.delitem(sys.modules, "mshnet_pl.app.page")
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    done = command("mshnet-app", f"ckpt={checkpoint}")
+    assert done.code == 2 and "pip install 'mshnet_pl[app]'" in done.err
