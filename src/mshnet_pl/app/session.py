@@ -19,6 +19,10 @@ from mshnet_pl.labels import to_labels
 from mshnet_pl.segmenter import Segmenter
 from mshnet_pl.use.draw import colours, mask_image, overlay
 
+BRUSH = colours(1)[0]
+"""The colour of objects on the page."""
+OPACITY = 160
+"""Of strokes, from 0 to 255."""
 _SIDE = 1024
 """Longer side of pictures on the page, and of supports, in pixels."""
 _MOST_SHOTS = 10
@@ -221,12 +225,6 @@ def painted(layers: Sequence[Image.Image], size: tuple[int, int]) -> Bool[np.nda
     for layer in layers:
         mask |= np.asarray(layer.getchannel("A").resize(size, Image.Resampling.NEAREST)) > 0
     return mask
-
-
-BRUSH = colours(1)[0]
-"""The colour of objects on the page."""
-OPACITY = 160
-"""Of strokes, from 0 to 255."""
 
 
 def check(path: str) -> None:
