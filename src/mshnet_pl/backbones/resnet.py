@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.models.resnet import Bottleneck
 
-from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Features, load_named
+from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps, load_named
+from mshnet_pl.backbones.folding import convolve
 
 
 class ResNet(AbstractBackbone):
@@ -46,23 +47,25 @@ class ResNet(AbstractBackbone):
         )
         self.freeze()
 
-    def features(self, images: Float[Tensor, "n 3 height width"]) -> Features:
+    def maps(self, images: Float[Tensor, "n 3 height width"]) -> Maps:
         """See the class."""
         net = self.net
-        x = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(images)))))
+        x = net.maxpool(convolve(net.conv1, net.bn1, images).relu_())
+        for bottleneck in net.layer1:
+            x = _before_last_relu(bottleneck, x).relu_()
         blocks = []
         for stage in (net.layer2, net.layer3, net.layer4):
             maps = []
             for bottleneck in stage:
                 maps.append(_before_last_relu(bottleneck, x))
                 x = maps[-1].relu()
-            blocks.append(torch.stack(maps, dim=1))  # (N, L, d, h, w)
-        return tuple(blocks)
+            blocks.append(maps)
+        return blocks
 
 
 def _before_last_relu(block: Bottleneck, x: Tensor) -> Tensor:
-    y = block.relu(block.bn1(block.conv1(x)))
-    y = block.relu(block.bn2(block.conv2(y)))
-    y = block.bn3(block.conv3(y))
-    y += x if block.downsample is None else block.downsample(x)
+    y = convolve(block.conv1, block.bn1, x).relu_()
+    y = convolve(block.conv2, block.bn2, y).relu_()
+    y = convolve(block.conv3, block.bn3, y)
+    y += x if block.downsample is None else convolve(block.downsample[0], block.downsample[1], x)
     return y

@@ -1,11 +1,10 @@
 """VGG-16 (Simonyan and Zisserman, ICLR 2015) as torchvision builds it."""
 
-import torch
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Features, load_named
+from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps, load_named
 
 _TAPS = ((17, 19, 21), (24, 26, 28), (30,))
 """Indices in torchvision's ``vgg16().features``: conv4_1..3 and conv5_1..3 before their ReLU, and pool5."""
@@ -38,7 +37,7 @@ class VGG16(AbstractBackbone):
         self.blocks = tuple(BlockSpec(layers=len(taps), channels=512, stride=8 * 2**i) for i, taps in enumerate(_TAPS))
         self.freeze()
 
-    def features(self, images: Float[Tensor, "n 3 height width"]) -> Features:
+    def maps(self, images: Float[Tensor, "n 3 height width"]) -> Maps:
         """See the class."""
         blocks: list[list[Tensor]] = [[] for _ in _TAPS]
         x = images
@@ -47,4 +46,4 @@ class VGG16(AbstractBackbone):
             for maps, taps in zip(blocks, _TAPS, strict=True):
                 if i in taps:
                     maps.append(x)
-        return tuple(torch.stack(maps, dim=1) for maps in blocks)
+        return blocks

@@ -1,15 +1,18 @@
 """Cosine similarity to the selected support pixels (CS, eq. 5)."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from mshnet_pl.similarity.base import AbstractSimilarity
 from mshnet_pl.similarity.masking import ObjectMask
 
 _EPS = 1e-5
-_MOST_ELEMENTS = 2**24
-"""Cosines held at a time: 64 MiB in float32."""
+_MOST_ELEMENTS = 2**22
+"""Cosines held at a time: 16 MiB in float32, which a processor's cache may hold."""
 
 
 class CosineSimilarity(AbstractSimilarity):
@@ -38,38 +41,50 @@ class CosineSimilarity(AbstractSimilarity):
         Returns:
             (B, L, K, m, d) unit vectors, zero where padded, and (B, K) numbers of selected pixels, at least 1.
         """
-        layers, channels = support.shape[2:4]
-        pixels, weight = support.flatten(4), objects.weight.flatten(2)  # (B, K, L, d, hw), (B, K, hw)
-        if not torch.compiler.is_compiling():
-            most = max(int(objects.size.max()), 1)
-            weight, index = weight.topk(most, dim=2, sorted=False)  # (B, K, m): all selected ones, as their weight is > 0
-            pixels = pixels.gather(4, index[:, :, None, None].expand(-1, -1, layers, channels, -1))
-        pixels = _unit(pixels * weight[:, :, None, None].to(pixels.dtype), dim=3)  # (B, K, L, d, m)
-        return pixels.permute(0, 2, 1, 4, 3).contiguous(), objects.size.clamp(min=1)
+        pixels = support.permute(0, 2, 1, 4, 5, 3).flatten(3, 4)  # (B, L, K, hw, d)
+        weight = objects.weight.flatten(2).to(pixels.dtype)  # (B, K, hw)
+        if torch.compiler.is_compiling():
+            return _unit(pixels * weight[:, None, ..., None]), objects.size.clamp(min=1)
+        most = max(int(objects.size.max()), 1)
+        weight, index = weight.topk(most, dim=2, sorted=False)  # (B, K, m): all selected ones, as their weight is > 0
+        batch, layers, shots, _, channels = pixels.shape
+        selected = pixels.new_empty(batch, layers, shots, most, channels)
+        for b in range(batch):
+            for k in range(shots):
+                selected[b, :, k] = _unit(pixels[b, :, k].index_select(1, index[b, k]) * weight[b, k, :, None])
+        return selected, objects.size.clamp(min=1)
 
     def compare(
         self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
     ) -> Float[Tensor, "batch shots layers height width"]:
         """See the class."""
         pixels, count = code
-        height, width = query.shape[3:]
-        total = _total_cosines(_unit(query, dim=2).flatten(3), pixels)
-        mean = total / count[:, None, :, None].to(total.dtype)
-        return mean.transpose(1, 2).unflatten(3, (height, width))  # (B, K, L, h, w)
+        norm = torch.linalg.vector_norm(query, dim=2, dtype=torch.promote_types(query.dtype, torch.float32)) + _EPS
+        total = _total_products(query, pixels) / norm[:, :, None]  # (B, L, K, h, w): ReLU commutes with a positive factor
+        return (total / count[:, None, :, None, None]).transpose(1, 2)
 
 
-def _total_cosines(query: Tensor, pixels: Tensor) -> Tensor:
-    """Sums (B, L, K, hw) of positive cosines of (B, L, d, hw) query pixels with each shot's, (B, L, K, m, d)."""
+def _total_products(query: Tensor, pixels: Tensor) -> Tensor:
+    """Sums (B, L, K, h, w) of positive products of query pixels (B, L, d, h, w) with each shot's, (B, L, K, m, d)."""
     if torch.compiler.is_compiling():  # a graph cannot loop over shots of any number
-        return (pixels @ query[:, :, None]).relu().sum(3)
-    batch, layers, _, area = query.shape
-    total = query.new_zeros(batch, layers, pixels.shape[2], area)
-    step = max(_MOST_ELEMENTS // (batch * layers * area), 1)
-    for shot in range(pixels.shape[2]):
-        for part in pixels[:, :, shot].split(step, dim=2):
-            total[:, :, shot] += (part @ query).relu_().sum(2)
+        return (pixels @ query.flatten(3)[:, :, None]).relu().sum(3).unflatten(3, query.shape[3:])
+    batch, layers, _, *grid = query.shape
+    precise = torch.promote_types(query.dtype, torch.float32)
+    total = query.new_zeros(len(query), layers, pixels.shape[2], *grid, dtype=precise)
+    step = max(_MOST_ELEMENTS // math.prod(grid), 1)
+    for b in range(batch):
+        for layer in range(layers):
+            for shot in range(pixels.shape[2]):
+                for part in pixels[min(b, len(pixels) - 1), layer, shot].split(step):  # (m, d)
+                    products = _products(query[b, layer], part)
+                    total[b, layer, shot] += products.relu_().sum(0, dtype=precise)
     return total
 
 
-def _unit(x: Tensor, dim: int) -> Tensor:
-    return x / (torch.linalg.vector_norm(x, dim=dim, keepdim=True) + _EPS)
+def _products(query: Tensor, pixels: Tensor) -> Tensor:
+    """(m, h, w) inner products of (d, h, w) with (m, d), as a 1 x 1 convolution: the quickest product on any processor."""
+    return conv2d(query[None], pixels[..., None, None])[0]
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + _EPS)

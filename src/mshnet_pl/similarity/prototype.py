@@ -31,8 +31,9 @@ class PrototypeSimilarity(AbstractSimilarity):
     ) -> tuple[Tensor, ...]:
         """(B, K, L, d) prototypes and (B, K) flags, 0 for an empty mask and 1 else."""
         weight = (objects.weight / objects.size.clamp(min=1)[:, :, None, None]).to(support.dtype)
-        prototypes = support.flatten(2, 3).flatten(3) @ weight.flatten(2)[..., None]  # (B, K, L * d, 1)
-        return prototypes.view(support.shape[:4]), (objects.size > 0).to(support.dtype)
+        pixels = support.permute(0, 1, 2, 4, 5, 3).flatten(3, 4)  # (B, K, L, hw, d)
+        prototypes = weight.flatten(2)[:, :, None, None] @ pixels  # (B, K, L, 1, d)
+        return prototypes.squeeze(3), (objects.size > 0).to(support.dtype)
 
     def compare(
         self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
@@ -40,6 +41,6 @@ class PrototypeSimilarity(AbstractSimilarity):
         """See the class."""
         prototypes, present = code
         of_query, of_prototype = self.weight
-        from_query = (of_query @ query.flatten(3)).unflatten(2, query.shape[3:])  # (B, L, h, w)
+        from_query = query.permute(0, 1, 3, 4, 2) @ of_query  # (B, L, h, w)
         from_prototype = prototypes @ of_prototype  # (B, K, L)
         return torch.sigmoid(from_query[:, None] * present[:, :, None, None, None] + from_prototype[..., None, None])
