@@ -13,8 +13,8 @@ from mshnet_pl.arguments import parse
 from mshnet_pl.checkpoint import read_method
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.exchange import card, output
+from mshnet_pl.models.algebra import resize
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.models.decoder import resize
 
 USAGE = "mshnet-export ckpt=FILE format=onnx|torch_export out=FILE [image_size=S] [shots=K] [overwrite=true]"
 _SETTINGS = {"ckpt": True, "format": True, "out": True, "image_size": False, "shots": False, "overwrite": False}

@@ -2,17 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from mshnet_pl.models.algebra import convolve_projected, convolve_upsampled
 from mshnet_pl.models.smb import DROPOUT, cbr
-
-
-def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c h2 w2"]:
-    """Bilinear interpolation with aligned corners, the only kind the network uses."""
-    return interpolate(x, (size[0], size[1]), mode="bilinear", align_corners=True)
 
 
 def head(in_size: int) -> nn.Sequential:
@@ -46,14 +40,19 @@ class Pyramid(nn.Module):
         self, blocks: Mapping[int, Float[Tensor, "batch narrow _ _"]], grid: Sequence[int]
     ) -> Float[Tensor, "batch wide h2 w2"]:
         """Merged maps by block to block 2's ``grid``; block 4 comes upsampled to block 3's grid where there is one."""
-        levels = []
+        levels: list[tuple[Tensor, nn.Conv2d | None]] = []
         if self._deep:
-            x = self.merge43(torch.cat([self.project[f"block{block}"](blocks[block]) for block in self._deep], dim=1))
-            levels.append(self.from43(resize(x, grid)))
+            deep = _first_joined(self.merge43, [(blocks[block], self._projection(block)) for block in self._deep])
+            upsampled = convolve_upsampled(_convolution(self.from43), deep, grid)
+            levels.append((self.from43[1:](upsampled), None))
         if 2 in blocks:
-            levels.append(self.project["block2"](blocks[2]))
-        merged: Tensor = self.merge432(torch.cat(levels, dim=1))
-        return merged
+            levels.append((blocks[2], self._projection(2)))
+        return _first_joined(self.merge432, levels)
+
+    def _projection(self, block: int) -> nn.Conv2d:
+        projection = self.project[f"block{block}"]
+        assert isinstance(projection, nn.Conv2d)
+        return projection
 
 
 class Decoder(nn.Module):
@@ -71,5 +70,21 @@ class Decoder(nn.Module):
         """See the class."""
         reduced = self.reduce(x)
         merged = self.merge(reduced + self.refine(reduced))
-        logits: Tensor = self.head(resize(merged, (2 * merged.shape[2], 2 * merged.shape[3])))
+        double = 2 * merged.shape[2], 2 * merged.shape[3]
+        logits: Tensor = self.head[1:](convolve_upsampled(_convolution(self.head), merged, double))
         return logits
+
+
+def _convolution(layers: nn.Sequential) -> nn.Conv2d:
+    """The convolution that a ``cbr`` or a head begins with."""
+    assert isinstance(layers[0], nn.Conv2d)
+    return layers[0]
+
+
+def _first_joined(layers: nn.Sequential, parts: Sequence[tuple[Tensor, nn.Conv2d | None]]) -> Tensor:
+    """``layers``, which begin with a ``cbr``, on the concatenation of projected parts."""
+    first, *rest = layers
+    x = first[1:](convolve_projected(_convolution(first), parts))  # type: ignore[index,arg-type]  # a Sequential
+    for layer in rest:
+        x = layer(x)
+    return x

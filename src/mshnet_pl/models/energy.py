@@ -5,7 +5,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mshnet_pl.episode import Episode
-from mshnet_pl.models.decoder import resize
+from mshnet_pl.models.algebra import resize
 from mshnet_pl.models.mshnet import MSHNet
 
 Energy = dict[str, dict[int, Float[Tensor, "batch h w"]]]

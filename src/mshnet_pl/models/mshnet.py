@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
+from mshnet_pl.models.algebra import resize
 from mshnet_pl.models.base import AbstractMethod, SupportCode
-from mshnet_pl.models.decoder import Decoder, Pyramid, head, resize
+from mshnet_pl.models.decoder import Decoder, Pyramid, head
 from mshnet_pl.models.smb import SymmetricMergingBlock
 from mshnet_pl.similarity.base import AbstractSimilarity
 from mshnet_pl.similarity.masking import object_masks
