@@ -42,6 +42,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Captu
         "mshnet-train": cli.train,
         "mshnet-test": cli.test,
         "mshnet-report": cli.report_,
+        "mshnet-bench": cli.bench_,
         "mshnet-convert": convert.main,
         "mshnet-export": export.main,
         "mshnet-predict": predict.main,

@@ -60,6 +60,8 @@ def episode() -> Episode:
         query_size=torch.tensor([[64, 64], [60, 50]]),
         class_id=torch.tensor([0, 1]),
         number=torch.tensor([0, 1]),
+        query_place=torch.full((2,), -1),
+        support_place=torch.full((2, 3), -1),
     )
 
 

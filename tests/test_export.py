@@ -21,8 +21,8 @@ from mshnet_pl.checkpoint import read_method
 from mshnet_pl.data.synthetic import Synthetic
 from mshnet_pl.data.transforms import resize_mask, to_input
 from mshnet_pl.exchange import card
-from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.algebra import resize
+from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.results import sha256
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.masking import ObjectMask

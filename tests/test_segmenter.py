@@ -76,7 +76,7 @@ def test_predictions_are_those_of_the_method_itself(method: AbstractMethod, way:
     logits = torch.cat([own_logits(method, support, QUERY) for support in supports])
     mask = torch.zeros(way, QUERY.height, QUERY.width, dtype=torch.uint8)
     unused, numbers = torch.zeros(0), torch.zeros(way, dtype=torch.int64)
-    episode = Episode(unused, unused, unused, mask, torch.tensor([mask.shape[1:]] * way), numbers, numbers)
+    episode = Episode(unused, unused, unused, mask, torch.tensor([mask.shape[1:]] * way), *[numbers] * 4)
     one_hot = predict_labels(logits, episode)
     expected = (one_hot * torch.arange(1, way + 1)[:, None, None]).sum(0)
     (labels,) = segmenter.predict(QUERY)

@@ -78,6 +78,20 @@ def _energy_job(raw: DictConfig) -> None:
     print(energy_figure.make(raw))
 
 
+def bench_() -> None:
+    """``mshnet-bench``: time and memory of a configuration's network."""
+    from mshnet_pl.bench import settings
+
+    settings.register()
+    _compose_and_run(_bench_job, "bench")
+
+
+def _bench_job(raw: DictConfig) -> None:
+    from mshnet_pl.bench import command
+
+    command.run(raw)
+
+
 def prepare_() -> None:
     """``mshnet-prepare data=NAME data.root=DIR``: unpack, convert and check a data set; says what is missing."""
     from mshnet_pl.data import prepare

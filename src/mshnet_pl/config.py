@@ -61,6 +61,7 @@ class DataConfig:
     min_images: int = 0
     cache_mb: int = 0
     cache_dir: str | None = None
+    feature_cache: str | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -102,6 +103,7 @@ class TestConfig:
     checkpoint: Which = Which.last
     untrained: bool = False
     pictures: int = 4
+    feature_mb: int = 1024
 
 
 @dataclass
@@ -212,6 +214,7 @@ def _problems(config: Config) -> list[str]:
         ("val.heldout", config.val.heldout, 1),
         ("test.episodes", config.test.episodes, 1),
         ("test.pictures", config.test.pictures, 0),
+        ("test.feature_mb", config.test.feature_mb, 0),
         *(("test.seeds", seed, 0) for seed in config.test.seeds),
         *(("test.shots", shot, 1) for shot in config.test.shots or ()),
     ]
@@ -222,6 +225,12 @@ def _problems(config: Config) -> list[str]:
     if config.data.cache_dir is not None and not config.data.cache_mb:
         problems.append(
             f"data.cache_dir={config.data.cache_dir} needs a budget: give data.cache_mb=10000, or leave data.cache_dir=null"
+        )
+    augment = config.data.augment
+    if config.data.feature_cache is not None and (augment.flip or augment.crop_scale != 1 or augment.jitter):
+        problems.append(
+            f"data.feature_cache={config.data.feature_cache}: changed pictures have no lasting features; "
+            "leave data.augment off, or data.feature_cache=null"
         )
     if not config.test.seeds:
         problems.append("test.seeds=[]: give at least one seed")
@@ -248,7 +257,7 @@ def _problems(config: Config) -> list[str]:
 
 _WITHOUT_EFFECT = ("runs", "logger", "save_every_n_steps", "threads", "gpus")
 _WITHOUT_EFFECT_INSIDE = {
-    "data": ("num_workers", "cache_mb", "cache_dir"),
+    "data": ("num_workers", "cache_mb", "cache_dir", "feature_cache"),
     "trainer": (
         "enable_progress_bar",
         "enable_model_summary",
@@ -258,7 +267,7 @@ _WITHOUT_EFFECT_INSIDE = {
         "devices",
         "num_nodes",
     ),
-    "test": ("pictures",),
+    "test": ("pictures", "feature_mb"),
 }
 
 

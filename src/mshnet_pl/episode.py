@@ -41,6 +41,10 @@ class Episode(NamedTuple):
     """(B,) int64: the episode's class, 0-based."""
     number: Tensor
     """(B,) int64: the episode's number, which together with the seed identifies it."""
+    query_place: Tensor
+    """(B,) int64: where a cache keeps the query's features, its image then being left out; -1 for an image that is given."""
+    support_place: Tensor
+    """(B, K) int64: the same for the supports."""
 
 
 class Prediction(NamedTuple):

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mshnet_pl.backbones.base import Features
+from mshnet_pl.data.feature_cache import AbstractFeatureCache
 from mshnet_pl.episode import Episode, Prediction
 from mshnet_pl.labels import predict_labels
 from mshnet_pl.losses import episode_loss
@@ -51,14 +53,37 @@ class EpisodicModule(pl.LightningModule):
         self.save_hyperparameters({"config": dict(config or {})})
         self.lr: float | None = None
         """Takes the place of the optimizer's own learning rate; what a search sets."""
+        self.kept_features: AbstractFeatureCache | None = None
+        """What the places in episodes mean."""
         self.train_iou, self.val_iou, self.test_iou = EpisodeIoU(), EpisodeIoU(), EpisodeIoU()
         self.test_counts = self.test_iou.counts()
         """The counts of the last test, by episode number."""
 
     def forward(self, episode: Episode) -> Prediction:
         """Logits for the episode's queries; their masks are not looked at."""
-        prediction: Prediction = self.method(episode.query, episode.support, episode.support_mask)
-        return prediction
+        if self.kept_features is None:
+            prediction: Prediction = self.method(episode.query, episode.support, episode.support_mask)
+            return prediction
+        query = self._features(episode.query, episode.query_place)
+        support = self._features(episode.support.flatten(0, 1), episode.support_place.flatten())
+        shape = episode.support_place.shape
+        code = self.method.encode(tuple(f.unflatten(0, shape) for f in support), episode.support_mask)
+        return self.method.decode(query, code)
+
+    def _features(self, images: Tensor, places: Tensor) -> Features:
+        """Of (N, 3, S, S) images, some of them kept: (N, L, d, h, w) of every block."""
+        assert self.kept_features is not None
+        given = (places < 0).nonzero()[:, 0]
+        if not len(given):
+            return tuple(f.to(images.device) for f in self.kept_features.get(places))
+        of_given: Features = self.method.backbone(images[given])
+        if len(given) == len(images):
+            return of_given
+        kept = (places >= 0).nonzero()[:, 0]
+        order = torch.cat([given, kept]).argsort()
+        of_kept = (f.to(images.device) for f in self.kept_features.get(places[kept]))
+        pairs = zip(of_given, of_kept, strict=True)
+        return tuple(torch.cat([a, b])[order] for a, b in pairs)
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """The loss of eq. 1."""

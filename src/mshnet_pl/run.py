@@ -18,6 +18,7 @@ from mshnet_pl.config import Config, Resolution, plain, run_digest, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.sampler import episodes_hash
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.keeping import FeatureKeeper
 from mshnet_pl.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.module import EpisodicModule
 from mshnet_pl.results import Measurement, Result
@@ -28,8 +29,11 @@ log = logging.getLogger(__name__)
 class _Tester:
     """Tests one module on every shot and seed of a configuration."""
 
-    def __init__(self, config: Config, trainer: pl.Trainer, datamodule: EpisodeDataModule, folder: Path) -> None:
+    def __init__(
+        self, config: Config, trainer: pl.Trainer, datamodule: EpisodeDataModule, folder: Path, keeper: FeatureKeeper
+    ) -> None:
         self._config, self._trainer, self._datamodule, self._folder = config, trainer, datamodule, folder
+        self._keeper = keeper
 
     def __call__(self, module: EpisodicModule, weights: str, checkpoint: Path | None = None) -> list[Measurement]:
         test = self._config.test
@@ -44,6 +48,7 @@ class _Tester:
         draws = self._datamodule.draws(test.episodes, shot, seed, test.protocol)
         self._datamodule.use_test_episodes(draws, original_size=resolution is Resolution.original)
         started = time.perf_counter()
+        self._keeper.before_test()
         self._trainer.test(module, datamodule=self._datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
         seconds = time.perf_counter() - started
         counts = module.test_counts
@@ -118,11 +123,13 @@ def train(raw: DictConfig, folder: Path) -> Result:
     if trainer.max_steps == -1 and trainer.max_epochs in (-1, None):
         raise ConfigError("training would never end: give trainer.max_steps or trainer.max_epochs")
     resume = _checkpoint_to_resume(config, folder)
-    tester = _Tester(config, trainer, datamodule, folder)
+    keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
+    tester = _Tester(config, trainer, datamodule, folder, keeper)
     tests, training = [], {"steps": 0, "seconds": 0.0}
     if learnable and config.test.untrained:
         tests += tester(module, "untrained")
     if learnable and trainer.max_steps != 0:
+        keeper.before_training()
         training = _fit(config, trainer, module, datamodule, folder, resume)
         tests += tester(module, config.test.checkpoint.value, _chosen(config, folder))
     else:
@@ -203,7 +210,8 @@ def test(raw: DictConfig, folder: Path) -> Result:
     module = build.make_module(without_weights(raw), config)
     module.load_state_dict(read_checkpoint(path)["state_dict"])
     trainer = build.make_trainer(raw, config, folder)
-    tests = _Tester(config, trainer, datamodule, folder)(module, path.stem)
+    keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
+    tests = _Tester(config, trainer, datamodule, folder, keeper)(module, path.stem)
     training = {"checkpoint": str(path), "checkpoint_sha256": results.sha256(path)}
     result = _result("test", raw, datamodule, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:

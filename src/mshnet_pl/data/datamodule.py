@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 import pytorch_lightning as pl
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mshnet_pl.data.augment import Augment
 from mshnet_pl.data.cache import ImageCache
 from mshnet_pl.data.choices import NovelPixels, Protocol, ValClasses
 from mshnet_pl.data.disjoint import check_disjoint
-from mshnet_pl.data.episodes import EpisodeDataset, EpisodeStream, collate
+from mshnet_pl.data.episodes import EpisodeDataset, EpisodeStream, Pictures, collate
 from mshnet_pl.data.sampler import (
     Draws,
     check_supply,
@@ -85,7 +87,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.class_names = source.classes
         self.splits = source.splits
         self._source, self._shot, self._way, self._seed = source, shot, way, seed
-        self._image_size, self._batch_size, self._num_workers = image_size, batch_size, num_workers
+        self._batch_size, self._num_workers = batch_size, num_workers
         self._novel_pixels, self._min_images = novel_pixels, min_images
         self._val_episodes = val_episodes
         self._cache_mb, self._cache_dir, self._augment = cache_mb, cache_dir, augment
@@ -99,8 +101,13 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._ready = False
         self._train_names: dict[int, list[str]] = {}
         self._novel_pairs: list[Pair] = []
+        self._drawn: list[Draws] = []
         self._val_names: dict[int, list[str]] = {}
         self._test: EpisodeDataset | None = None
+        self._pictured: EpisodeDataset | None = None
+        self._places: dict[str, int] = {}
+        self.image_size = image_size
+        """Side S of the square that images are resized to."""
         self.removed = 0
         """How many training images ``novel_pixels=drop`` left out."""
 
@@ -149,7 +156,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         if self._cache_dir is None:
             tested = {*self._test_classes, *self._val_classes}
             read = [*self._train_names.values(), *(names for c, names in self._val_names.items() if c in tested)]
-            return ImageCache([name for names in read for name in names], self._image_size, self._cache_mb)
+            return ImageCache([name for names in read for name in names], self.image_size, self._cache_mb)
         identity = self._source.identity()
         if identity is None:
             raise DataError(
@@ -157,7 +164,7 @@ class EpisodeDataModule(pl.LightningDataModule):
                 "leave data.cache_dir=null for a cache in memory"
             )
         names = [name for subset in Subset for name, _ in self._source.pairs(subset)]
-        return ImageCache(names, self._image_size, self._cache_mb, self._cache_dir, identity)
+        return ImageCache(names, self.image_size, self._cache_mb, self._cache_dir, identity)
 
     def _supplied(self, names: Mapping[int, list[str]], classes: list[int]) -> list[int]:
         left_out = [c for c in classes if len(names.get(c, ())) < self._min_images]
@@ -205,15 +212,47 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def use_test_episodes(self, draws: list[Draws], original_size: bool = False) -> None:
         """Choose what ``test_dataloader`` gives; ``original_size`` scores at each query's own size."""
-        self._test = EpisodeDataset(
-            self._source, draws.__getitem__, len(draws), self._image_size, original_size, cache=self._cache
-        )
+        self._drawn = draws
+        of_test = self._source, draws.__getitem__, len(draws), self.image_size, original_size
+        self._pictured = EpisodeDataset(*of_test, cache=self._cache)
+        self._test = EpisodeDataset(*of_test, cache=self._cache, places=self._places)
 
     def test_episodes(self, numbers: Sequence[int]) -> DataLoader[Episode]:
         """Some of the episodes of ``use_test_episodes``, the same ones in every process."""
-        if self._test is None:
+        if self._pictured is None:
             raise RuntimeError("call use_test_episodes first")
-        return DataLoader(self._test, sampler=numbers, collate_fn=collate)
+        return DataLoader(self._pictured, sampler=numbers, collate_fn=collate)
+
+    def use_features(self, places: Mapping[str, int]) -> None:
+        """Leave the images out of the loaders' episodes whose features are kept, at the given places."""
+        self._places.clear()
+        self._places.update(places)
+
+    def training_images(self) -> list[str]:
+        """The names of all images that training and validation may read."""
+        self.setup()
+        validation = self._val_dataset() if self._val_episodes else None
+        of_validation = [name for n in range(self._val_episodes) for name in (validation.names(n) if validation else ())]
+        return [*dict.fromkeys([*(name for names in self._train_names.values() for name in names), *of_validation])]
+
+    def test_images(self) -> list[str]:
+        """The names of the images of ``use_test_episodes``, those of the first episodes first."""
+        every = (name for draws in self._drawn for draw in draws for name in (draw.query, *draw.supports))
+        return [*dict.fromkeys(every)]
+
+    def all_images(self) -> list[str]:
+        """The names of all images of the data set."""
+        return [*dict.fromkeys(name for subset in Subset for name, _ in self._source.pairs(subset))]
+
+    def identity(self) -> str | None:
+        """What changes with any image of the data set; None if that cannot be told."""
+        self.setup()
+        return self._source.identity()
+
+    def images(self, names: Sequence[str]) -> DataLoader[Tensor]:
+        """(1, 3, S, S) normalised images by name, in order."""
+        pictures = Pictures(self._source, names, self.image_size, self._cache)
+        return DataLoader(pictures, batch_size=1, num_workers=self._num_workers)
 
     def train_dataloader(self) -> EpisodeStream:
         """An endless stream of episodes of base classes, each as likely or as frequent as the source says."""
@@ -226,8 +265,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         else:
             draw = partial(draw_seeded, *choice, way=self._way)
         dataset = EpisodeDataset(
-            self._source, draw, length, self._image_size,
-            unknown=self._unknown(), cache=self._cache, augment=self._augment,
+            self._source, draw, length, self.image_size,
+            unknown=self._unknown(), cache=self._cache, augment=self._augment, places=self._places,
         )  # fmt: skip
         return EpisodeStream(dataset, self._batch_size, self._num_workers, *self._share())
 
@@ -236,18 +275,18 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Episode]:
         """Seeded episodes of the validation classes."""
-        return self._loader(self._val_dataset())
+        return self._loader(self._val_dataset(self._places))
 
     def panel(self, episodes: int) -> Episode:
         """The first validation episodes as one batch; there are such whether training validates or not."""
         dataset = self._val_dataset()
         return collate([dataset[number] for number in range(episodes)])
 
-    def _val_dataset(self) -> EpisodeDataset:
+    def _val_dataset(self, places: Mapping[str, int] = MappingProxyType({})) -> EpisodeDataset:
         check_supply(self._val_names, self._val_classes, self._shot, self._source.classes, self._way)
         seed = self._seed + _VALIDATION_SEED
         draw = partial(draw_seeded, self._val_names, self._val_classes, self._shot, seed, way=self._way)
-        return EpisodeDataset(self._source, draw, self._val_episodes, self._image_size, cache=self._cache)
+        return EpisodeDataset(self._source, draw, self._val_episodes, self.image_size, cache=self._cache, places=places)
 
     def test_dataloader(self) -> DataLoader[Episode]:
         """The episodes of ``use_test_episodes``, in order."""

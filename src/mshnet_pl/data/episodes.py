@@ -1,6 +1,7 @@
 """Episodes as a data set that any worker process can index, and the loader that trains on an endless stream of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ class EpisodeDataset(Dataset[Episode]):
         unknown: classes whose pixels are labelled 255 in query masks.
         cache: keeps resized images; changes no episode.
         augment: random changes of the pictures; not together with ``original_size``.
+        places: where features are kept, by the image's name; such images are not read.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class EpisodeDataset(Dataset[Episode]):
         unknown: Sequence[int] = (),
         cache: ImageCache | None = None,
         augment: Augment | None = None,
+        places: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        self._places = places
         self._source, self._draw, self._length = source, draw, length
         self._size, self._original_size, self._unknown = image_size, original_size, tuple(unknown)
         self._cache, self._augment = cache, augment
@@ -71,17 +75,22 @@ class EpisodeDataset(Dataset[Episode]):
             query_size=torch.tensor([query_masks.shape[1:]] * len(draws)),
             class_id=torch.tensor([draw.class_id for draw in draws]),
             number=torch.tensor([number] * len(draws)),
+            query_place=torch.tensor([self._places.get(draw.query, -1) for draw in draws]),
+            support_place=torch.tensor([[self._places.get(name, -1) for name in draw.supports] for draw in draws]),
         )
+
+    def names(self, number: int) -> list[str]:
+        """The images of episode ``number``."""
+        return [name for draw in self._draw(number) for name in (draw.query, *draw.supports)]
 
     def _picture(self, name: str, masks: Tensor, number: int, picture: int) -> tuple[Tensor, Tensor]:
         """Normalised image and its masks, changed at random where that is wanted."""
-        image = self._cache.get(name, lambda: self._square(name)) if self._cache else self._square(name)
+        if name in self._places:
+            return torch.zeros(1).expand(3, self._size, self._size), masks
+        image = square(self._source, name, self._size, self._cache)
         if self._augment:
             image, masks = self._augment(image, masks, number, picture)
         return normalise(image), masks
-
-    def _square(self, name: str) -> Tensor:
-        return to_square(self._source.image(name), self._size)
 
     def _query_mask(self, draw: Draw) -> Tensor:
         mask = self._source.mask(draw.query, [draw.class_id])
@@ -89,6 +98,32 @@ class EpisodeDataset(Dataset[Episode]):
             hidden = self._source.mask(draw.query, self._unknown) == 1
             mask = np.where(hidden & (mask == 0), np.uint8(UNKNOWN), mask)
         return torch.from_numpy(mask) if self._original_size else resize_mask(mask, self._size)
+
+
+class Pictures(Dataset[Tensor]):
+    """Normalised images (3, S, S) by their place in ``names``; arguments as ``EpisodeDataset``'s."""
+
+    def __init__(
+        self, source: AbstractSource, names: Sequence[str], image_size: int, cache: ImageCache | None = None
+    ) -> None:
+        self._source, self._names, self._size, self._cache = source, names, image_size, cache
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._names)
+
+    def __getitem__(self, place: int) -> Tensor:
+        """The image at that place."""
+        return normalise(square(self._source, self._names[place], self._size, self._cache))
+
+
+def square(source: AbstractSource, name: str, size: int, cache: ImageCache | None) -> Tensor:
+    """(S, S, 3) uint8 image, from the cache if it is there."""
+
+    def make() -> Tensor:
+        return to_square(source.image(name), size)
+
+    return cache.get(name, make) if cache else make()
 
 
 def collate(episodes: Sequence[Episode]) -> Episode:

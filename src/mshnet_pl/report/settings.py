@@ -8,10 +8,10 @@ from mshnet_pl.results import Result
 _WITHOUT_EFFECT = (
     "fold", "shot", "seed", "runs", "ckpt", "ckpt_path", "logger", "save_every_n_steps", "threads", "gpus",
     "variant", "similarity", "model.backbone",
-    "data.root", "data.splits_dir", "data.num_workers", "data.cache_mb", "data.cache_dir",
+    "data.root", "data.splits_dir", "data.num_workers", "data.cache_mb", "data.cache_dir", "data.feature_cache",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
     "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes",
-    "test.pictures", "test.untrained", "test.seeds", "test.shots", "test.checkpoint",
+    "test.pictures", "test.feature_mb", "test.untrained", "test.seeds", "test.shots", "test.checkpoint",
 )  # fmt: skip
 """Settings that change no number, that a table shows anyway, or that repeat another."""
 OF_EPISODES = ("data.source", "data.image_size", "data.min_images", "way", "eval", "test", "splits")
