@@ -94,7 +94,7 @@ def test_a_cache_changes_no_number(command: Command, tmp_path: Path, precision: 
     plain = result_of(command, tmp_path / "plain", f"trainer.precision={precision}", "test.feature_mb=0")
     memory = result_of(
         command, tmp_path / "memory", f"trainer.precision={precision}", "test.feature_mb=1"
-    )  # for some of them
+    )
     assert plain[1] == memory[1] and plain[0].config_hash == memory[0].config_hash
     for key, value in plain[2].items():
         assert torch.equal(value, memory[2][key]), key
