@@ -16,6 +16,7 @@ from mshnet_pl.labels import predict_labels
 from mshnet_pl.losses import episode_loss
 from mshnet_pl.metrics import EpisodeIoU, Scores, scores
 from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.refine import Refinement
 
 
 class EpisodicModule(pl.LightningModule):
@@ -32,6 +33,7 @@ class EpisodicModule(pl.LightningModule):
         ignore_unknown: leave pixels labelled 255 out of the loss.
         seed: of the steps' randomness.
         config: plain dictionary that rebuilds all this; saved in checkpoints.
+        refinement: of tests' predictions; none if left out.
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class EpisodicModule(pl.LightningModule):
         ignore_unknown: bool = False,
         seed: int = 0,
         config: Mapping[str, Any] | None = None,
+        refinement: Refinement | None = None,
     ) -> None:
         super().__init__()
         self.method = method
+        self._refinement = refinement
         self._optimizer, self._schedule = optimizer, schedule
         self._inner_weight, self._ignore_unknown, self._seed = inner_weight, ignore_unknown, seed
         self.save_hyperparameters({"config": dict(config or {})})
@@ -81,18 +85,18 @@ class EpisodicModule(pl.LightningModule):
 
     def test_step(self, batch: Episode, batch_idx: int) -> None:
         """Counts an episode's pixels."""
-        self._count(self.test_iou, self._one_by_one(batch), batch)
+        self._count(self.test_iou, self._one_by_one(batch, self._refinement), batch)
         so_far = scores(self.test_iou.counts()).miou
         self.log("test/miou_so_far", so_far, prog_bar=True, logger=False, on_step=True, on_epoch=False)
 
     def predict_step(self, batch: Episode, batch_idx: int) -> UInt8[Tensor, "batch height width"]:
         """Labels of an episode's queries, as tests count them."""
-        return predict_labels(self._one_by_one(batch), batch)
+        return predict_labels(self._one_by_one(batch, self._refinement), batch)
 
-    def _one_by_one(self, batch: Episode) -> Tensor:
+    def _one_by_one(self, batch: Episode, refinement: Refinement | None = None) -> Tensor:
         """Logits an episode at a time: neither the batch size nor the number of processes can then change a rounding."""
         episodes = (Episode(*(part[i : i + 1] for part in batch)) for i in range(len(batch.query)))
-        return torch.cat([self(episode).logits for episode in episodes])
+        return torch.cat([refinement(self.method, *e[:3]).logits if refinement else self(e).logits for e in episodes])
 
     def on_train_epoch_end(self) -> None:
         """Logs the IoU of every class over the epoch so far."""
