@@ -206,7 +206,7 @@ def _problems(config: Config) -> list[str]:
         at_least += [("average", config.average, 1), *(("episodes", number, 0) for number in config.episodes)]
     problems = [f"{key}={value}: give a number of at least {least}" for key, value, least in at_least if value < least]
     problems += augment_problems(config.data.augment.crop_scale, config.data.augment.jitter)
-    problems += eval_problems(config.eval, config.data.image_size)
+    problems += eval_problems(config.eval, max(config.data.image_size, 1))
     if config.data.cache_dir is not None and not config.data.cache_mb:
         problems.append(
             f"data.cache_dir={config.data.cache_dir} needs a budget: give data.cache_mb=10000, or leave data.cache_dir=null"

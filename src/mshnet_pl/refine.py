@@ -19,9 +19,9 @@ class Refinement:
     A view is the episode at one scale, mirrored or not: query and supports together, images resized bilinearly and masks to
     the nearest pixel. A view's logits are mirrored back and resized to the query's size S x S, where all views are averaged.
 
-    With ``mean`` or ``vote`` each shot predicts alone, averaged over views; then the shots' logits are averaged, or each votes
-    at every pixel of the S x S query: votes for the foreground are summed and divided by their maximum over the query (at
-    least 1), and the foreground is where that exceeds 0.5 (Min et al., ICCV 2021).
+    With ``mean`` or ``vote`` each shot predicts alone, averaged over views; then the shots' logits are averaged, or each
+    votes at every pixel of the S x S query: votes for the foreground are summed and divided by their maximum over the query
+    (at least 1), and the foreground is where that exceeds 0.5 (Min et al., ICCV 2021).
 
     Args:
         flip: also predict the mirrored episode.
@@ -52,26 +52,23 @@ class Refinement:
         Returns:
             Logits (B, 2, S, S), after a vote 0.5 and the share of the votes.
         """
-        if self._fusion is Fusion.network:
-            return Prediction(self._mean(method, query, support, support_mask))
-        shots = [(support[:, i : i + 1], support_mask[:, i : i + 1]) for i in range(support.shape[1])]
-        logits = torch.stack([self._mean(method, query, *shot) for shot in shots])  # (K, B, 2, S, S)
-        return Prediction(logits.mean(0) if self._fusion is Fusion.mean else _vote(logits))
-
-    def _mean(self, method: AbstractMethod, query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
-        """Over all views, (B, 2, S, S)."""
-        return torch.stack([*self._views(method, query, support, mask)]).mean(0)
+        shots = torch.stack([*self._views(method, query, support, support_mask)]).mean(0)  # (1 or K, B, 2, S, S)
+        return Prediction(_vote(shots) if self._fusion is Fusion.vote else shots.mean(0))
 
     def _views(self, method: AbstractMethod, query: Tensor, support: Tensor, mask: Tensor) -> Iterator[Tensor]:
-        size = query.shape[2:]
+        """Every view's logits (K, B, 2, S, S) of each shot alone; (1, B, 2, S, S) where the method takes them together."""
+        size, shots = query.shape[2:], support.shape[1]
+        groups = [slice(None)] if self._fusion is Fusion.network else [slice(i, i + 1) for i in range(shots)]
         for scale in self._scales:
-            height, width = (round(scale * side) for side in size)
-            small = [resize(query, (height, width))]
-            small.append(resize(support.flatten(0, 1), (height, width)).unflatten(0, support.shape[:2]))
-            small.append(interpolate(mask, (height, width), mode="nearest"))
+            scaled = [round(scale * side) for side in size]
+            images = resize(torch.cat([query[:, None], support], dim=1).flatten(0, 1), scaled).unflatten(0, (-1, 1 + shots))
+            masks = interpolate(mask, (scaled[0], scaled[1]), mode="nearest")
             for flip in self._flips:
-                logits = method(*(part.flip(-1) if flip else part for part in small)).logits.float()
-                yield resize(logits.flip(-1) if flip else logits, size)
+                view, objects = (images.flip(-1), masks.flip(-1)) if flip else (images, masks)
+                of_query, of_support = method.features(view[:, 0], view[:, 1:])
+                codes = [method.encode(tuple(f[:, group] for f in of_support), objects[:, group]) for group in groups]
+                logits = [method.decode(of_query, code).logits.float() for code in codes]
+                yield torch.stack([resize(one.flip(-1) if flip else one, size) for one in logits])
 
 
 def _vote(logits: Float[Tensor, "shots batch 2 height width"]) -> Float[Tensor, "batch 2 height width"]:

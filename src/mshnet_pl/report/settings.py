@@ -53,13 +53,8 @@ def of_result(result: Result, scope: Sequence[str] = ()) -> dict[str, str]:
         scope: groups and settings to keep; all if empty.
     """
     evaluation = {**_PLAIN, **result.config.get("eval", {})}
-    given = {
-        "way": 1,
-        **result.config,
-        "eval": evaluation,
-        "splits": result.splits,
-        "processes": _processes(result.config.get("trainer") or {}),
-    }
+    processes = _processes(result.config.get("trainer") or {})
+    given = {"way": 1, **result.config, "eval": evaluation, "splits": result.splits, "processes": processes}
     flat = sorted(_flat(given))
     kept = [(name, value) for name, value in flat if not scope or _inside(name, scope)]
     return {name: str(value) for name, value in kept if not _inside(name, _WITHOUT_EFFECT)}
