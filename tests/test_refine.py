@@ -185,7 +185,7 @@ def test_commands_and_report(command: Command, tmp_path: Path) -> None:
     [
         ("eval.scales=[]", ["eval.scales=[]", "1.0"]),
         ("eval.scales=[0.3]", ["eval.scales=0.3", "0.50"]),
-        ("eval.scales=[1.0,.inf]", ["eval.scales=inf"]),
+        ("eval.scales=[1.0,inf]", ["eval.scales=inf"]),
         ("eval.scales=[-1]", ["eval.scales=-1.0"]),
         ("eval.fusion=sum", ["sum", "vote"]),
         ("eval.flip=often", ["often", "eval.flip"]),
