@@ -92,9 +92,7 @@ def result_of(command: Command, folder: Path, *settings: str) -> tuple[Result, d
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_cache_changes_no_number(command: Command, tmp_path: Path, precision: str) -> None:
     plain = result_of(command, tmp_path / "plain", f"trainer.precision={precision}", "test.feature_mb=0")
-    memory = result_of(
-        command, tmp_path / "memory", f"trainer.precision={precision}", "test.feature_mb=1"
-    )
+    memory = result_of(command, tmp_path / "memory", f"trainer.precision={precision}", "test.feature_mb=1")
     assert plain[1] == memory[1] and plain[0].config_hash == memory[0].config_hash
     for key, value in plain[2].items():
         assert torch.equal(value, memory[2][key]), key

@@ -48,7 +48,9 @@ ALLOWED_INSIDE = {
     "arguments": {"errors"},
     "use": {"use", "segmenter", "results", "tiles", "labels", "data", "arguments", "errors", "__version__"},
     "app": {"app", "use", "segmenter", "labels", "data", "models", "arguments", "errors"},
-    "module": {"models", "backbones", "data", "labels", "losses", "metrics", "episode"},
+    "evaluation": set(),
+    "refine": {"models", "evaluation", "episode"},
+    "module": {"models", "refine", "backbones", "data", "labels", "losses", "metrics", "episode"},
     "keeping": {"module", "data", "backbones", "errors"},
     "exchange": {
         "exchange",

@@ -17,6 +17,7 @@ from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.module import EpisodicModule
+from mshnet_pl.refine import Refinement
 
 _REFRESH = 10  # batches between two refreshes of the progress bar
 
@@ -82,6 +83,7 @@ def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
     Raises:
         UserError: a setting that cannot work, or weights that do not fit.
     """
+    refinement = Refinement(config.eval.flip, config.eval.scales, config.eval.fusion)
     return EpisodicModule(
         make_method(raw),
         optimizer=_make(raw.optimizer),
@@ -90,6 +92,7 @@ def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
         ignore_unknown=config.loss.ignore_unknown,
         seed=config.seed,
         config=plain(raw, resolve=False),
+        refinement=refinement if refinement.changes else None,
     )
 
 

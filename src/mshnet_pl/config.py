@@ -21,14 +21,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from mshnet_pl.data.choices import NovelPixels, Protocol, ValClasses, augment_problems
 from mshnet_pl.devices import listed
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.evaluation import EvalConfig, eval_problems
 from mshnet_pl.results import sha256
-
-
-class Resolution(StrEnum):
-    """At which size a prediction is scored."""
-
-    resized = "resized"
-    original = "original"
 
 
 class Which(StrEnum):
@@ -81,13 +75,6 @@ class ValConfig:
     every_n_steps: int = 500
     classes: ValClasses = ValClasses.novel
     heldout: int = 3
-
-
-@dataclass
-class EvalConfig:
-    """How predictions are scored."""
-
-    resolution: Resolution = Resolution.resized
 
 
 @dataclass
@@ -222,6 +209,7 @@ def _problems(config: Config) -> list[str]:
         at_least += [("average", config.average, 1), *(("episodes", number, 0) for number in config.episodes)]
     problems = [f"{key}={value}: give a number of at least {least}" for key, value, least in at_least if value < least]
     problems += augment_problems(config.data.augment.crop_scale, config.data.augment.jitter)
+    problems += eval_problems(config.eval, max(config.data.image_size, 1))
     if config.data.cache_dir is not None and not config.data.cache_mb:
         problems.append(
             f"data.cache_dir={config.data.cache_dir} needs a budget: give data.cache_mb=10000, or leave data.cache_dir=null"
@@ -331,7 +319,9 @@ def run_name(*, _root_: DictConfig) -> str:
     model = _chosen(_root_, "model")
     similarity = "+".join(_root_.similarity or ()) if model == "mshnet" else ""
     variant = _root_.variant if _root_.variant != "full" else ""
-    what = "_".join(part for part in (model, _chosen(_root_, "backbone"), similarity, variant) if part)
+    what = "_".join(
+        part for part in (model, _root_.backbone.get("name") or _chosen(_root_, "backbone"), similarity, variant) if part
+    )
     ways = f"{_root_.way}way_" if _root_.way != 1 else ""
     return f"{_chosen(_root_, 'data')}/{what}/fold{_root_.fold}_{ways}{_root_.shot}shot_seed{_root_.seed}_{digest}"
 

@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from mshnet_pl import build
 from mshnet_pl.checkpoint import read_method
-from mshnet_pl.config import EnergyConfig, Resolution, typed
+from mshnet_pl.config import EnergyConfig, typed
 from mshnet_pl.energy import energy_pictures
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.evaluation import Resolution
 from mshnet_pl.models.mshnet import MSHNet
 from mshnet_pl.report import energy
 

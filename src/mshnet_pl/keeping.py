@@ -45,7 +45,7 @@ class FeatureKeeper:
         learns = any(p.requires_grad for p in module.method.backbone.parameters())
         if learns and folder is not None:
             raise ConfigError(f"data.feature_cache={folder}: the backbone learns, so its features change; leave it null")
-        self._tests = not learns and (folder is not None or megabytes > 0)
+        self._tests = not learns and module.refinement is None and (folder is not None or megabytes > 0)
 
     def before_training(self) -> None:
         """Compute and keep the features of all images that training and validation read."""
@@ -56,6 +56,8 @@ class FeatureKeeper:
         """Compute and keep the features of the images of the test that comes next, as many as there is room for."""
         if self._tests:
             self._keep(self._datamodule.test_images())
+        else:
+            self._datamodule.use_features({})
 
     def _keep(self, names: Collection[str]) -> None:
         plugin, device = self._trainer.precision_plugin, self._trainer.strategy.root_device

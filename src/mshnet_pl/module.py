@@ -18,6 +18,13 @@ from mshnet_pl.labels import predict_labels
 from mshnet_pl.losses import episode_loss
 from mshnet_pl.metrics import EpisodeIoU, Scores, scores
 from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.refine import Refinement
+
+
+def _together(a: Tensor, b: Tensor, order: Tensor) -> Tensor:
+    """Features (N, L, d, h, w) one after the other, then in ``order``; channels side by side as they were."""
+    pixels = torch.cat([x.permute(0, 1, 3, 4, 2) for x in (a, b)])
+    return pixels[order].permute(0, 1, 4, 2, 3)
 
 
 class EpisodicModule(pl.LightningModule):
@@ -34,6 +41,7 @@ class EpisodicModule(pl.LightningModule):
         ignore_unknown: leave pixels labelled 255 out of the loss.
         seed: of the steps' randomness.
         config: plain dictionary that rebuilds all this; saved in checkpoints.
+        refinement: of tests' predictions; none if left out.
     """
 
     def __init__(
@@ -45,9 +53,11 @@ class EpisodicModule(pl.LightningModule):
         ignore_unknown: bool = False,
         seed: int = 0,
         config: Mapping[str, Any] | None = None,
+        refinement: Refinement | None = None,
     ) -> None:
         super().__init__()
         self.method = method
+        self.refinement = refinement
         self._optimizer, self._schedule = optimizer, schedule
         self._inner_weight, self._ignore_unknown, self._seed = inner_weight, ignore_unknown, seed
         self.save_hyperparameters({"config": dict(config or {})})
@@ -82,8 +92,7 @@ class EpisodicModule(pl.LightningModule):
         kept = (places >= 0).nonzero()[:, 0]
         order = torch.cat([given, kept]).argsort()
         of_kept = (f.to(images.device) for f in self.kept_features.get(places[kept]))
-        pairs = zip(of_given, of_kept, strict=True)
-        return tuple(torch.cat([a, b])[order] for a, b in pairs)
+        return tuple(_together(a, b, order) for a, b in zip(of_given, of_kept, strict=True))
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """The loss of eq. 1."""
@@ -106,18 +115,18 @@ class EpisodicModule(pl.LightningModule):
 
     def test_step(self, batch: Episode, batch_idx: int) -> None:
         """Counts an episode's pixels."""
-        self._count(self.test_iou, self._one_by_one(batch), batch)
+        self._count(self.test_iou, self._one_by_one(batch, self.refinement), batch)
         so_far = scores(self.test_iou.counts()).miou
         self.log("test/miou_so_far", so_far, prog_bar=True, logger=False, on_step=True, on_epoch=False)
 
     def predict_step(self, batch: Episode, batch_idx: int) -> UInt8[Tensor, "batch height width"]:
         """Labels of an episode's queries, as tests count them."""
-        return predict_labels(self._one_by_one(batch), batch)
+        return predict_labels(self._one_by_one(batch, self.refinement), batch)
 
-    def _one_by_one(self, batch: Episode) -> Tensor:
+    def _one_by_one(self, batch: Episode, refinement: Refinement | None = None) -> Tensor:
         """Logits an episode at a time: neither the batch size nor the number of processes can then change a rounding."""
         episodes = (Episode(*(part[i : i + 1] for part in batch)) for i in range(len(batch.query)))
-        return torch.cat([self(episode).logits for episode in episodes])
+        return torch.cat([refinement(self.method, *e[:3]).logits if refinement else self(e).logits for e in episodes])
 
     def on_train_epoch_end(self) -> None:
         """Logs the IoU of every class over the epoch so far."""

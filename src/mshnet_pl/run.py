@@ -14,10 +14,11 @@ from omegaconf import DictConfig
 from mshnet_pl import build, pictures, results
 from mshnet_pl.callbacks import Tracker
 from mshnet_pl.checkpoint import read_checkpoint
-from mshnet_pl.config import Config, Resolution, plain, run_digest, typed
+from mshnet_pl.config import Config, plain, run_digest, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.sampler import episodes_hash
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.evaluation import Resolution
 from mshnet_pl.keeping import FeatureKeeper
 from mshnet_pl.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.module import EpisodicModule

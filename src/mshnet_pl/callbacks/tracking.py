@@ -142,6 +142,7 @@ def labels(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     model, backbone = config["model"], config["backbone"]
     kinds = [node["_target_"].rpartition(".")[2] for node in (config["data"]["source"], model, backbone)]
+    kinds[2] = backbone.get("name", kinds[2])
     kinds.insert(2, "+".join(model.get("similarities") or ()))
     fold, shot = f"fold{config['fold']}", f"{config['shot']}shot"
     tags = [fold, shot, f"seed{config['seed']}", config.get("variant"), "test" if config.get("ckpt") else "train"]

@@ -20,7 +20,10 @@ _DATA_TERMS = {
     "Pascal5i": "PASCAL VOC 2012: images from Flickr, whose terms of use apply. ",
     "Coco20i": "MS COCO: annotations CC BY 4.0; images from Flickr, whose terms of use apply. ",
 }
-_BACKBONE_TERMS = {"EfficientNetLite0": "the weights come with an Apache-2.0 package"}
+_BACKBONE_TERMS = {
+    "EfficientNetLite0": "the weights come with an Apache-2.0 package",
+    "TimmBackbone": "the terms of timm's weights are on their page of the Hugging Face hub",
+}
 
 
 def write(path: Path, ckpt: Path, method: AbstractMethod, image_size: int, signature: str | None = None) -> Path:
@@ -99,10 +102,13 @@ def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:
     parts = [_last(model)]
     if "similarities" in model:
         parts.append(f"similarities {' and '.join(config['similarity'])}, width {model['width']}")
-    depth = config["backbone"].get("depth", "")
     weights = Path(str(config["backbone"].get("weights"))).name
-    parts.append(f"backbone {_last(config['backbone'])}{f'-{depth}' if depth else ''} (weights: {weights}), frozen")
+    parts.append(f"backbone {_backbone(config['backbone'])} (weights: {weights}), frozen")
     return f"{', '.join(parts)}; {method.learnable_parameters():,} learnable parameters"
+
+
+def _backbone(node: Mapping[str, Any]) -> str:
+    return f"timm's {node['name']}" if "name" in node else "-".join(map(str, filter(None, (_last(node), node.get("depth")))))
 
 
 def _scores(result: Result | None) -> str:

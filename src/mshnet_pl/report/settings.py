@@ -14,9 +14,11 @@ _WITHOUT_EFFECT = (
     "test.pictures", "test.feature_mb", "test.untrained", "test.seeds", "test.shots", "test.checkpoint",
 )  # fmt: skip
 """Settings that change no number, that a table shows anyway, or that repeat another."""
-OF_EPISODES = ("data.source", "data.image_size", "data.min_images", "way", "eval", "test", "splits")
+_PLAIN = {"flip": False, "scales": [1.0], "fusion": "network"}
+"""How results predict that do not say it."""
+OF_EPISODES = ("data.source", "data.image_size", "data.min_images", "way", "eval.resolution", "test", "splits")
 """What decides which pixels are scored."""
-OF_NETWORKS = (*OF_EPISODES, "backbone", "model", "trainer.precision")
+OF_NETWORKS = (*OF_EPISODES, "eval", "backbone", "model", "trainer.precision")
 """What decides the scores of a network that was not trained."""
 
 
@@ -36,8 +38,10 @@ def method(config: Mapping[str, Any]) -> str:
 
 
 def backbone(config: Mapping[str, Any]) -> str:
-    """``ResNet-50`` and the like."""
+    """``ResNet-50`` and the like; of timm's networks the name."""
     node = config["backbone"]
+    if "name" in node:
+        return str(node["name"])
     return _last(node["_target_"]) + (f"-{node['depth']}" if "depth" in node else "")
 
 
@@ -48,7 +52,9 @@ def of_result(result: Result, scope: Sequence[str] = ()) -> dict[str, str]:
         result: whose.
         scope: groups and settings to keep; all if empty.
     """
-    given = {"way": 1, **result.config, "splits": result.splits, "processes": _processes(result.config.get("trainer") or {})}
+    evaluation = {**_PLAIN, **result.config.get("eval", {})}
+    processes = _processes(result.config.get("trainer") or {})
+    given = {"way": 1, **result.config, "eval": evaluation, "splits": result.splits, "processes": processes}
     flat = sorted(_flat(given))
     kept = [(name, value) for name, value in flat if not scope or _inside(name, scope)]
     return {name: str(value) for name, value in kept if not _inside(name, _WITHOUT_EFFECT)}

@@ -1,0 +1,78 @@
+"""Predictions refined at test time: averaged over mirrored and resized views, and over shots that predict alone."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mshnet_pl.episode import Prediction
+from mshnet_pl.evaluation import Fusion
+from mshnet_pl.models.algebra import resize
+from mshnet_pl.models.base import AbstractMethod
+
+
+class Refinement:
+    """Calls a method on views of an episode and merges what it predicts.
+
+    A view is the episode at one scale, mirrored or not: query and supports together, images resized bilinearly and masks to
+    the nearest pixel. A view's logits are mirrored back and resized to the query's size S x S, where all views are averaged.
+
+    With ``mean`` or ``vote`` each shot predicts alone, averaged over views; then the shots' logits are averaged, or each
+    votes at every pixel of the S x S query: votes for the foreground are summed and divided by their maximum over the query
+    (at least 1), and the foreground is where that exceeds 0.5 (Min et al., ICCV 2021).
+
+    Args:
+        flip: also predict the mirrored episode.
+        scales: factors of the image size.
+        fusion: how the supports become one prediction.
+
+    Raises:
+        ValueError: no scale, or one that is not positive.
+    """
+
+    def __init__(self, flip: bool = False, scales: Sequence[float] = (1.0,), fusion: Fusion = Fusion.network) -> None:
+        if not scales or not all(0 < scale < float("inf") for scale in scales):
+            raise ValueError(f"eval.scales={[*scales]}: give one or more positive numbers")
+        self._flips = (False, True) if flip else (False,)
+        self._scales, self._fusion = tuple(scales), fusion
+        self.changes = flip or self._scales != (1.0,) or fusion is not Fusion.network
+        """Whether any of the settings is other than plain."""
+
+    def __call__(
+        self,
+        method: AbstractMethod,
+        query: Float[Tensor, "batch 3 height width"],
+        support: Float[Tensor, "batch shots 3 height width"],
+        support_mask: Float[Tensor, "batch shots height width"],
+    ) -> Prediction:
+        """What ``method`` predicts, refined.
+
+        Returns:
+            Logits (B, 2, S, S), after a vote 0.5 and the share of the votes.
+        """
+        shots = torch.stack([*self._views(method, query, support, support_mask)]).mean(0)  # (1 or K, B, 2, S, S)
+        return Prediction(_vote(shots) if self._fusion is Fusion.vote else shots.mean(0))
+
+    def _views(self, method: AbstractMethod, query: Tensor, support: Tensor, mask: Tensor) -> Iterator[Tensor]:
+        """Every view's logits (K, B, 2, S, S) of each shot alone; (1, B, 2, S, S) where the method takes them together."""
+        size, shots = query.shape[2:], support.shape[1]
+        groups = [slice(None)] if self._fusion is Fusion.network else [slice(i, i + 1) for i in range(shots)]
+        for scale in self._scales:
+            scaled = [round(scale * side) for side in size]
+            images = resize(torch.cat([query[:, None], support], dim=1).flatten(0, 1), scaled).unflatten(0, (-1, 1 + shots))
+            masks = interpolate(mask, (scaled[0], scaled[1]), mode="nearest")
+            for flip in self._flips:
+                view, objects = (images.flip(-1), masks.flip(-1)) if flip else (images, masks)
+                of_query, of_support = method.features(view[:, 0], view[:, 1:])
+                codes = [method.encode(tuple(f[:, group] for f in of_support), objects[:, group]) for group in groups]
+                logits = [method.decode(of_query, code).logits.float() for code in codes]
+                yield torch.stack([resize(one.flip(-1) if flip else one, size) for one in logits])
+
+
+def _vote(logits: Float[Tensor, "shots batch 2 height width"]) -> Float[Tensor, "batch 2 height width"]:
+    """0.5 for the background, and for the foreground its share of the most votes that a pixel of the query got."""
+    votes = (logits[:, :, 1] > logits[:, :, 0]).sum(0).float()  # (B, H, W)
+    share = votes / votes.amax((1, 2), keepdim=True).clamp(min=1)
+    return torch.stack([torch.full_like(share, 0.5), share], dim=1)

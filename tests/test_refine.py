@@ -1,0 +1,198 @@
+"""Refined predictions against loops in NumPy, and through the commands."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import Command
+from mshnet_pl.backbones.base import Features
+from mshnet_pl.backbones.efficientnet import EfficientNetLite0
+from mshnet_pl.episode import Episode, Prediction
+from mshnet_pl.evaluation import Fusion
+from mshnet_pl.labels import predict_labels
+from mshnet_pl.models.base import AbstractMethod, SupportCode
+from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.models.prototype_baseline import PrototypeBaseline
+from mshnet_pl.refine import Refinement
+from mshnet_pl.similarity.cosine import CosineSimilarity
+
+SIZE, SHOTS, SHIFT = 64, 3, 0.75
+
+
+def network() -> AbstractMethod:
+    torch.manual_seed(0)
+    return MSHNet(EfficientNetLite0(), {"cosine": CosineSimilarity}, width=4).eval()
+
+
+def baseline() -> AbstractMethod:
+    return PrototypeBaseline(EfficientNetLite0()).eval()
+
+
+class Readier(PrototypeBaseline):
+    """Calls more of a query foreground, so that shots disagree."""
+
+    def decode(self, query: Features, code: SupportCode) -> Prediction:
+        return Prediction(super().decode(query, code).logits + torch.tensor([0.0, SHIFT])[:, None, None])
+
+
+def drawn(batch: int = 2, seed: int = 0) -> Episode:
+    """Images of a bright rectangle each; query masks are never looked at."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(batch, 1 + SHOTS, 3, SIZE, SIZE)).astype(np.float32)
+    masks = np.zeros((batch, 1 + SHOTS, SIZE, SIZE), np.float32)
+    for b in range(batch):
+        for k in range(1 + SHOTS):
+            top, left = rng.integers(0, SIZE // 2, 2)
+            masks[b, k, top : top + 28, left : left + 20] = 1
+            images[b, k] += 3 * masks[b, k] * rng.normal(size=(3, 1, 1)).astype(np.float32)
+    x, m = torch.from_numpy(images), torch.from_numpy(masks)
+    sizes, numbers, classes = torch.full((batch, 2), SIZE), torch.arange(batch), torch.zeros(batch, dtype=torch.int64)
+    return Episode(x[:, 0], x[:, 1:], m[:, 1:], m[:, 0].to(torch.uint8), sizes, classes, numbers)
+
+
+def bilinear(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(h, w) to (height, width), corners on corners, pixel by pixel."""
+    out = np.zeros((height, width))
+    for i in range(height):
+        for j in range(width):
+            y, x = i * (plane.shape[0] - 1) / (height - 1), j * (plane.shape[1] - 1) / (width - 1)
+            y0, x0 = min(int(y), plane.shape[0] - 2), min(int(x), plane.shape[1] - 2)
+            dy, dx = y - y0, x - x0
+            upper = (1 - dx) * plane[y0, x0] + dx * plane[y0, x0 + 1]
+            lower = (1 - dx) * plane[y0 + 1, x0] + dx * plane[y0 + 1, x0 + 1]
+            out[i, j] = (1 - dy) * upper + dy * lower
+    return out
+
+
+def view(image: np.ndarray, scale: float, flip: bool, nearest: bool = False) -> np.ndarray:
+    """One plane as a view shows it."""
+    side = round(SIZE * scale)
+    if nearest:
+        small = np.array([[image[int(i * SIZE / side), int(j * SIZE / side)] for j in range(side)] for i in range(side)])
+    else:
+        small = bilinear(image, side, side)
+    return small[:, ::-1].copy() if flip else small
+
+
+def naive(
+    method: AbstractMethod, episode: Episode, b: int, shots: list[int], flips: list[bool], scales: list[float]
+) -> np.ndarray:
+    """Mean logits (2, S, S) of one row over the views, the method called on each of them."""
+    found = []
+    for scale in scales:
+        for flip in flips:
+            pictures = torch.cat([episode.query[b : b + 1], episode.support[b]]).numpy()
+            planes = [[view(plane, scale, flip) for plane in picture] for picture in pictures]
+            images = torch.from_numpy(np.array(planes, np.float32))
+            masks = [view(episode.support_mask[b, k].numpy(), scale, flip, nearest=True) for k in shots]
+            support = images[[1 + k for k in shots]]
+            logits = method(images[:1], support[None], torch.from_numpy(np.array(masks, np.float32))[None]).logits[0].numpy()
+            found.append([bilinear(plane[:, ::-1] if flip else plane, SIZE, SIZE) for plane in logits])
+    return np.mean(found, axis=0)
+
+
+@pytest.mark.parametrize("make", [network, baseline])
+@pytest.mark.parametrize(
+    ("flip", "scales", "fusion"),
+    [(True, [1.0], "network"), (False, [0.75, 1.25], "network"), (True, [0.75, 1.0], "mean"), (False, [1.0], "mean")],
+)
+@torch.no_grad()
+def test_views_are_averaged_as_a_loop_does(
+    make: Callable[[], AbstractMethod], flip: bool, scales: list[float], fusion: str
+) -> None:
+    method, episode = make(), drawn()
+    refined = Refinement(flip, scales, Fusion(fusion))(method, *episode[:3]).logits
+    groups = [[0, 1, 2]] if fusion == "network" else [[0], [1], [2]]
+    flips = [False, True] if flip else [False]
+    expected = [np.mean([naive(method, episode, b, group, flips, scales) for group in groups], axis=0) for b in range(2)]
+    np.testing.assert_allclose(refined.numpy(), np.array(expected), atol=2e-4)
+    plain = method(*episode[:3]).logits
+    assert refined.shape == (2, 2, SIZE, SIZE) and plain.shape != refined.shape
+
+
+@torch.no_grad()
+def test_votes_are_those_of_the_published_rule() -> None:
+    method, episode = Readier(EfficientNetLite0()).eval(), drawn(batch=6, seed=2)
+    refined = Refinement(fusion=Fusion.vote)(method, *episode[:3]).logits
+    labels = predict_labels(refined, episode).numpy()
+    most = set()
+    for b in range(6):
+        votes = np.zeros((SIZE, SIZE), int)
+        for k in range(SHOTS):
+            background, foreground = naive(method, episode, b, [k], [False], [1.0])
+            votes += foreground > background
+        most.add(int(votes.max()))
+        expected = np.zeros((SIZE, SIZE))
+        for i in range(SIZE):
+            for j in range(SIZE):
+                expected[i, j] = votes[i, j] / max(votes.max(), 1) > 0.5
+        assert (labels[b] != expected).mean() < 2e-3  # pixels where the two logits tie but for rounding
+    assert most == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("scales", [[], [0.0], [1.0, -1.0], [float("inf")], [float("nan")]])
+def test_refused_scales(scales: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"eval\.scales="):
+        Refinement(scales=scales)
+
+
+TINY = (
+    "data.image_size=64", "data.batch_size=2", "model.width=4", "logger=none", "trainer.enable_progress_bar=false",
+    "trainer.accelerator=cpu", "trainer.max_steps=3", "test.episodes=3", "test.pictures=1",
+)  # fmt: skip
+
+
+def counts(folder: Path, name: str) -> np.ndarray:
+    with (folder / name).open() as file:
+        return np.array([[int(value) for value in row] for row in [*csv.reader(file)][1:]])
+
+
+def test_commands_and_report(command: Command, tmp_path: Path) -> None:
+    done = command("mshnet-train", *TINY, "eval.flip=true", "eval.scales=[0.75,1]", "optimizer=adamw")
+    assert done.code == 0, done.err
+    (trained,) = (tmp_path / "runs").rglob("result.json")
+    result = json.loads(trained.read_text())
+    recorded = {"resolution": "resized", "flip": True, "scales": [0.75, 1.0], "fusion": "network"}
+    assert result["config"]["eval"] == recorded and result["tests"][0]["episodes"] == 3
+    tests = {}
+    settings = {"plain": (), "vote": ("eval.fusion=vote",), "mean": ("eval.fusion=mean", "eval.resolution=original")}
+    for name, changes in settings.items():
+        done = command(
+            "mshnet-test", f"ckpt={trained.parent / 'checkpoints' / 'last.ckpt'}", f"runs={name}", "eval.flip=false",
+            "eval.scales=[1.0]", "test.shots=[1,2]", *changes,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        (path,) = (tmp_path / name).rglob("result.json")
+        tests[name] = path.parent
+    of_one_shot = "episodes_last_1shot_seed0.csv"
+    difference = counts(tests["vote"], of_one_shot) - counts(tests["plain"], of_one_shot)
+    assert (abs(difference[:, 2:]) <= 2).all()  # one shot's vote is its own prediction but for rounding
+    report = command("mshnet-report", *(tmp_path / name for name in ("runs", "plain", "vote")))
+    assert report.code == 0, report.err
+    for setting in ("eval.flip", "eval.scales", "eval.fusion"):
+        assert setting in report.out
+    assert len(re.findall(r"everything foreground +\|[^|]*\| \d-shot", report.out)) == 2  # not one for each way to predict
+
+
+@pytest.mark.parametrize(
+    ("argument", "parts"),
+    [
+        ("eval.scales=[]", ["eval.scales=[]", "1.0"]),
+        ("eval.scales=[0.3]", ["eval.scales=0.3", "0.50"]),
+        ("eval.scales=[1.0,inf]", ["eval.scales=inf"]),
+        ("eval.scales=[-1]", ["eval.scales=-1.0"]),
+        ("eval.fusion=sum", ["sum", "vote"]),
+        ("eval.flip=often", ["often", "eval.flip"]),
+    ],
+)
+def test_what_cannot_work_is_one_message(command: Command, argument: str, parts: list[str]) -> None:
+    done = command("mshnet-train", *TINY, argument)
+    assert done.code == 2 and "Traceback" not in done.err and done.err.count("error: ") == 1
+    for part in parts:
+        assert part in done.err
