@@ -36,7 +36,7 @@ def resnet50_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_resnet50_is_the_other_resnet50(resnet50_file: Path) -> None:
     own, other = TimmBackbone("resnet50", str(resnet50_file)), ResNet(50, str(resnet50_file))
     assert own.blocks == other.blocks
-    torch.testing.assert_close(own(IMAGES), other(IMAGES), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(own(IMAGES), other(IMAGES), atol=1e-3, rtol=1e-3)
 
 
 def of_resnet(net: Any, x: Tensor) -> list[list[Tensor]]:  # noqa: ANN401 - timm is untyped
