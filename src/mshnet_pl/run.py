@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from mshnet_pl import build, pictures, results
+from mshnet_pl.allocation import keep_freed_memory
 from mshnet_pl.callbacks import Tracker
 from mshnet_pl.checkpoint import read_checkpoint
 from mshnet_pl.config import Config, plain, run_digest, typed
@@ -97,6 +98,7 @@ def _named(pooled: Scores, classes: tuple[str, ...]) -> dict[str, Any]:
 def _begin(config: Config) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     pl.seed_everything(config.seed, verbose=False)
 
 
