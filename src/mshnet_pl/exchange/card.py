@@ -101,7 +101,8 @@ def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:
         parts.append(f"similarities {' and '.join(config['similarity'])}, width {model['width']}")
     depth = config["backbone"].get("depth", "")
     weights = Path(str(config["backbone"].get("weights"))).name
-    parts.append(f"backbone {_last(config['backbone'])}{f'-{depth}' if depth else ''} (weights: {weights}), frozen")
+    state = "trained" if config["backbone"].get("trainable") else "frozen"
+    parts.append(f"backbone {_last(config['backbone'])}{f'-{depth}' if depth else ''} (weights: {weights}), {state}")
     return f"{', '.join(parts)}; {method.learnable_parameters():,} learnable parameters"
 
 

@@ -7,7 +7,7 @@ from mshnet_pl.results import Result
 
 _WITHOUT_EFFECT = (
     "fold", "shot", "seed", "runs", "ckpt", "ckpt_path", "logger", "save_every_n_steps", "threads", "gpus",
-    "variant", "similarity", "model.backbone",
+    "variant", "similarity", "model.backbone", "backbone.trainable",
     "data.root", "data.splits_dir", "data.num_workers", "data.cache_mb", "data.cache_dir",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
     "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes",
@@ -20,6 +20,10 @@ OF_NETWORKS = (*OF_EPISODES, "backbone", "model", "trainer.precision")
 """What decides the scores of a network that was not trained."""
 
 
+_NAMES = {"MSHNetLite": "MSHNet-lite"}
+"""Names of methods, where they are not their classes'."""
+
+
 def data(config: Mapping[str, Any]) -> str:
     """Class of the data source, such as ``Pascal5i``."""
     return _last(config["data"]["source"]["_target_"])
@@ -28,7 +32,7 @@ def data(config: Mapping[str, Any]) -> str:
 def method(config: Mapping[str, Any]) -> str:
     """``MSHNet cosine+prototype`` and the like, with the ablation's name where there is one."""
     model = config["model"]
-    name = _last(model["_target_"])
+    name = _NAMES.get(_last(model["_target_"]), _last(model["_target_"]))
     if "similarities" in model:
         name += " " + "+".join(model["similarities"])
     variant = config.get("variant", "full")
@@ -36,9 +40,10 @@ def method(config: Mapping[str, Any]) -> str:
 
 
 def backbone(config: Mapping[str, Any]) -> str:
-    """``ResNet-50`` and the like."""
+    """``ResNet-50`` and the like, ``ResNet-50, trained`` where it is not frozen."""
     node = config["backbone"]
-    return _last(node["_target_"]) + (f"-{node['depth']}" if "depth" in node else "")
+    name = _last(node["_target_"]) + (f"-{node['depth']}" if "depth" in node else "")
+    return f"{name}, trained" if node.get("trainable") else name
 
 
 def of_result(result: Result, scope: Sequence[str] = ()) -> dict[str, str]:
