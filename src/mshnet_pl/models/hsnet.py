@@ -71,6 +71,47 @@ def _block(sizes: Sequence[int], kernels_and_strides: Sequence[tuple[int, int]])
     return nn.Sequential(*layers)
 
 
+class SqueezingBlock(nn.Module):
+    """Positive cosines of unit features, and three convolutions that shrink their support positions.
+
+    The half over support positions of the first convolution needs all of them, but knows no other query position than its
+    own: it runs on a few query rows at a time, so that all cosines are never held at once where no gradient needs them.
+
+    Args:
+        layers: how many pairs of maps are compared.
+        kernels_and_strides: of each convolution.
+    """
+
+    def __init__(self, layers: int, kernels_and_strides: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.first = CentrePivotConv4d(layers, _WIDTHS[0], *kernels_and_strides[0])
+        norm = nn.GroupNorm(_GROUPS, _WIDTHS[0])
+        self.rest = nn.Sequential(norm, nn.ReLU(inplace=True), *_block(_WIDTHS, kernels_and_strides[1:]))
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch layers channels query_h query_w"],
+        support: Float[Tensor, "_ layers channels support_h support_w"],
+    ) -> Hyper:
+        """(B, L, d, hq, wq) and (B, L, d, hs, ws), or one support that serves all queries, to (B, 128, hq, wq, few, few)."""
+        stride = self.first.over_support.stride[0]
+        pixels, grid = support.flatten(3), support.shape[3:]  # (B or 1, L, d, hs * ws)
+        parts, kept = [], []
+        for rows in self._rows(query, pixels.shape[3]):
+            cosines = (rows.flatten(3).transpose(2, 3) @ pixels).relu()  # (B, L, rows * wq, hs * ws)
+            hyper = cosines.unflatten(3, grid).unflatten(2, rows.shape[3:])
+            parts.append(self.first.support_part(hyper))
+            kept.append(hyper[..., ::stride, ::stride].contiguous())
+        squeezed: Tensor = self.rest(torch.cat(parts, dim=2) + self.first.query_part(torch.cat(kept, dim=2)))
+        return squeezed
+
+    def _rows(self, query: Tensor, pixels: int) -> Sequence[Tensor]:
+        if torch.compiler.is_compiling():  # a graph cannot loop over rows of any number
+            return [query]
+        row = len(query) * query.shape[1] * query.shape[4] * pixels
+        return query.split(max(_MOST_CORRELATIONS // row, 1), dim=3)
+
+
 class HSNet(AbstractMethod):
     """Cosines of every query pixel with every support pixel in all layers, squeezed by centre-pivot 4D convolutions.
 
@@ -102,7 +143,7 @@ class HSNet(AbstractMethod):
         self.fusion = fusion
         wide, narrow = _WIDTHS[2], _WIDTHS[1]
         self.squeeze = nn.ModuleList(
-            [_block((s.layers, *_WIDTHS), shape) for s, shape in zip(backbone.blocks, _KERNELS_AND_STRIDES, strict=True)]
+            [SqueezingBlock(s.layers, shape) for s, shape in zip(backbone.blocks, _KERNELS_AND_STRIDES, strict=True)]
         )
         self.mix43, self.mix432 = (_block([wide] * 4, [(3, 1)] * 3) for _ in range(2))
         self.refine = nn.Sequential(
@@ -135,48 +176,12 @@ class HSNet(AbstractMethod):
 
     def _segment(self, query: Sequence[Tensor], support: Sequence[Tensor]) -> Float[Tensor, "batch 2 h w"]:
         """Logits of one shot."""
-        level2, level3, level4 = (squeeze(block, *f) for block, *f in zip(self.squeeze, query, support, strict=True))
+        level2, level3, level4 = (block(*f) for block, *f in zip(self.squeeze, query, support, strict=True))
         mixed = self.mix43(_resize_to(level4, level3) + level3)
         mixed = self.mix432(_resize_to(mixed, level2) + level2)
         refined = self.refine(mixed.mean((4, 5)))  # (B, 128, h, w) to (B, 64, h, w)
         logits: Tensor = self.head(resize(refined, (2 * refined.shape[2], 2 * refined.shape[3])))
         return logits
-
-
-def squeeze(
-    block: nn.Sequential,
-    query: Float[Tensor, "batch layers channels query_h query_w"],
-    support: Float[Tensor, "_ layers channels support_h support_w"],
-) -> Hyper:
-    """A squeezing block of the positive cosines of unit features, without ever holding all cosines in evaluation.
-
-    The first convolution needs all support positions only in its half over them, and that half knows no other query
-    position than its own: it runs on a few query rows at a time.
-
-    Args:
-        block: begins with the convolution.
-        query: (B, L, d, hq, wq).
-        support: of batch B, or of batch 1 that serves all queries.
-
-    Returns:
-        (B, 128, hq, wq, few, few).
-    """
-    first = block[0]
-    assert isinstance(first, CentrePivotConv4d)
-    stride = first.over_support.stride[0]
-    pixels, grid = support.flatten(3), support.shape[3:]  # (B or 1, L, d, hs * ws)
-    row = len(query) * query.shape[1] * query.shape[4] * pixels.shape[3]
-    whole = torch.compiler.is_compiling()  # a graph cannot loop over rows of any number
-    parts, kept = [], []
-    for rows in [query] if whole else query.split(max(_MOST_CORRELATIONS // row, 1), dim=3):
-        cosines = (rows.flatten(3).transpose(2, 3) @ pixels).relu()  # (B, L, rows * wq, hs * ws)
-        hyper = cosines.unflatten(3, grid).unflatten(2, rows.shape[3:])
-        parts.append(first.support_part(hyper))
-        kept.append(hyper[..., ::stride, ::stride].contiguous())
-    x = torch.cat(parts, dim=2) + first.query_part(torch.cat(kept, dim=2))
-    for layer in block[1:]:
-        x = layer(x)
-    return x
 
 
 def vote(logits: Float[Tensor, "batch shots 2 h w"]) -> Float[Tensor, "batch 2 h w"]:

@@ -72,9 +72,8 @@ def pooled(
 
     The upsampled features are never built: masks are taken to the features' grid with the transposed interpolation.
     """
-    rows, columns = (
-        _upsampling(masks, fine, coarse) for fine, coarse in zip(masks.shape[2:], features.shape[2:], strict=True)
-    )
+    sizes = zip(masks.shape[2:], features.shape[2:], strict=True)
+    rows, columns = (_upsampling(masks, fine, coarse) for fine, coarse in sizes)
     weights = rows.T @ masks @ columns  # (N, R, h, w)
     total = weights.flatten(2).to(features.dtype) @ features.flatten(2).transpose(1, 2)
     return total / (masks.sum((2, 3)).to(features.dtype) + _EPS)[:, :, None]

@@ -27,7 +27,8 @@ class PFENet(AbstractMethod):
     support's block 4 computed from masked features; here they are upsampled, and masked afterwards. The losses are taken on
     twice block 2's grid (inner ones: block 2's), the published ones on the image's.
 
-    The paper's mIoU, 1-shot / 5-shot: PASCAL-5i ResNet-50 60.8 / 61.9, ResNet-101 60.1 / 61.4; COCO-20i ResNet-101 38.5 / 42.7.
+    The paper's mIoU, 1-shot / 5-shot: PASCAL-5i ResNet-50 60.8 / 61.9, ResNet-101 60.1 / 61.4; COCO-20i ResNet-101 38.5 /
+    42.7.
 
     Args:
         backbone: of three blocks, finest first.
@@ -87,7 +88,7 @@ class PFENet(AbstractMethod):
         for i, side in enumerate(self.bins):
             size = [max((2 * side * n + _PUBLISHED_GRID) // (2 * _PUBLISHED_GRID), 1) for n in grid]
             of_support = means[:, :, None, None].expand(batch, width, *size)
-            y = self.join[i](torch.cat([adaptive_avg_pool2d(x, size), of_support, resize(prior, size)], dim=1))
+            y = self.join[i](torch.cat([adaptive_avg_pool2d(x, (size[0], size[1])), of_support, resize(prior, size)], dim=1))
             if scales:
                 y = y + self.pass_on[i - 1](torch.cat([y, resize(scales[-1], size)], dim=1))
             y = y + self.enrich[i](y)
