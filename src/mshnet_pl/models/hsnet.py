@@ -21,7 +21,8 @@ _KERNELS_AND_STRIDES = (((5, 4), (5, 4), (3, 2)), ((5, 4), (3, 2), (3, 2)), ((3,
 _MOST_CORRELATIONS = 2**24
 """Held at a time where no gradient needs them: 64 MiB in float32."""
 
-Hyper = Float[Tensor, "batch channels query_h query_w support_h support_w"]
+Hyper = Float[Tensor, "_ _ _ _ _ _"]
+"""(B, C, hq, wq, hs, ws): batch, channels, query positions, support positions."""
 
 
 class CentrePivotConv4d(nn.Module):
