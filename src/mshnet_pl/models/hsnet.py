@@ -18,8 +18,8 @@ _WIDTHS = (16, 64, 128)
 _GROUPS = 4
 _KERNELS_AND_STRIDES = (((5, 4), (5, 4), (3, 2)), ((5, 4), (3, 2), (3, 2)), ((3, 2), (3, 2), (3, 2)))
 """Of the three squeezing convolutions of blocks 2, 3 and 4: each level ends on the same few support positions."""
-_MOST_CORRELATIONS = 2**24
-"""Held at a time where no gradient needs them: 64 MiB in float32."""
+_MOST_CORRELATIONS = 2**22
+"""Held at a time where no gradient needs them: 16 MiB in float32."""
 
 Hyper = Float[Tensor, "_ _ _ _ _ _"]
 """(B, C, hq, wq, hs, ws): batch, channels, query positions, support positions."""
@@ -75,8 +75,9 @@ def _block(sizes: Sequence[int], kernels_and_strides: Sequence[tuple[int, int]])
 class SqueezingBlock(nn.Module):
     """Positive cosines of unit features, and three convolutions that shrink their support positions.
 
-    The half over support positions of the first convolution needs all of them, but knows no other query position than its
-    own: it runs on a few query rows at a time, so that all cosines are never held at once where no gradient needs them.
+    Cosines with pixels outside the mask are 0 and not computed. The half over support positions of the first convolution
+    needs all of them, but knows no other query position than its own: it runs on a few query rows at a time, so that all
+    cosines are never held at once where no gradient needs them.
 
     Args:
         layers: how many pairs of maps are compared.
@@ -97,9 +98,15 @@ class SqueezingBlock(nn.Module):
         """(B, L, d, hq, wq) and (B, L, d, hs, ws), or one support that serves all queries, to (B, 128, hq, wq, few, few)."""
         stride = self.first.over_support.stride[0]
         pixels, grid = support.flatten(3), support.shape[3:]  # (B or 1, L, d, hs * ws)
+        whole = torch.compiler.is_compiling()  # the shapes of a graph cannot follow from a mask's values
+        inside = None if whole else pixels.flatten(0, 2).any(0).nonzero()[:, 0]
+        chosen = pixels if inside is None else pixels[..., inside]
         parts, kept = [], []
         for rows in self._rows(query, pixels.shape[3]):
-            cosines = (rows.flatten(3).transpose(2, 3) @ pixels).relu()  # (B, L, rows * wq, hs * ws)
+            cosines = (rows.flatten(3).transpose(2, 3) @ chosen).relu_()  # (B, L, rows * wq, chosen)
+            if inside is not None:
+                zeros = cosines.new_zeros(*cosines.shape[:3], pixels.shape[3])
+                cosines = zeros.index_copy_(3, inside, cosines)
             hyper = cosines.unflatten(3, grid).unflatten(2, rows.shape[3:])
             parts.append(self.first.support_part(hyper))
             kept.append(hyper[..., ::stride, ::stride].contiguous())
