@@ -8,7 +8,7 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next step instead of handing it back and fetching it page by page; no more is used.
+    """Let glibc keep freed memory for the next step instead of fetching it anew page by page; no more is used.
 
     Does nothing with another C library.
     """
