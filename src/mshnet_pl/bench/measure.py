@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mshnet_pl.allocation import keep_freed_memory
+from mshnet_pl.bench.settings import BenchConfig
 from mshnet_pl.config import register, typed
 from mshnet_pl.losses import episode_loss
 from mshnet_pl.models.base import AbstractMethod
@@ -182,7 +183,8 @@ def _whole_test(raw: DictConfig, case: Mapping[str, Any]) -> dict[str, Any]:
     changes = {"data": {"image_size": case["size"]}, "shot": case["shots"], "logger": None}
     changes["test"] = {"shots": None, "pictures": 0, "seeds": [0], "untrained": False}
     changes["trainer"] = {"max_steps": 0, "precision": case["precision"], "enable_progress_bar": False}
-    raw = OmegaConf.merge(raw, changes)  # type: ignore[assignment]
+    raw = OmegaConf.merge(raw, changes)
+    assert isinstance(raw, DictConfig)
     episodes = typed(raw).test.episodes
     with tempfile.TemporaryDirectory() as folder:
         result = run.train(raw, Path(folder))
@@ -213,4 +215,6 @@ if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     given = json.load(sys.stdin)
-    print(json.dumps(measure(OmegaConf.create(given["config"]), given["case"])))
+    configuration = OmegaConf.merge(OmegaConf.structured(BenchConfig), given["config"])
+    assert isinstance(configuration, DictConfig)
+    print(json.dumps(measure(configuration, given["case"])))
