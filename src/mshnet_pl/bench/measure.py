@@ -183,11 +183,11 @@ def _whole_test(raw: DictConfig, case: Mapping[str, Any]) -> dict[str, Any]:
     changes = {"data": {"image_size": case["size"]}, "shot": case["shots"], "logger": None}
     changes["test"] = {"shots": None, "pictures": 0, "seeds": [0], "untrained": False}
     changes["trainer"] = {"max_steps": 0, "precision": case["precision"], "enable_progress_bar": False}
-    raw = OmegaConf.merge(raw, changes)
-    assert isinstance(raw, DictConfig)
-    episodes = typed(raw).test.episodes
+    merged = OmegaConf.merge(raw, changes)
+    assert isinstance(merged, DictConfig)
+    episodes = typed(merged).test.episodes
     with tempfile.TemporaryDirectory() as folder:
-        result = run.train(raw, Path(folder))
+        result = run.train(merged, Path(folder))
     if case["memory"]:
         return {"peak_mib": _peak(torch.device("cpu"))}
     unit = _times({"unit": _unit(torch.device("cpu"))}, case["repeats"], torch.device("cpu"))["unit"]
