@@ -78,6 +78,7 @@ class EpisodicModule(pl.LightningModule):
         support = self._features(episode.support.flatten(0, 1), episode.support_place.flatten())
         shape = episode.support_place.shape
         code = self.method.encode(tuple(f.unflatten(0, shape) for f in support), episode.support_mask)
+        del support  # not kept for the backward pass
         return self.method.decode(query, code)
 
     def _features(self, images: Tensor, places: Tensor) -> Features:

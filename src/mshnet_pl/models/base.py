@@ -42,15 +42,25 @@ class AbstractMethod(nn.Module, ABC):
     ) -> Prediction:
         """Normalised images and 0/1 masks to logits; any number of shots."""
         of_query, of_support = self.features(query, support)
-        return self.decode(of_query, self.encode(of_support, support_mask))
+        code = self.encode(of_support, support_mask)
+        del of_support  # not kept for the backward pass
+        return self.decode(of_query, code)
 
     def features(
         self, query: Float[Tensor, "batch 3 height width"], support: Float[Tensor, "batch shots 3 height width"]
     ) -> tuple[Features, tuple[Float[Tensor, "batch shots _ _ _ _"], ...]]:
-        """Query and support features of every block, from one pass of the backbone."""
-        batch, shots = support.shape[:2]
-        features = self.backbone(torch.cat([query, support.flatten(0, 1)]))
-        return tuple(f[:batch] for f in features), tuple(f[batch:].unflatten(0, (batch, shots)) for f in features)
+        """Query and support features of every block.
+
+        From one pass of the backbone, except on a CPU, where images pass one by one anyway: the supports' memory is then
+        free as soon as they are encoded.
+        """
+        shape, images = support.shape[:2], support.flatten(0, 1)
+        if query.device.type == "cpu" and not torch.compiler.is_compiling():
+            of_query, of_images = self.backbone(query), self.backbone(images)
+        else:
+            features = self.backbone(torch.cat([query, images]))
+            of_query, of_images = (tuple(f[half] for f in features) for half in (slice(len(query)), slice(len(query), None)))
+        return of_query, tuple(f.unflatten(0, shape) for f in of_images)
 
     def learnable_parameters(self) -> int:
         """Number of parameters that training changes: the backbone's too where it is trainable."""
