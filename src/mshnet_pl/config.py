@@ -90,7 +90,7 @@ class TestConfig:
     checkpoint: Which = Which.last
     untrained: bool = False
     pictures: int = 4
-    feature_mb: int = 1024
+    feature_mb: int = 2048
 
 
 @dataclass

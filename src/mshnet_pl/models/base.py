@@ -54,13 +54,13 @@ class AbstractMethod(nn.Module, ABC):
         From one pass of the backbone, except on a CPU, where images pass one by one anyway: the supports' memory is then
         free as soon as they are encoded.
         """
-        shape, images = support.shape[:2], support.flatten(0, 1)
+        (batch, shots), images = support.shape[:2], support.flatten(0, 1)
         if query.device.type == "cpu" and not torch.compiler.is_compiling():
             of_query, of_images = self.backbone(query), self.backbone(images)
         else:
             features = self.backbone(torch.cat([query, images]))
-            of_query, of_images = (tuple(f[half] for f in features) for half in (slice(len(query)), slice(len(query), None)))
-        return of_query, tuple(f.unflatten(0, shape) for f in of_images)
+            of_query, of_images = tuple(f[:batch] for f in features), tuple(f[batch:] for f in features)
+        return of_query, tuple(f.unflatten(0, (batch, shots)) for f in of_images)
 
     def learnable_parameters(self) -> int:
         """Number of parameters that training changes: the backbone's too where it is trainable."""
