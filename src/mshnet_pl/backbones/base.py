@@ -61,7 +61,7 @@ class AbstractBackbone(nn.Module, ABC):
         images = images.contiguous(memory_format=torch.channels_last)
         learning = self.trainable and torch.is_grad_enabled()
         with torch.set_grad_enabled(learning):
-            if learning or images.device.type != "cpu" or len(images) == 1 or torch.compiler.is_compiling():
+            if torch.compiler.is_compiling() or learning or images.device.type != "cpu" or len(images) == 1:
                 return self.features(images)
             blocks: list[Tensor] = []
             for n in range(len(images)):
