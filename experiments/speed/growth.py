@@ -3,8 +3,8 @@
 python experiments/speed/growth.py OUT_FOLDER    (growth.json and growth.png)
 """
 
+import ctypes
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -17,11 +17,12 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from mshnet_pl.allocation import keep_freed_memory
+from mshnet_pl.bench.settings import register as register_bench
 from mshnet_pl.config import register
 from mshnet_pl.models.mshnet import MSHNet
 
 SHOTS, SIZES = (1, 2, 5, 10, 20, 50), (161, 225, 321, 385, 449, 513, 577)
-SIZE, REPEATS = 321, 5
+SIZE, REPEATS = 321, 8
 OBJECT = 1600
 """Pixels of a support's object, as many in every picture: cosine's work is their number times the query's pixels."""
 
@@ -36,6 +37,7 @@ def episode(shots: int, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 
 def peak_growth(work: Callable[[], object]) -> float:
     """MiB that the process's peak lies above its memory before."""
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back, so that it is counted again
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = status("VmRSS")
     work()
@@ -49,7 +51,7 @@ def status(name: str) -> int:
 
 
 def measure(net: MSHNet, shots: int, size: int) -> dict[str, float]:
-    """Median milliseconds of the parts and of the whole, and the memory that comparing takes."""
+    """Milliseconds, the fewest of eight, of the parts and of the whole, and the memory that comparing takes."""
     query, support, mask = episode(shots, size)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         of_query, of_support = net.features(query, support)
@@ -63,12 +65,12 @@ def measure(net: MSHNet, shots: int, size: int) -> dict[str, float]:
         }
         row = {"shots": shots, "size": size, "compare_mib": peak_growth(lambda: net.compare(of_query, code))}
         seconds: dict[str, list[float]] = {name: [] for name in parts}
-        for _ in range(REPEATS + 1):
+        for _ in range(REPEATS):
             for name, part in parts.items():
                 started = time.perf_counter()
                 part()
                 seconds[name].append(time.perf_counter() - started)
-    return row | {name: 1000 * statistics.median(taken[1:]) for name, taken in seconds.items()}
+    return row | {name: 1000 * min(taken) for name, taken in seconds.items()}
 
 
 def plot(rows: list[dict[str, float]], path: Path) -> None:
@@ -99,6 +101,7 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
 def main(out: Path) -> None:
     """Measure, print, draw."""
     register()
+    register_bench()
     keep_freed_memory()
     with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base=None):
         net = instantiate(compose("bench").model, _convert_="all").eval()
