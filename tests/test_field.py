@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -14,6 +15,7 @@ from mshnet_pl.backbones.base import AbstractBackbone
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
 from mshnet_pl.backbones.resnet import ResNet
 from mshnet_pl.backbones.vgg import VGG16
+from mshnet_pl.data.synthetic import Synthetic
 from mshnet_pl.models import hsnet
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.hsnet import CentrePivotConv4d, HSNet, vote
@@ -25,6 +27,7 @@ from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
 
 SIMILARITIES = {"cosine": CosineSimilarity, "prototype": PrototypeSimilarity}
+DRAWN = Synthetic(size=50)
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 
@@ -257,7 +260,7 @@ def test_schedules() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_method_trains_tests_predicts_and_reports(command: Command, tmp_path: Path, model: str) -> None:
+def test_every_method_trains_tests_reports_exports_and_predicts(command: Command, tmp_path: Path, model: str) -> None:
     settings = ["data.image_size=48", "data.batch_size=2", "trainer.max_steps=2", "test.episodes=3", "test.shots=[1,2]"]
     settings += ["backbone.trainable=true"] if model == "panet" else []
     settings += ["model.width=8"] if model in ("mshnet", "mshnet_lite", "pfenet") else []
@@ -281,8 +284,48 @@ def test_every_method_trains_tests_predicts_and_reports(command: Command, tmp_pa
     assert tested.code == 0, tested.err
     (other,) = (tmp_path / "elsewhere").rglob("result.json")
     assert json.loads(other.read_text())["tests"][0]["intersection"] == result["tests"][0]["intersection"]
-    mean = command("mshnet-export", f"ckpt={ckpt}", "format=torch_export", "out=network.pt2", "image_size=64", "shots=1")
-    assert mean.code == 0, mean.err
+    exported = command("mshnet-export", f"ckpt={ckpt}", "format=torch_export", "out=network.pt2", "image_size=64", "shots=1")
+    assert exported.code == 0, exported.err
+    for folder, number in (("images", 0), ("query", 1)):
+        (tmp_path / folder).mkdir()
+        DRAWN.image(f"val-00-000{number}").save(tmp_path / folder / "0.png")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(DRAWN.mask("val-00-0000", [0])).save(tmp_path / "masks" / "0.png")
+    predicted = command("mshnet-predict", f"ckpt={ckpt}", f"support={tmp_path}", "query=query", "out=predicted")
+    assert predicted.code == 0, predicted.err
+    with Image.open(tmp_path / "predicted" / "0_mask.png") as mask:
+        assert mask.size == (50, 50)
+
+
+def test_a_sweep_over_methods(command: Command, tmp_path: Path) -> None:
+    settings = [
+        "data.image_size=48",
+        "data.batch_size=2",
+        "trainer.max_steps=1",
+        "test.episodes=2",
+        "trainer.accelerator=cpu",
+    ]
+    done = command("mshnet-train", "-m", f"model={','.join(MODELS)}", *settings, "trainer.enable_progress_bar=false")
+    assert done.code == 0, done.err
+    results = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("result.json")]
+    assert len(results) == len(MODELS) and len({r["tests"][0]["episodes_sha256"] for r in results}) == 1
+    assert len({r["config"]["model"]["_target_"] for r in results}) == len(MODELS)
+
+
+@pytest.mark.parametrize("model", ["hsnet", "panet", "pfenet", "mshnet_lite"])
+def test_bench_of_a_method(command: Command, tmp_path: Path, model: str) -> None:
+    settings = [
+        "backbone=efficientnet_lite0",
+        "bench.sizes=[65]",
+        "bench.shots=[1]",
+        "bench.precision=[fp32]",
+        "bench.repeats=1",
+    ]
+    settings += ["backbone.trainable=true"] if model == "panet" else []
+    done = command("mshnet-bench", f"model={model}", "backbone.weights=random", *settings)
+    assert done.code == 0, done.err
+    forward, train = json.loads((tmp_path / "bench.json").read_text())["cases"]
+    assert 0 < 1.5 * forward["gmac"] < train["gmac"] and "backbone" in forward["parts_units"]
 
 
 @pytest.mark.parametrize("recipe", ["hsnet", "panet", "pfenet", "paper"])
