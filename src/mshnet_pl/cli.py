@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, jobs, results
-from mshnet_pl.errors import ConfigError, RunFailed, UserError
+from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
 from mshnet_pl.report import collection, tables
 
 _CONF = "pkg://mshnet_pl.conf"
@@ -153,6 +153,8 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
         _fail(error)
     except RunFailed as error:
         _fail(error, code=1)
+    except Interrupted as error:
+        _fail(error, error.code)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(ConfigError(_explain(error)))
     finally:
@@ -220,6 +222,6 @@ def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from _flatten(child, f"{prefix}{key}.")
 
 
-def _fail(error: UserError | RunFailed, code: int = 2) -> NoReturn:
+def _fail(error: UserError | RunFailed | Interrupted, code: int = 2) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(code)

@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mshnet_pl import devices, results
 from mshnet_pl.config import run_digest, typed
-from mshnet_pl.errors import ConfigError, RunFailed, UserError
+from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
+from mshnet_pl.interruption import passed_on
 from mshnet_pl.report import tables
 from mshnet_pl.results import Result
 
@@ -128,6 +129,7 @@ def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, envi
     Raises:
         UserError: as one of them raised it.
         RunFailed: one of them ended otherwise.
+        Interrupted: a signal asked for the end.
     """
     job = HydraConfig.get()
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -135,7 +137,7 @@ def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, envi
         multiprocessing.set_start_method(method, force=True)  # joblib's workers have one that a fresh process lacks
     context: Any = multiprocessing.get_context(method)
     context.set_forkserver_preload(["mshnet_pl.run"])
-    errors: SimpleQueue[Exception] = context.SimpleQueue()
+    errors: SimpleQueue[BaseException] = context.SimpleQueue()
     logs = OmegaConf.to_container(job.job_logging, resolve=True), job.verbose
     shared = {**os.environ, **environment}
     if processes > 1:
@@ -148,9 +150,10 @@ def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, envi
         for process in ranks:
             process.start()
         running = {process.sentinel: process for process in ranks}
-        while running and not any(process.exitcode for process in ranks):
-            for sentinel in wait([*running]):
-                running.pop(sentinel).join()
+        with passed_on(ranks) as interruption:
+            while running and not any(process.exitcode for process in ranks):
+                for sentinel in wait([*running]):
+                    running.pop(sentinel).join()
     finally:  # the others would wait for one that failed
         for process in ranks:
             if process.pid is not None:
@@ -159,6 +162,8 @@ def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, envi
     failed = next((process for process in ranks if process.exitcode and process.exitcode != -signal.SIGKILL), ranks[0])
     if not errors.empty():
         raise errors.get()
+    if failed.exitcode and interruption.signal:
+        raise interruption.ended("nothing was under way yet")
     if failed.exitcode:
         how = f"exit code {failed.exitcode}" if failed.exitcode > 0 else signal.Signals(-failed.exitcode).name
         memory = "; out of memory, perhaps" if failed.exitcode == -signal.SIGKILL else ""
@@ -201,7 +206,7 @@ def _process(
     processes: int,
     environment: Mapping[str, str],
     logs: tuple[dict[str, Any], bool | str],
-    errors: "SimpleQueue[Exception]",
+    errors: "SimpleQueue[BaseException]",
 ) -> None:
     """One of the processes of ``_in_processes``."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -220,6 +225,9 @@ def _process(
     except UserError as error:
         errors.put(error)
         raise SystemExit(2) from None
+    except Interrupted as interrupted:
+        errors.put(interrupted)
+        raise SystemExit(interrupted.code) from None
     except Exception as error:
         log.exception("the run failed")
         errors.put(RunFailed(f"{type(error).__name__}: {error} ({folder})"))
