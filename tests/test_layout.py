@@ -71,7 +71,7 @@ ALLOWED_INSIDE = {
     "files": {"errors"},
     "interruption": {"errors"},
     "devices": {"errors"},
-    "pictures": {"data", "episode", "metrics"},
+    "pictures": {"data", "episode", "files", "metrics"},
     "report": {"report", "results", "episode", "errors"},
 }
 

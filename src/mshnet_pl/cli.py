@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, jobs, results
 from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
+from mshnet_pl.files import if_full
 from mshnet_pl.report import collection, tables
 
 _CONF = "pkg://mshnet_pl.conf"
@@ -153,6 +154,8 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
         _fail(error)
     except RunFailed as error:
         _fail(error, code=1)
+    except OSError as error:
+        _fail(if_full(error))
     except Interrupted as error:
         _fail(error, error.code)
     except (HydraException, OmegaConfBaseException) as error:

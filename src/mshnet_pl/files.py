@@ -1,9 +1,12 @@
 """Files that are there whole or not at all, whatever ends the process or fills the disk."""
 
+import errno
 import os
 from pathlib import Path
 
 from mshnet_pl.errors import DataError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_whole(path: Path, content: bytes, before: Path | None = None) -> None:
@@ -37,6 +40,18 @@ def write_whole(path: Path, content: bytes, before: Path | None = None) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def if_full(error: OSError) -> DataError:
+    """A message in place of an error that says that a disk is full.
+
+    Raises:
+        OSError: it says something else.
+    """
+    if error.errno not in _FULL:
+        raise error
+    where = f"{error.filename}: " if error.filename else ""
+    return DataError(f"{where}{error.strerror}; make room, and give the same command again: what was finished is kept")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mshnet_pl import devices, results
 from mshnet_pl.config import run_digest, typed
-from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
+from mshnet_pl.errors import ConfigError, DataError, Interrupted, RunFailed, UserError
+from mshnet_pl.files import if_full
 from mshnet_pl.interruption import passed_on
 from mshnet_pl.report import tables
 from mshnet_pl.results import Result
@@ -72,7 +73,10 @@ def start(work: str, raw: DictConfig) -> float:
         known = isinstance(error, UserError | RunFailed)
         log.error("%s", error, exc_info=None if known else error)
         message = str(error) if known else f"{type(error).__name__}: {error}"
-        results.save_failure(folder, [*job.overrides.task], message, folder / f"{job.job.name}.log")
+        try:
+            results.save_failure(folder, [*job.overrides.task], message, folder / f"{job.job.name}.log")
+        except DataError as full:
+            log.error("%s", full)
         return math.nan
     print(tables.markdown([result]), flush=True)
     return result.tests[-1].miou
@@ -221,7 +225,10 @@ def _process(
     from mshnet_pl import run
 
     try:
-        getattr(run, work)(raw, folder)
+        try:
+            getattr(run, work)(raw, folder)
+        except OSError as error:
+            raise if_full(error) from error
     except UserError as error:
         errors.put(error)
         raise SystemExit(2) from None
@@ -242,7 +249,8 @@ def _end_with_parent() -> None:
 
 
 def quiet() -> None:
-    """Silence what other libraries say about choices that this project makes on purpose."""
+    """Silence what other libraries say about choices that this project makes on purpose, and about lines lost to a full disk."""
+    logging.raiseExceptions = False
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (

@@ -1,5 +1,6 @@
 """The episodes of a test that tell most, as arrays: its best, its median and its worst ones."""
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -62,4 +63,6 @@ def save(
                 "number": np.array(key[0]),
             }
             arrays |= {f"{places[key]}/{what}": value for what, value in row.items()}
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub of savez
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # numpy's stub of savez
+    write_whole(path, content.getvalue())

@@ -38,7 +38,10 @@ class WholeCheckpoints(TorchCheckpointIO):
         self._known.add(place)
 
     def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+        self,
+        path: str | Path,
+        map_location: Any = None,  # noqa: ANN401 - torch's
+        weights_only: bool | None = None,
     ) -> dict[str, Any]:
         """See the base class; nothing in the file is executed, whatever ``weights_only`` says."""
         loaded = super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only=True)
