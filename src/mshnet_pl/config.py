@@ -317,7 +317,7 @@ def run_name(*, _root_: DictConfig) -> str:
     own = OmegaConf.masked_copy(_root_, list(Config.__dataclass_fields__))
     digest = "incomplete" if OmegaConf.missing_keys(own) else config_hash(plain(own))[:10]
     model = _chosen(_root_, "model")
-    similarity = "+".join(_root_.similarity or ()) if model == "mshnet" else ""
+    similarity = "+".join(_root_.similarity or ()) if "similarities" in _root_.model else ""
     variant = _root_.variant if _root_.variant != "full" else ""
     what = "_".join(
         part for part in (model, _root_.backbone.get("name") or _chosen(_root_, "backbone"), similarity, variant) if part

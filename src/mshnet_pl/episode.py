@@ -54,3 +54,5 @@ class Prediction(NamedTuple):
     """(B, 2, h, w): final logits at the method's own resolution."""
     inner: Mapping[str, Tensor] = MappingProxyType({})
     """(B, 2, h_b, w_b) each: intermediate logits for deep supervision, by name, deepest first; empty in eval mode."""
+    losses: Mapping[str, tuple[float, Tensor]] = MappingProxyType({})
+    """Weights and values () of a method's own losses, by name, which training adds; empty in eval mode."""

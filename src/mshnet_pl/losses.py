@@ -14,19 +14,19 @@ def episode_loss(
     inner_weight: float = 1 / 3,
     ignore_unknown: bool = False,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """Cross-entropy of the final logits plus the weighted sum of the intermediate ones (eq. 1).
+    """Cross-entropy of the final logits plus the weighted sum of the intermediate ones (eq. 1) and of a method's own losses.
 
     The mask is resized by nearest neighbour: to the final logits' grid for the final loss, to half of it (block 2's grid)
     for the intermediate ones, whose logits are upsampled to that grid.
 
     Args:
-        prediction: logits (B, 2, 2h, 2w) and any number of intermediate ones.
+        prediction: logits (B, 2, 2h, 2w), any number of intermediate ones, and any losses of the method's own.
         mask: (B, H, W) of 0, 1 and 255.
         inner_weight: weight of each intermediate loss: 1/3 in the paper, 0.3 in the authors' code.
         ignore_unknown: leave pixels labelled 255 out; by default they count as background.
 
     Returns:
-        The loss, and its parts, detached: the cross-entropy ``final`` and the intermediate ones by their names.
+        The loss, and its parts, detached: the cross-entropy ``final``, all others by their names.
     """
     height, width = prediction.logits.shape[2:]
     final = _cross_entropy(prediction.logits, mask, ignore_unknown)
@@ -35,7 +35,10 @@ def episode_loss(
         upsampled = interpolate(logits, (height // 2, width // 2), mode="bilinear", align_corners=True)
         inner[name] = _cross_entropy(upsampled, mask, ignore_unknown)
     loss = final + inner_weight * torch.stack([*inner.values()]).sum() if inner else final
-    return loss, {name: part.detach() for name, part in {"final": final, **inner}.items()}
+    own = {name: value for name, (_, value) in prediction.losses.items()}
+    for weight, value in prediction.losses.values():
+        loss = loss + weight * value
+    return loss, {name: part.detach() for name, part in {"final": final, **inner, **own}.items()}
 
 
 def _cross_entropy(logits: Tensor, mask: Tensor, ignore_unknown: bool) -> Tensor:

@@ -19,3 +19,15 @@ def every_epochs(
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LambdaLR:
     """No decay."""
     return LambdaLR(optimizer, lambda _: 1.0)
+
+
+def every_steps(
+    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, steps: int = 10_000, factor: float = 0.1
+) -> LambdaLR:
+    """Times ``factor`` every ``steps`` steps."""
+    return LambdaLR(optimizer, lambda step: factor ** (step // steps))
+
+
+def polynomial(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, power: float = 0.9) -> LambdaLR:
+    """The initial rate times ``(1 - step / total) ** power``."""
+    return LambdaLR(optimizer, lambda step: max(1 - step / total_steps, 0) ** power)

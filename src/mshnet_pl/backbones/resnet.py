@@ -25,12 +25,15 @@ class ResNet(AbstractBackbone):
         stride_in_1x1: put the stride of a down-sampling bottleneck on its first 1 x 1 convolution, as the original
             ResNet has it, instead of on the 3 x 3 (torchvision, "v1.5"). Files of both kinds have the same names and
             shapes, and the wrong choice costs accuracy without any error.
+        trainable: learn the parameters too; batch statistics stay as loaded.
 
     Raises:
         ValueError: another depth, or weights that do not fit.
     """
 
-    def __init__(self, depth: int = 50, weights: str = "imagenet", stride_in_1x1: bool = False) -> None:
+    def __init__(
+        self, depth: int = 50, weights: str = "imagenet", stride_in_1x1: bool = False, trainable: bool = False
+    ) -> None:
         super().__init__()
         if depth not in (50, 101):
             raise ValueError(f"backbone.depth={depth}: a ResNet here has 50 or 101 layers")
@@ -45,7 +48,7 @@ class ResNet(AbstractBackbone):
             BlockSpec(layers=len(stage), channels=stage[0].bn3.num_features, stride=8 * 2**i)
             for i, stage in enumerate(stages)
         )
-        self.freeze()
+        self.freeze(trainable)
 
     def maps(self, images: Float[Tensor, "n 3 height width"]) -> Maps:
         """See the class."""

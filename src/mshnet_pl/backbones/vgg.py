@@ -21,12 +21,13 @@ class VGG16(AbstractBackbone):
 
     Args:
         weights: ``imagenet`` (torchvision's IMAGENET1K_V1), ``random``, or the path of a state dict.
+        trainable: learn the parameters too; batch statistics stay as loaded.
 
     Raises:
         ValueError: weights that do not fit.
     """
 
-    def __init__(self, weights: str = "imagenet") -> None:
+    def __init__(self, weights: str = "imagenet", trainable: bool = False) -> None:
         super().__init__()
         net = torchvision.models.vgg16(weights=None)
         load_named(net, weights, "VGG16_Weights.IMAGENET1K_V1", classifier="classifier.")
@@ -35,7 +36,7 @@ class VGG16(AbstractBackbone):
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # the maps before it are kept
         self.blocks = tuple(BlockSpec(layers=len(taps), channels=512, stride=8 * 2**i) for i, taps in enumerate(_TAPS))
-        self.freeze()
+        self.freeze(trainable)
 
     def maps(self, images: Float[Tensor, "n 3 height width"]) -> Maps:
         """See the class."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mshnet_pl import results
+from mshnet_pl import build, results
 from mshnet_pl.bench.measure import summary
 from mshnet_pl.bench.settings import BenchConfig, problems
 from mshnet_pl.config import plain, typed
@@ -38,6 +38,7 @@ def run(raw: DictConfig) -> list[dict[str, Any]]:
         found.append(f"bench.out={out} exists; give another name, or bench.overwrite=true")
     if found:
         raise ConfigError("\n".join(found))
+    build.make_method(raw)  # what it refuses is said before anything is measured
     rows = []
     for what, size, shots, precision, compiled in itertools.product(
         bench.what, bench.sizes, bench.shots, bench.precision, bench.compile
@@ -47,6 +48,7 @@ def run(raw: DictConfig) -> list[dict[str, Any]]:
         log.info("%s", ", ".join(f"{key}={case[key]}" for key in _COLUMNS))
         measured = {**_fresh(raw, {**case, "memory": True}), **_fresh(raw, {**case, "memory": False})}
         rows.append({**case, **measured, **summary(measured["seconds"], bench.batch)})
+        log.info("%s", table(rows).splitlines()[-1])
     about: dict[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "versions": results.versions()}
     about |= {"machine": results.machine("cpu"), "git": results.git_revision(), "config": plain(raw)}
     out.parent.mkdir(parents=True, exist_ok=True)

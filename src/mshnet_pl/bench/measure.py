@@ -23,7 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mshnet_pl import build, run
+from mshnet_pl.allocation import keep_freed_memory
+from mshnet_pl.bench.settings import BenchConfig
 from mshnet_pl.config import register, typed
 from mshnet_pl.losses import episode_loss
 from mshnet_pl.models.base import AbstractMethod
@@ -43,11 +44,12 @@ def measure(raw: DictConfig, case: Mapping[str, Any]) -> dict[str, Any]:
             peak of memory is wanted instead of times, which a second network would raise.
     """
     register()
+    keep_freed_memory()
     if case["what"] == "test":
         return _whole_test(raw, case)
     device = torch.device("cuda" if torch.cuda.is_available() and raw.trainer.accelerator != "cpu" else "cpu")
     torch.manual_seed(0)
-    method = build.make_method(raw).to(device)
+    method: AbstractMethod = instantiate(raw.model, _convert_="all").to(device)
     inputs = _episodes(case["batch"], case["shots"], case["size"], device)
     steps = {case["what"]: _step(raw, method, inputs, case, device)}
     if case["memory"]:
@@ -176,13 +178,16 @@ def _peak(device: torch.device) -> float:
 
 def _whole_test(raw: DictConfig, case: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds an episode of a test of the untrained network, reading images included."""
+    from mshnet_pl import run  # only here: Lightning's memory is not the network's
+
     changes = {"data": {"image_size": case["size"]}, "shot": case["shots"], "logger": None}
     changes["test"] = {"shots": None, "pictures": 0, "seeds": [0], "untrained": False}
     changes["trainer"] = {"max_steps": 0, "precision": case["precision"], "enable_progress_bar": False}
-    raw = OmegaConf.merge(raw, changes)  # type: ignore[assignment]
-    episodes = typed(raw).test.episodes
+    merged = OmegaConf.merge(raw, changes)
+    assert isinstance(merged, DictConfig)
+    episodes = typed(merged).test.episodes
     with tempfile.TemporaryDirectory() as folder:
-        result = run.train(raw, Path(folder))
+        result = run.train(merged, Path(folder))
     if case["memory"]:
         return {"peak_mib": _peak(torch.device("cpu"))}
     unit = _times({"unit": _unit(torch.device("cpu"))}, case["repeats"], torch.device("cpu"))["unit"]
@@ -210,4 +215,6 @@ if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     given = json.load(sys.stdin)
-    print(json.dumps(measure(OmegaConf.create(given["config"]), given["case"])))
+    configuration = OmegaConf.merge(OmegaConf.structured(BenchConfig), given["config"])
+    assert isinstance(configuration, DictConfig)
+    print(json.dumps(measure(configuration, given["case"])))

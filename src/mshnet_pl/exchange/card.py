@@ -103,7 +103,8 @@ def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:
     if "similarities" in model:
         parts.append(f"similarities {' and '.join(config['similarity'])}, width {model['width']}")
     weights = Path(str(config["backbone"].get("weights"))).name
-    parts.append(f"backbone {_backbone(config['backbone'])} (weights: {weights}), frozen")
+    state = "trained" if config["backbone"].get("trainable") else "frozen"
+    parts.append(f"backbone {_backbone(config['backbone'])} (weights: {weights}), {state}")
     return f"{', '.join(parts)}; {method.learnable_parameters():,} learnable parameters"
 
 

@@ -1,6 +1,7 @@
 """Exact rewritings of the network's costliest steps: the same results up to rounding, for less work."""
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -14,16 +15,17 @@ def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n
 
 
 def convolve_upsampled(
-    convolution: nn.Conv2d, x: Float[Tensor, "n c h w"], size: Sequence[int]
+    convolution: nn.Module, x: Float[Tensor, "n c h w"], size: Sequence[int]
 ) -> Float[Tensor, "n c2 h2 w2"]:
     """``convolution(resize(x, size))`` of a 3 x 3 convolution with padding 1, computed on the grid of ``x``.
 
     A 3 x 3 convolution is a sum of nine shifted 1 x 1 convolutions, and a 1 x 1 convolution commutes with interpolation:
-    the products are taken before the grid grows. Saves most of the work on a CPU where the grid grows fourfold.
+    the products are taken before the grid grows. Saves most of the work on a CPU where the grid grows fourfold; elsewhere,
+    and for a ``convolution`` of another kind, it is done as it is written.
     """
     height, width = size
     batch, _, h, w = x.shape
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or height * width < 2 * h * w:
+    if not _plain(convolution) or x.device.type != "cpu" or height * width < 2 * h * w:
         convolved: Tensor = convolution(resize(x, size))
         return convolved
     channels = convolution.out_channels
@@ -33,6 +35,13 @@ def convolve_upsampled(
     columns = wide.unflatten(3, (3, channels)).transpose(2, 3).reshape(batch, h * 3, width * channels)  # (B, h ky, W c)
     full = (_shifted(h, height, x) @ columns).view(batch, height, width, channels).permute(0, 3, 1, 2)
     return full if convolution.bias is None else full + convolution.bias[:, None, None]
+
+
+def _plain(convolution: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether the rewritings hold: one 3 x 3 convolution, and no graph of unknown sizes is recorded."""
+    if torch.compiler.is_compiling() or not isinstance(convolution, nn.Conv2d):
+        return False
+    return convolution.kernel_size == (3, 3) and convolution.padding == (1, 1) and convolution.groups == 1
 
 
 def _shifted(length: int, target: int, like: Tensor) -> Float[Tensor, "target taps"]:
@@ -47,14 +56,14 @@ def _shifted(length: int, target: int, like: Tensor) -> Float[Tensor, "target ta
 
 
 def convolve_projected(
-    convolution: nn.Conv2d, parts: Sequence[tuple[Float[Tensor, "n _ h w"], nn.Conv2d | None]]
+    convolution: nn.Module, parts: Sequence[tuple[Float[Tensor, "n _ h w"], nn.Conv2d | None]]
 ) -> Float[Tensor, "n c2 h w"]:
     """``convolution`` over the concatenation of ``project(x)`` of every part, without building it.
 
     A 1 x 1 convolution (``project``; None for a part taken as it is) and the convolution after it are one convolution
     on fewer channels; the projection's bias, which the padding does not see, comes as the response to a plane of ones.
     """
-    if torch.compiler.is_compiling():
+    if not _plain(convolution):
         joined: Tensor = convolution(torch.cat([x if project is None else project(x) for x, project in parts], dim=1))
         return joined
     widths = [x.shape[1] if project is None else project.out_channels for x, project in parts]

@@ -53,5 +53,5 @@ class AbstractMethod(nn.Module, ABC):
         return tuple(f[:batch] for f in features), tuple(f[batch:].unflatten(0, (batch, shots)) for f in features)
 
     def learnable_parameters(self) -> int:
-        """Number of parameters that training changes."""
+        """Number of parameters that training changes: the backbone's too where it is trainable."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)

@@ -43,7 +43,7 @@ class Pyramid(nn.Module):
         levels: list[tuple[Tensor, nn.Conv2d | None]] = []
         if self._deep:
             deep = _first_joined(self.merge43, [(blocks[block], self._projection(block)) for block in self._deep])
-            upsampled = convolve_upsampled(_convolution(self.from43), deep, grid)
+            upsampled = convolve_upsampled(self.from43[0], deep, grid)
             levels.append((self.from43[1:](upsampled), None))
         if 2 in blocks:
             levels.append((blocks[2], self._projection(2)))
@@ -71,20 +71,14 @@ class Decoder(nn.Module):
         reduced = self.reduce(x)
         merged = self.merge(reduced + self.refine(reduced))
         double = 2 * merged.shape[2], 2 * merged.shape[3]
-        logits: Tensor = self.head[1:](convolve_upsampled(_convolution(self.head), merged, double))
+        logits: Tensor = self.head[1:](convolve_upsampled(self.head[0], merged, double))
         return logits
-
-
-def _convolution(layers: nn.Sequential) -> nn.Conv2d:
-    """The convolution that a ``cbr`` or a head begins with."""
-    assert isinstance(layers[0], nn.Conv2d)
-    return layers[0]
 
 
 def _first_joined(layers: nn.Sequential, parts: Sequence[tuple[Tensor, nn.Conv2d | None]]) -> Tensor:
     """``layers``, which begin with a ``cbr``, on the concatenation of projected parts."""
     first, *rest = layers
-    x = first[1:](convolve_projected(_convolution(first), parts))  # type: ignore[index,arg-type]  # a Sequential
+    x = first[1:](convolve_projected(first[0], parts))  # type: ignore[index]  # a Sequential
     for layer in rest:
         x = layer(x)
     return x

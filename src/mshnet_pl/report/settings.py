@@ -7,7 +7,7 @@ from mshnet_pl.results import Result
 
 _WITHOUT_EFFECT = (
     "fold", "shot", "seed", "runs", "ckpt", "ckpt_path", "logger", "save_every_n_steps", "threads", "gpus",
-    "variant", "similarity", "model.backbone",
+    "variant", "similarity", "model.backbone", "backbone.trainable",
     "data.root", "data.splits_dir", "data.num_workers", "data.cache_mb", "data.cache_dir", "data.feature_cache",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
     "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes",
@@ -22,6 +22,10 @@ OF_NETWORKS = (*OF_EPISODES, "eval", "backbone", "model", "trainer.precision")
 """What decides the scores of a network that was not trained."""
 
 
+_NAMES = {"MSHNetLite": "MSHNet-lite"}
+"""Names of methods, where they are not their classes'."""
+
+
 def data(config: Mapping[str, Any]) -> str:
     """Class of the data source, such as ``Pascal5i``."""
     return _last(config["data"]["source"]["_target_"])
@@ -30,7 +34,7 @@ def data(config: Mapping[str, Any]) -> str:
 def method(config: Mapping[str, Any]) -> str:
     """``MSHNet cosine+prototype`` and the like, with the ablation's name where there is one."""
     model = config["model"]
-    name = _last(model["_target_"])
+    name = _NAMES.get(_last(model["_target_"]), _last(model["_target_"]))
     if "similarities" in model:
         name += " " + "+".join(model["similarities"])
     variant = config.get("variant", "full")
@@ -38,11 +42,10 @@ def method(config: Mapping[str, Any]) -> str:
 
 
 def backbone(config: Mapping[str, Any]) -> str:
-    """``ResNet-50`` and the like; of timm's networks the name."""
+    """``ResNet-50`` and the like, of timm's networks the name; ``ResNet-50, trained`` where it is not frozen."""
     node = config["backbone"]
-    if "name" in node:
-        return str(node["name"])
-    return _last(node["_target_"]) + (f"-{node['depth']}" if "depth" in node else "")
+    name = node.get("name") or _last(node["_target_"]) + (f"-{node['depth']}" if "depth" in node else "")
+    return f"{name}, trained" if node.get("trainable") else str(name)
 
 
 def of_result(result: Result, scope: Sequence[str] = ()) -> dict[str, str]:
