@@ -104,7 +104,7 @@ def test_results_counts_and_failures(
         lambda: results.save_failure(disk, ["fold=0"], "error", disk / "log"),
     ]
     for attempt in tries:
-        with pytest.raises(DataError, match="No space left on device.*make room"):
+        with pytest.raises(DataError, match=r"No space left on device.*make room"):
             attempt()
     assert {name: (disk / name).read_bytes() for name in before} == before
     assert {p.name for p in disk.iterdir()} == {*before, "filler"}

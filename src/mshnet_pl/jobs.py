@@ -249,7 +249,7 @@ def _end_with_parent() -> None:
 
 
 def quiet() -> None:
-    """Silence what other libraries say about choices that this project makes on purpose, and about lines lost to a full disk."""
+    """Silence other libraries about choices that this project makes on purpose, and about lines lost to a full disk."""
     logging.raiseExceptions = False
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -12,12 +12,8 @@ import torch
 from omegaconf import DictConfig
 
 from mshnet_pl import build, pictures, results
-<<<<<<< HEAD
-from mshnet_pl.callbacks import LAST, PREVIOUS, SaveOnSignal, Tracker
-=======
 from mshnet_pl.allocation import keep_freed_memory
-from mshnet_pl.callbacks import Tracker
->>>>>>> main
+from mshnet_pl.callbacks import LAST, PREVIOUS, SaveOnSignal, Tracker
 from mshnet_pl.checkpoint import read_checkpoint
 from mshnet_pl.config import Config, plain, run_digest, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
