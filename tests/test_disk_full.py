@@ -15,6 +15,7 @@ from conftest import Command
 from mshnet_pl import results
 from mshnet_pl.checkpoint import read_checkpoint
 from mshnet_pl.data.cache import ImageCache
+from mshnet_pl.data.feature_cache import FeatureFile, FeatureShape
 from mshnet_pl.errors import DataError
 
 TINY = (
@@ -60,17 +61,18 @@ def fill(folder: Path) -> Path:
 def test_a_checkpoint(command: Command, tmp_path: Path, small_disk: tuple[Path, Callable[[int], None]]) -> None:
     """The third save finds no room: both earlier checkpoints stay, and with more room the run goes on as if nothing was."""
     disk, resize = small_disk
-    assert command("mshnet-train", *TINY).code == 0
+    settings = (*TINY, "logger=none")
+    assert command("mshnet-train", *settings).code == 0
     (expected,) = (tmp_path / "runs").rglob("last.ckpt")
     resize(int(2.5 * expected.stat().st_size))
-    done = command("mshnet-train", *TINY, f"runs={disk}/runs")
+    done = command("mshnet-train", *settings, f"runs={disk}/runs")
     assert done.code == 2 and "Traceback" not in done.err, done.err
     assert "last.ckpt cannot be written: No space left on device" in done.err and "make room" in done.err
     (last,) = disk.rglob("last.ckpt")
     assert read_checkpoint(last)["global_step"] == 2 and read_checkpoint(last.with_name("previous.ckpt"))["global_step"] == 1
     assert {path.name for path in last.parent.iterdir()} == {"last.ckpt", "previous.ckpt"}
     resize(6 * expected.stat().st_size)
-    done = command("mshnet-train", *TINY, f"runs={disk}/runs")
+    done = command("mshnet-train", *settings, f"runs={disk}/runs")
     assert done.code == 0, done.err
     states = [read_checkpoint(path)["state_dict"] for path in (expected, last)]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
@@ -80,7 +82,7 @@ def test_a_full_disk_at_the_start(command: Command, small_disk: tuple[Path, Call
     disk, _ = small_disk
     fill(disk)
     for arguments in ((), ("-m", "seed=0,1")):
-        done = command("mshnet-train", *TINY, *arguments, f"runs={disk}/runs")
+        done = command("mshnet-train", *arguments, *TINY, f"runs={disk}/runs")
         assert done.code in (1, 2) and "No space left on device" in done.err and "make room" in done.err, done.err
         assert "Traceback" not in done.err
 
@@ -137,3 +139,29 @@ def test_the_image_cache(small_disk: tuple[Path, Callable[[int], None]]) -> None
     for name in names:
         assert torch.equal(again.get(name, lambda n=name: make(n)), images[name])  # type: ignore[misc]
     assert decoded[:1] and not set(decoded) & set(names[:10])
+
+
+def test_the_feature_cache(small_disk: tuple[Path, Callable[[int], None]]) -> None:
+    """Others take the room that was there at the start: what is kept stays, and the rest is computed once there is room."""
+    disk, _ = small_disk
+    names = [f"image {n}" for n in range(10)]
+    kept = {name: torch.randn(1, 2, 8, 20, 20) for name in names}
+    blocks = [FeatureShape((2, 20, 20, 8), torch.float32)]
+    cache = FeatureFile(str(disk), ["these features"], names, blocks)
+    assert cache.absent(names) == names
+    for name in names[:3]:
+        cache.put(name, [kept[name]])
+    filler = fill(disk)
+    with pytest.raises(DataError, match=r"data\.feature_cache=.*No space left on device.*make room"):
+        for name in names[3:]:
+            cache.put(name, [kept[name]])
+    with pytest.raises(DataError, match=r"the features need .* MB more.*make room"):
+        cache.absent(names)
+    os.unlink(filler)
+    again = FeatureFile(str(disk), ["these features"], names, blocks)
+    absent = again.absent(names)
+    assert set(absent) >= set(names[4:]) and not set(absent) & set(names[:3])
+    for name in absent:
+        again.put(name, [kept[name]])
+    (found,) = again.get(torch.tensor([again.places[name] for name in names]))
+    assert torch.equal(found, torch.cat([*kept.values()]))

@@ -29,6 +29,7 @@ ALLOWED_INSIDE = {
     "tiles": {"labels", "errors"},
     "support_file": {"models", "errors"},
     "checkpoint": {"models", "similarity", "backbones", "errors"},
+    "stored": {"checkpoint", "config", "errors"},
     "segmenter": {
         "checkpoint",
         "support_file",

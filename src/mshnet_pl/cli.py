@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -45,8 +44,10 @@ def _compose_from_checkpoint(job: Callable[[DictConfig], float | None], config_n
     arguments = [a for a in sys.argv[1:] if a.startswith("ckpt=")]
     if not arguments and not {"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]):
         _fail(ConfigError("ckpt is not set; give ckpt=PATH, a checkpoint that mshnet-train wrote"))
+    from mshnet_pl.stored import stored_config  # only here: composing a configuration needs no PyTorch
+
     try:
-        stored = _stored_config(Path(arguments[-1].partition("=")[2])) if arguments else {}
+        stored = stored_config(Path(arguments[-1].partition("=")[2])) if arguments else {}
     except UserError as error:
         _fail(error)
     ConfigStore.instance().store(name="checkpoint", node=stored, package="_global_")
@@ -105,38 +106,6 @@ def prepare_() -> None:
         prepare.prepare(arguments.settings, arguments.download)
     except UserError as error:
         _fail(error)
-
-
-def _stored_config(path: Path) -> dict[str, Any]:
-    """The configuration inside a checkpoint.
-
-    Raises:
-        ConfigError: it is no checkpoint, or it names code that is not the project's, torch's optimizers' or Lightning's.
-    """
-    from mshnet_pl.checkpoint import read_checkpoint  # only here: composing a configuration needs no PyTorch
-
-    stored: dict[str, Any] = read_checkpoint(path)["hyper_parameters"]["config"]
-    for target in _targets(stored):
-        try:
-            module = get_object(target).__module__
-        except Exception as error:  # whatever importing it raises
-            raise ConfigError(f"ckpt={path} needs {target}, which cannot be loaded: {error}") from error
-        lightning = [f"pytorch_lightning.{room}." for room in ("trainer", "strategies", "loggers", "callbacks")]
-        trusted = ("mshnet_pl.", "torch.optim.", *lightning)
-        if not f"{module}.".startswith(trusted):
-            raise ConfigError(f"ckpt={path} names {target}, which no checkpoint of this project does; it is not loaded")
-    return stored
-
-
-def _targets(node: object) -> Iterator[str]:
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        for value in node.values():
-            yield from _targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _targets(value)
 
 
 def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> None:

@@ -135,7 +135,7 @@ def open_index(path: Path, classes: int, cache_dir: Path | None = None) -> CocoI
 
 
 def _mapped(folder: Path) -> CocoIndex:
-    return CocoIndex(_Arrays(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _Arrays._fields)), folder)
+    return CocoIndex(_Arrays(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _Arrays._fields)), folder)
 
 
 def _save(arrays: _Arrays, folder: Path) -> bool:
