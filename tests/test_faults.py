@@ -37,9 +37,9 @@ def command(folder: Path, log: Path, *arguments: str) -> None:
     cli.train()
 
 
-def started(folder: Path, *arguments: str) -> BaseProcess:
+def started(folder: Path, *arguments: str, log: str = "log") -> BaseProcess:
     CONTEXT.set_forkserver_preload(["mshnet_pl.run", "mshnet_pl.cli", "test_faults"])
-    process = CONTEXT.Process(target=command, args=(folder, folder / "log", *arguments))
+    process = CONTEXT.Process(target=command, args=(folder, folder / log, *arguments))
     process.start()
     return process
 

@@ -119,6 +119,8 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
     jobs.Sweep.folder, started = None, datetime.now(UTC)
     try:
         hydra.main(version_base="1.3", config_path=_CONF, config_name=config_name)(job)()
+        if jobs.Sweep.folder is not None:
+            jobs.wait_for_others(jobs.Sweep.folder, started)
     except UserError as error:
         _fail(error)
     except RunFailed as error:
@@ -135,7 +137,7 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
 
 
 def _end_of_sweep(folder: Path, started: datetime) -> None:
-    """Print the table of all results, then what failed; exits with code 1 if anything did."""
+    """Print the table of all results, then what failed; exits with code 1 if anything did, and on no other error's way out."""
     if any(folder.rglob(results.FILE)):
         found = collection.collect([folder]).results
         print(f"\n{tables.markdown(found)}", flush=True)
@@ -145,7 +147,8 @@ def _end_of_sweep(folder: Path, started: datetime) -> None:
         lines = [f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}" for f in failed]
         again = "The same command does them again, and nothing else."
         print("\n".join([f"error: {len(failed)} jobs came to no result:", *lines, again]), file=sys.stderr)
-        raise SystemExit(1)
+        if sys.exception() is None:
+            raise SystemExit(1)
 
 
 def _track(found: list[results.Result]) -> None:

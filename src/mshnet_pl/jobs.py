@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -32,6 +33,9 @@ from mshnet_pl.results import Result
 
 log = logging.getLogger(__name__)
 
+_LOCK = ".lock"
+"""In a run's folder, held by the process that is at work there."""
+
 
 class Sweep(Callback):
     """Hydra's callback in the process that starts a sweep: remembers where its jobs go."""
@@ -47,7 +51,8 @@ def start(work: str, raw: DictConfig) -> float:
     """Do one of Hydra's jobs and print the table of its result; a finished one only prints.
 
     A single run with one process is done right here. A job of a sweep gets a fresh process, so that neither its memory nor
-    its death is another job's matter; a run with several processes gets those.
+    its death is another job's matter; a run with several processes gets those. A job of a sweep that another process is at
+    is left to that one: sweeps started twice share their jobs.
 
     Args:
         work: ``train`` or ``test``, a function of ``run``.
@@ -71,8 +76,12 @@ def start(work: str, raw: DictConfig) -> float:
         if not in_sweep:
             raise
         known = isinstance(error, UserError | RunFailed)
-        log.error("%s", error, exc_info=None if known else error)
-        message = str(error) if known else f"{type(error).__name__}: {error}"
+        if isinstance(error, _Taken):
+            log.warning("%s; it is left to that process", error)
+            message = "another process was at work on it, and came to no result"
+        else:
+            log.error("%s", error, exc_info=None if known else error)
+            message = str(error) if known else f"{type(error).__name__}: {error}"
         try:
             results.save_failure(folder, [*job.overrides.task], message, folder / f"{job.job.name}.log")
         except DataError as full:
@@ -105,22 +114,38 @@ def _result(work: str, raw: DictConfig, folder: Path, fresh: bool) -> Result:
     return result
 
 
+class _Taken(ConfigError):
+    """Another process is at work in a run's folder."""
+
+
+def wait_for_others(folder: Path, since: datetime) -> None:
+    """Wait while other processes are at work on jobs below ``folder`` that came to no result here after ``since``."""
+    for failure in results.failures(folder, since):
+        lock = FileLock(Path(failure.log).parent / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("%s: waiting for the process that is at work on it", Path(failure.log).parent)
+            lock.acquire()
+        lock.release()
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes of this machine, or of others that share the file system, away from a run's folder.
 
     Raises:
-        ConfigError: another process is at work there.
+        _Taken: another process is at work there.
     """
     rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
     if rank:  # torchrun or srun started these processes, and the first one keeps others away
         yield
         return
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / _LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise ConfigError(f"{folder}: another process is at work on this run; let it finish, or stop it first") from None
+        raise _Taken(f"{folder}: another process is at work on this run; let it finish, or stop it first") from None
     try:
         yield
     finally:
