@@ -137,7 +137,7 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
 
 
 def _end_of_sweep(folder: Path, started: datetime) -> None:
-    """Print the table of all results, then what failed; exits with code 1 if anything did, unless an error ends it anyway."""
+    """Print the table of all results, then what failed; exits with code 1 if anything did and no error is under way."""
     if any(folder.rglob(results.FILE)):
         found = collection.collect([folder]).results
         print(f"\n{tables.markdown(found)}", flush=True)
