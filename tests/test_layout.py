@@ -29,6 +29,7 @@ ALLOWED_INSIDE = {
     "tiles": {"labels", "errors"},
     "support_file": {"models", "errors"},
     "checkpoint": {"models", "similarity", "backbones", "errors"},
+    "stored": {"checkpoint", "config", "errors"},
     "segmenter": {
         "checkpoint",
         "support_file",
@@ -68,9 +69,11 @@ ALLOWED_INSIDE = {
     },
     "allocation": set(),
     "bench": {"allocation", "bench", "build", "config", "data", "errors", "losses", "models", "results", "run"},
-    "results": {"errors"},
+    "results": {"errors", "files"},
+    "files": {"errors"},
+    "interruption": {"errors"},
     "devices": {"errors"},
-    "pictures": {"data", "episode", "metrics"},
+    "pictures": {"data", "episode", "files", "metrics"},
     "report": {"report", "results", "episode", "errors"},
 }
 

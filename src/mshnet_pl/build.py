@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
-from mshnet_pl.callbacks import Health, Panels, Progress, Tracker
+from mshnet_pl.callbacks import Health, Panels, Progress, Tracker, WholeCheckpoints
 from mshnet_pl.config import Config, plain
 from mshnet_pl.data.augment import Augment
 from mshnet_pl.data.datamodule import EpisodeDataModule
@@ -134,6 +134,7 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
     trainer: pl.Trainer = _make(
         raw.trainer,
         callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
         logger=logger or False,
         default_root_dir=folder,
         use_distributed_sampler=False,  # the streams and test episodes share themselves out

@@ -1,6 +1,7 @@
 """Checkpoints of ``mshnet-train``, read without Lightning and Hydra, and without executing anything in them."""
 
 import re
+import zipfile
 from collections.abc import Mapping
 from functools import partial, reduce
 from importlib import import_module
@@ -19,19 +20,27 @@ _PREFIX = "method."
 """Of the method's entries in a checkpoint's state dict."""
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, setting: str = "ckpt") -> dict[str, Any]:
     """A checkpoint of ``mshnet-train``, read without executing anything in it.
 
+    Args:
+        path: the file.
+        setting: what messages call it.
+
     Raises:
-        ConfigError: no such file, or none of ours.
+        ConfigError: no such file, none of ours, or one with a wrong checksum.
     """
     if not path.is_file():
-        raise ConfigError(f"ckpt={path}: no such file; give a checkpoint that mshnet-train wrote")
+        raise ConfigError(f"{setting}={path}: no such file; give a checkpoint that mshnet-train wrote")
     try:
+        with zipfile.ZipFile(path) as file:  # torch does not compare checksums
+            damaged = file.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} in it is damaged")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["state_dict"], checkpoint["hyper_parameters"]["config"]
     except Exception as error:  # a damaged or hostile file raises almost anything
-        raise ConfigError(f"ckpt={path} is not a checkpoint of mshnet-train: {error}") from error
+        raise ConfigError(f"{setting}={path} is not a checkpoint of mshnet-train: {error}") from error
     return dict(checkpoint)
 
 

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, jobs, results
-from mshnet_pl.errors import ConfigError, RunFailed, UserError
+from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
+from mshnet_pl.files import if_full
 from mshnet_pl.report import collection, tables
 
 _CONF = "pkg://mshnet_pl.conf"
@@ -44,8 +44,10 @@ def _compose_from_checkpoint(job: Callable[[DictConfig], float | None], config_n
     arguments = [a for a in sys.argv[1:] if a.startswith("ckpt=")]
     if not arguments and not {"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]):
         _fail(ConfigError("ckpt is not set; give ckpt=PATH, a checkpoint that mshnet-train wrote"))
+    from mshnet_pl.stored import stored_config  # only here: composing a configuration needs no PyTorch
+
     try:
-        stored = _stored_config(Path(arguments[-1].partition("=")[2])) if arguments else {}
+        stored = stored_config(Path(arguments[-1].partition("=")[2])) if arguments else {}
     except UserError as error:
         _fail(error)
     ConfigStore.instance().store(name="checkpoint", node=stored, package="_global_")
@@ -106,38 +108,6 @@ def prepare_() -> None:
         _fail(error)
 
 
-def _stored_config(path: Path) -> dict[str, Any]:
-    """The configuration inside a checkpoint.
-
-    Raises:
-        ConfigError: it is no checkpoint, or it names code that is not the project's, torch's optimizers' or Lightning's.
-    """
-    from mshnet_pl.checkpoint import read_checkpoint  # only here: composing a configuration needs no PyTorch
-
-    stored: dict[str, Any] = read_checkpoint(path)["hyper_parameters"]["config"]
-    for target in _targets(stored):
-        try:
-            module = get_object(target).__module__
-        except Exception as error:  # whatever importing it raises
-            raise ConfigError(f"ckpt={path} needs {target}, which cannot be loaded: {error}") from error
-        lightning = [f"pytorch_lightning.{room}." for room in ("trainer", "strategies", "loggers", "callbacks")]
-        trusted = ("mshnet_pl.", "torch.optim.", *lightning)
-        if not f"{module}.".startswith(trusted):
-            raise ConfigError(f"ckpt={path} names {target}, which no checkpoint of this project does; it is not loaded")
-    return stored
-
-
-def _targets(node: object) -> Iterator[str]:
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        for value in node.values():
-            yield from _targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _targets(value)
-
-
 def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> None:
     """Run ``job`` under Hydra.
 
@@ -149,10 +119,16 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
     jobs.Sweep.folder, started = None, datetime.now(UTC)
     try:
         hydra.main(version_base="1.3", config_path=_CONF, config_name=config_name)(job)()
+        if jobs.Sweep.folder is not None:
+            jobs.wait_for_others(jobs.Sweep.folder, started)
     except UserError as error:
         _fail(error)
     except RunFailed as error:
         _fail(error, code=1)
+    except OSError as error:
+        _fail(if_full(error))
+    except Interrupted as error:
+        _fail(error, error.code)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(ConfigError(_explain(error)))
     finally:
@@ -161,7 +137,7 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
 
 
 def _end_of_sweep(folder: Path, started: datetime) -> None:
-    """Print the table of all results, then what failed; exits with code 1 if anything did."""
+    """Print the table of all results, then what failed; exits with code 1 if anything did and no error is under way."""
     if any(folder.rglob(results.FILE)):
         found = collection.collect([folder]).results
         print(f"\n{tables.markdown(found)}", flush=True)
@@ -171,7 +147,8 @@ def _end_of_sweep(folder: Path, started: datetime) -> None:
         lines = [f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}" for f in failed]
         again = "The same command does them again, and nothing else."
         print("\n".join([f"error: {len(failed)} jobs came to no result:", *lines, again]), file=sys.stderr)
-        raise SystemExit(1)
+        if sys.exception() is None:
+            raise SystemExit(1)
 
 
 def _track(found: list[results.Result]) -> None:
@@ -220,6 +197,6 @@ def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from _flatten(child, f"{prefix}{key}.")
 
 
-def _fail(error: UserError | RunFailed, code: int = 2) -> NoReturn:
+def _fail(error: UserError | RunFailed | Interrupted, code: int = 2) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(code)

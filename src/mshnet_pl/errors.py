@@ -25,3 +25,20 @@ class DataError(UserError):
 
 class RunFailed(Exception):
     """A run's processes ended otherwise than by a ``UserError``; the run's log has the traceback."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to end, and what it was doing is saved; no error, so a sweep ends with it.
+
+    Args:
+        message: says how to go on.
+        code: the command's exit code.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message, code)
+        self.code = code
+
+    def __str__(self) -> str:
+        """The message."""
+        return str(self.args[0])

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -24,11 +25,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from mshnet_pl import devices, results
 from mshnet_pl.config import run_digest, typed
-from mshnet_pl.errors import ConfigError, RunFailed, UserError
+from mshnet_pl.errors import ConfigError, DataError, Interrupted, RunFailed, UserError
+from mshnet_pl.files import if_full
+from mshnet_pl.interruption import passed_on
 from mshnet_pl.report import tables
 from mshnet_pl.results import Result
 
 log = logging.getLogger(__name__)
+
+_LOCK = ".lock"
+"""In a run's folder, held by the process that is at work there."""
 
 
 class Sweep(Callback):
@@ -45,7 +51,8 @@ def start(work: str, raw: DictConfig) -> float:
     """Do one of Hydra's jobs and print the table of its result; a finished one only prints.
 
     A single run with one process is done right here. A job of a sweep gets a fresh process, so that neither its memory nor
-    its death is another job's matter; a run with several processes gets those.
+    its death is another job's matter; a run with several processes gets those. A job of a sweep that another process is at
+    is left to that one: sweeps started twice share their jobs.
 
     Args:
         work: ``train`` or ``test``, a function of ``run``.
@@ -69,9 +76,16 @@ def start(work: str, raw: DictConfig) -> float:
         if not in_sweep:
             raise
         known = isinstance(error, UserError | RunFailed)
-        log.error("%s", error, exc_info=None if known else error)
-        message = str(error) if known else f"{type(error).__name__}: {error}"
-        results.save_failure(folder, [*job.overrides.task], message, folder / f"{job.job.name}.log")
+        if isinstance(error, _Taken):
+            log.warning("%s; it is left to that process", error)
+            message = "another process was at work on it, and came to no result"
+        else:
+            log.error("%s", error, exc_info=None if known else error)
+            message = str(error) if known else f"{type(error).__name__}: {error}"
+        try:
+            results.save_failure(folder, [*job.overrides.task], message, folder / f"{job.job.name}.log")
+        except DataError as full:
+            log.error("%s", full)
         return math.nan
     print(tables.markdown([result]), flush=True)
     return result.tests[-1].miou
@@ -100,22 +114,38 @@ def _result(work: str, raw: DictConfig, folder: Path, fresh: bool) -> Result:
     return result
 
 
+class _Taken(ConfigError):
+    """Another process is at work in a run's folder."""
+
+
+def wait_for_others(folder: Path, since: datetime) -> None:
+    """Wait while other processes are at work on jobs below ``folder`` that came to no result here after ``since``."""
+    for failure in results.failures(folder, since):
+        lock = FileLock(Path(failure.log).parent / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("%s: waiting for the process that is at work on it", Path(failure.log).parent)
+            lock.acquire()
+        lock.release()
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes of this machine, or of others that share the file system, away from a run's folder.
 
     Raises:
-        ConfigError: another process is at work there.
+        _Taken: another process is at work there.
     """
     rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
     if rank:  # torchrun or srun started these processes, and the first one keeps others away
         yield
         return
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / _LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise ConfigError(f"{folder}: another process is at work on this run; let it finish, or stop it first") from None
+        raise _Taken(f"{folder}: another process is at work on this run; let it finish, or stop it first") from None
     try:
         yield
     finally:
@@ -128,6 +158,7 @@ def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, envi
     Raises:
         UserError: as one of them raised it.
         RunFailed: one of them ended otherwise.
+        Interrupted: a signal asked for the end.
     """
     job = HydraConfig.get()
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -135,7 +166,7 @@ def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, envi
         multiprocessing.set_start_method(method, force=True)  # joblib's workers have one that a fresh process lacks
     context: Any = multiprocessing.get_context(method)
     context.set_forkserver_preload(["mshnet_pl.run"])
-    errors: SimpleQueue[Exception] = context.SimpleQueue()
+    errors: SimpleQueue[BaseException] = context.SimpleQueue()
     logs = OmegaConf.to_container(job.job_logging, resolve=True), job.verbose
     shared = {**os.environ, **environment}
     if processes > 1:
@@ -148,9 +179,10 @@ def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, envi
         for process in ranks:
             process.start()
         running = {process.sentinel: process for process in ranks}
-        while running and not any(process.exitcode for process in ranks):
-            for sentinel in wait([*running]):
-                running.pop(sentinel).join()
+        with passed_on(ranks) as interruption:
+            while running and not any(process.exitcode for process in ranks):
+                for sentinel in wait([*running]):
+                    running.pop(sentinel).join()
     finally:  # the others would wait for one that failed
         for process in ranks:
             if process.pid is not None:
@@ -159,6 +191,8 @@ def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, envi
     failed = next((process for process in ranks if process.exitcode and process.exitcode != -signal.SIGKILL), ranks[0])
     if not errors.empty():
         raise errors.get()
+    if failed.exitcode and interruption.signal:
+        raise interruption.ended("nothing was under way yet")
     if failed.exitcode:
         how = f"exit code {failed.exitcode}" if failed.exitcode > 0 else signal.Signals(-failed.exitcode).name
         memory = "; out of memory, perhaps" if failed.exitcode == -signal.SIGKILL else ""
@@ -201,7 +235,7 @@ def _process(
     processes: int,
     environment: Mapping[str, str],
     logs: tuple[dict[str, Any], bool | str],
-    errors: "SimpleQueue[Exception]",
+    errors: "SimpleQueue[BaseException]",
 ) -> None:
     """One of the processes of ``_in_processes``."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -216,10 +250,16 @@ def _process(
     from mshnet_pl import run
 
     try:
-        getattr(run, work)(raw, folder)
+        try:
+            getattr(run, work)(raw, folder)
+        except OSError as error:
+            raise if_full(error) from error
     except UserError as error:
         errors.put(error)
         raise SystemExit(2) from None
+    except Interrupted as interrupted:
+        errors.put(interrupted)
+        raise SystemExit(interrupted.code) from None
     except Exception as error:
         log.exception("the run failed")
         errors.put(RunFailed(f"{type(error).__name__}: {error} ({folder})"))
@@ -234,7 +274,8 @@ def _end_with_parent() -> None:
 
 
 def quiet() -> None:
-    """Silence what other libraries say about choices that this project makes on purpose."""
+    """Silence other libraries about choices that this project makes on purpose, and about lines lost to a full disk."""
+    logging.raiseExceptions = False
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (

@@ -1,5 +1,6 @@
 """The episodes of a test that tell most, as arrays: its best, its median and its worst ones."""
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from mshnet_pl.data.transforms import to_image
 from mshnet_pl.episode import Episode
+from mshnet_pl.files import write_whole
 from mshnet_pl.metrics import EpisodeCounts
 
 
@@ -62,4 +64,6 @@ def save(
                 "number": np.array(key[0]),
             }
             arrays |= {f"{places[key]}/{what}": value for what, value in row.items()}
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub of savez
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # numpy's stub of savez
+    write_whole(path, content.getvalue())

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import os
 import platform
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.files import write_whole
 
 FORMAT = 1
 FILE = "result.json"
@@ -138,12 +140,11 @@ def save(folder: Path, result: Result) -> Path:
 
     Raises:
         ConfigError: the folder holds a result of another configuration.
+        DataError: the disk is full.
     """
     finished(folder, result.config_hash)
     path = folder / FILE
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(result), indent=1) + "\n")
-    partial.replace(path)
+    write_whole(path, f"{json.dumps(asdict(result), indent=1)}\n".encode())
     return path
 
 
@@ -158,9 +159,13 @@ class Failure:
 
 
 def save_failure(folder: Path, overrides: list[str], error: str, log: Path) -> None:
-    """Note in a run's folder why it came to no result."""
+    """Note in a run's folder why it came to no result.
+
+    Raises:
+        DataError: the disk is full.
+    """
     failure = Failure(overrides, error, str(log), datetime.now(UTC).isoformat())
-    (folder / FAILURE).write_text(json.dumps(asdict(failure), indent=1) + "\n")
+    write_whole(folder / FAILURE, f"{json.dumps(asdict(failure), indent=1)}\n".encode())
 
 
 def forget_failure(folder: Path) -> None:
@@ -185,8 +190,13 @@ def sha256(path: Path) -> str:
 
 
 def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> None:
-    """Write every episode's pixel counts as CSV: what intervals and paired comparisons are computed from."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COUNTS)
-        writer.writerows(counts)
+    """Write every episode's pixel counts as CSV: what intervals and paired comparisons are computed from.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COUNTS)
+    writer.writerows(counts)
+    write_whole(path, text.getvalue().encode())

@@ -13,13 +13,14 @@ from omegaconf import DictConfig
 
 from mshnet_pl import build, pictures, results
 from mshnet_pl.allocation import keep_freed_memory
-from mshnet_pl.callbacks import Tracker
+from mshnet_pl.callbacks import LAST, PREVIOUS, SaveOnSignal, Tracker
 from mshnet_pl.checkpoint import read_checkpoint
 from mshnet_pl.config import Config, plain, run_digest, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.sampler import episodes_hash
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.evaluation import Resolution
+from mshnet_pl.interruption import Interruption
 from mshnet_pl.keeping import FeatureKeeper
 from mshnet_pl.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.module import EpisodicModule
@@ -112,8 +113,14 @@ def train(raw: DictConfig, folder: Path) -> Result:
         folder: the run's own folder.
 
     Raises:
-        UserError: what the user can mend; nothing was trained then.
+        UserError: what the user can mend.
+        Interrupted: a signal asked for the end, and a checkpoint is saved.
     """
+    with Interruption() as interruption:
+        return _train(raw, folder, interruption)
+
+
+def _train(raw: DictConfig, folder: Path, interruption: Interruption) -> Result:
     started = time.perf_counter()
     config = typed(raw)
     _begin(config)
@@ -133,6 +140,7 @@ def train(raw: DictConfig, folder: Path) -> Result:
         tests += tester(module, "untrained")
     if learnable and trainer.max_steps != 0:
         keeper.before_training()
+        trainer.callbacks.append(SaveOnSignal(interruption, folder / "checkpoints" / LAST))  # type: ignore[attr-defined]
         training = _fit(config, trainer, module, datamodule, folder, resume)
         tests += tester(module, config.test.checkpoint.value, _chosen(config, folder))
     else:
@@ -145,21 +153,37 @@ def train(raw: DictConfig, folder: Path) -> Result:
 
 
 def _checkpoint_to_resume(config: Config, folder: Path) -> Path | None:
-    """Where training goes on: this folder's last checkpoint if there is one, or the one that ``ckpt_path`` names.
+    """Where training goes on: the newest whole checkpoint of this folder, or else the one that ``ckpt_path`` names.
 
     Raises:
-        ConfigError: no such file, or a new start would overwrite a checkpoint.
+        ConfigError: no checkpoint that training can go on from, or a new start would overwrite one.
     """
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.exists() and config.ckpt_path is None:
+    kept = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).exists()]
+    if kept and config.ckpt_path is None:
         raise ConfigError(
-            f"ckpt_path=null would overwrite {last}; leave ckpt_path=last to go on from it, or move the folder away"
+            f"ckpt_path=null would overwrite {kept[0]}; leave ckpt_path=last to go on from it, or move the folder away"
         )
-    if last.exists() or config.ckpt_path in (None, "last"):
-        return last if last.exists() else None
-    if not Path(config.ckpt_path).is_file():
-        raise ConfigError(f"ckpt_path={config.ckpt_path}: no such file; give a checkpoint, 'last' or null")
-    return Path(config.ckpt_path)
+    problems = []
+    for path in kept:
+        try:
+            return _resumable(path)
+        except ConfigError as error:
+            problems.append(str(error))
+            log.warning("%s; it is left out", error)
+    if problems:
+        raise ConfigError("\n".join([*problems, f"no other checkpoint in {folder}; move the folder away to start anew"]))
+    return None if config.ckpt_path in (None, "last") else _resumable(Path(config.ckpt_path), "ckpt_path")
+
+
+def _resumable(path: Path, setting: str = "ckpt") -> Path:
+    """The path, once the file was read whole.
+
+    Raises:
+        ConfigError: it is damaged, hostile or no checkpoint of a training.
+    """
+    if "optimizer_states" not in read_checkpoint(path, setting):
+        raise ConfigError(f"{setting}={path} holds a network, but no state of a training; give it to mshnet-test as ckpt=")
+    return path
 
 
 def _fit(
@@ -176,7 +200,7 @@ def _fit(
     started = time.perf_counter()
     trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     seconds = time.perf_counter() - started
-    trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
+    trainer.save_checkpoint(folder / "checkpoints" / LAST)
     return {
         "steps": trainer.global_step,
         "episodes": trainer.global_step * config.data.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
@@ -202,7 +226,13 @@ def test(raw: DictConfig, folder: Path) -> Result:
 
     Raises:
         UserError: what the user can mend.
+        Interrupted: a signal asked for the end.
     """
+    with Interruption():
+        return _test(raw, folder)
+
+
+def _test(raw: DictConfig, folder: Path) -> Result:
     started = time.perf_counter()
     config = typed(raw)
     assert config.ckpt is not None

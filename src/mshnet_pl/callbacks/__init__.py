@@ -3,6 +3,7 @@
 from mshnet_pl.callbacks.health import Health
 from mshnet_pl.callbacks.panels import Panels
 from mshnet_pl.callbacks.progress import Progress
+from mshnet_pl.callbacks.safety import LAST, PREVIOUS, SaveOnSignal, WholeCheckpoints
 from mshnet_pl.callbacks.tracking import Tracker, track_sweep
 
-__all__ = ["Health", "Panels", "Progress", "Tracker", "track_sweep"]
+__all__ = ["LAST", "PREVIOUS", "Health", "Panels", "Progress", "SaveOnSignal", "Tracker", "WholeCheckpoints", "track_sweep"]

@@ -135,7 +135,8 @@ def open_index(path: Path, classes: int, cache_dir: Path | None = None) -> CocoI
 
 
 def _mapped(folder: Path) -> CocoIndex:
-    return CocoIndex(_Arrays(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _Arrays._fields)), folder)
+    files = (folder / f"{name}.npy" for name in _Arrays._fields)
+    return CocoIndex(_Arrays(*(np.load(file, mmap_mode="r", allow_pickle=False) for file in files)), folder)
 
 
 def _save(arrays: _Arrays, folder: Path) -> bool:

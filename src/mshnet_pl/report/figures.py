@@ -47,7 +47,7 @@ def pictures(measured: Measured, each: int) -> list[Picture]:
         return []
     kept: dict[str, list[Picture]] = defaultdict(list)
     try:
-        with np.load(path) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             for i in sorted({int(key.partition("/")[0]) for key in arrays.files}):
                 kind = str(arrays[f"{i}/kind"]) if f"{i}/kind" in arrays.files else "example"
                 if len(kept[kind]) < each:

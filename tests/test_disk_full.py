@@ -1,0 +1,167 @@
+"""A disk that fills while a run writes: a small tmpfs of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import Command
+from mshnet_pl import results
+from mshnet_pl.checkpoint import read_checkpoint
+from mshnet_pl.data.cache import ImageCache
+from mshnet_pl.data.feature_cache import FeatureFile, FeatureShape
+from mshnet_pl.errors import DataError
+
+TINY = (
+    "data.image_size=32", "data.batch_size=2", "trainer.max_steps=5", "test.episodes=2", "model.width=4",
+    "save_every_n_steps=1", "data.source.train_images=16", "trainer.enable_progress_bar=false",
+    "trainer.accelerator=cpu", "test.pictures=1", "data.source.size=32",
+)  # fmt: skip
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[int], None]]]:
+    """An empty folder on a disk of its own, and how to set the disk's size in bytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(*options: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", folder], check=True, capture_output=True)
+
+    try:
+        mount("-o", "size=1m")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a disk of its own needs the right to mount: {error}")
+    try:
+        yield folder, lambda size: mount("-o", f"remount,size={size}")
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all the room that is left."""
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    assert shutil.disk_usage(folder).free == 0
+    return path
+
+
+def test_a_checkpoint(command: Command, tmp_path: Path, small_disk: tuple[Path, Callable[[int], None]]) -> None:
+    """The third save finds no room: both earlier checkpoints stay, and with more room the run goes on as if nothing was."""
+    disk, resize = small_disk
+    settings = (*TINY, "logger=none")
+    assert command("mshnet-train", *settings).code == 0
+    (expected,) = (tmp_path / "runs").rglob("last.ckpt")
+    resize(int(2.5 * expected.stat().st_size))
+    done = command("mshnet-train", *settings, f"runs={disk}/runs")
+    assert done.code == 2 and "Traceback" not in done.err, done.err
+    assert "last.ckpt cannot be written: No space left on device" in done.err and "make room" in done.err
+    (last,) = disk.rglob("last.ckpt")
+    assert read_checkpoint(last)["global_step"] == 2 and read_checkpoint(last.with_name("previous.ckpt"))["global_step"] == 1
+    assert {path.name for path in last.parent.iterdir()} == {"last.ckpt", "previous.ckpt"}
+    resize(6 * expected.stat().st_size)
+    done = command("mshnet-train", *settings, f"runs={disk}/runs")
+    assert done.code == 0, done.err
+    states = [read_checkpoint(path)["state_dict"] for path in (expected, last)]
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+def test_a_full_disk_at_the_start(command: Command, small_disk: tuple[Path, Callable[[int], None]]) -> None:
+    disk, _ = small_disk
+    fill(disk)
+    for arguments in ((), ("-m", "seed=0,1")):
+        done = command("mshnet-train", *arguments, *TINY, f"runs={disk}/runs")
+        assert done.code in (1, 2) and "No space left on device" in done.err and "make room" in done.err, done.err
+        assert "Traceback" not in done.err
+
+
+def test_results_counts_and_failures(
+    command: Command, tmp_path: Path, small_disk: tuple[Path, Callable[[int], None]]
+) -> None:
+    disk, _ = small_disk
+    assert command("mshnet-train", *TINY).code == 0
+    (path,) = (tmp_path / "runs").rglob("result.json")
+    result = results.load(path)
+    counts = path.with_name("episodes_last_1shot_seed0.csv")
+    for source in (path, counts):
+        shutil.copy(source, disk)
+    filler = fill(disk)
+    before = {source.name: (disk / source.name).read_bytes() for source in (path, counts)}
+    many = [[n, 0, 1, 1, 1, 9] for n in range(1000)]
+    tries: list[Callable[[], Any]] = [
+        lambda: results.save(disk, result),
+        lambda: results.save_counts(disk / counts.name, many),
+        lambda: results.save_failure(disk, ["fold=0"], "error", disk / "log"),
+    ]
+    for attempt in tries:
+        with pytest.raises(DataError, match=r"No space left on device.*make room"):
+            attempt()
+    assert {name: (disk / name).read_bytes() for name in before} == before
+    assert {p.name for p in disk.iterdir()} == {*before, "filler"}
+    filler.unlink()
+    results.save_counts(disk / counts.name, many)
+    assert len((disk / counts.name).read_text().splitlines()) == 1001
+    assert json.loads(results.save(disk, result).read_text())["config_hash"] == result.config_hash
+
+
+def test_the_image_cache(small_disk: tuple[Path, Callable[[int], None]]) -> None:
+    """Its file has holes, so the disk can fill after the start: what is kept stays readable, the rest is an error."""
+    disk, _ = small_disk
+    names = [f"image {n}" for n in range(40)]
+    images = {name: torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8) for name in names}
+    cache = ImageCache(names, 64, 1, str(disk), "these images")
+    for name in names[:10]:
+        assert torch.equal(cache.get(name, lambda n=name: images[n]), images[name])  # type: ignore[misc]
+    filler = fill(disk)
+    with pytest.raises(DataError, match=r"data\.cache_dir=.*No space left on device.*data\.cache_dir=null"):
+        for name in names[10:]:
+            cache.get(name, lambda n=name: images[n])  # type: ignore[misc]
+    os.unlink(filler)
+    again = ImageCache(names, 64, 1, str(disk), "these images")
+    decoded = []
+
+    def make(name: str) -> torch.Tensor:
+        decoded.append(name)
+        return images[name]
+
+    for name in names:
+        assert torch.equal(again.get(name, lambda n=name: make(n)), images[name])  # type: ignore[misc]
+    assert decoded[:1] and not set(decoded) & set(names[:10])
+
+
+def test_the_feature_cache(small_disk: tuple[Path, Callable[[int], None]]) -> None:
+    """Others take the room that was there at the start: what is kept stays, and the rest is computed once there is room."""
+    disk, _ = small_disk
+    names = [f"image {n}" for n in range(10)]
+    kept = {name: torch.randn(1, 2, 8, 20, 20) for name in names}
+    blocks = [FeatureShape((2, 20, 20, 8), torch.float32)]
+    cache = FeatureFile(str(disk), ["these features"], names, blocks)
+    assert cache.absent(names) == names
+    for name in names[:3]:
+        cache.put(name, [kept[name]])
+    filler = fill(disk)
+    with pytest.raises(DataError, match=r"data\.feature_cache=.*No space left on device.*make room"):
+        for name in names[3:]:
+            cache.put(name, [kept[name]])
+    with pytest.raises(DataError, match=r"the features need .* MB more.*make room"):
+        cache.absent(names)
+    os.unlink(filler)
+    again = FeatureFile(str(disk), ["these features"], names, blocks)
+    absent = again.absent(names)
+    assert set(absent) >= set(names[4:]) and not set(absent) & set(names[:3])
+    for name in absent:
+        again.put(name, [kept[name]])
+    (found,) = again.get(torch.tensor([again.places[name] for name in names]))
+    assert torch.equal(found, torch.cat([*kept.values()]))

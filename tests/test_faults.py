@@ -1,0 +1,167 @@
+"""What ends a run in the middle: signals, kills, damaged checkpoints."""
+
+import multiprocessing
+import os
+import random
+import re
+import signal
+import sys
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mshnet_pl import cli
+from mshnet_pl.checkpoint import read_checkpoint
+
+CONTEXT = multiprocessing.get_context("forkserver")
+STEPS = 200
+TINY = (
+    "data.image_size=32", "data.batch_size=2", f"trainer.max_steps={STEPS}", "test.episodes=2", "model.width=4",
+    "save_every_n_steps=1", "data.source.train_images=16", "logger=none", "trainer.enable_progress_bar=false",
+    "trainer.accelerator=cpu", "threads=1", "test.pictures=0", "data.source.size=32", "scheduler=constant",
+)  # fmt: skip
+
+
+def command(folder: Path, log: Path, *arguments: str) -> None:
+    """``mshnet-train`` in this process, which is a fresh one."""
+    os.chdir(folder)
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["mshnet-train", *arguments]
+    cli.train()
+
+
+def started(folder: Path, *arguments: str, log: str = "log") -> BaseProcess:
+    CONTEXT.set_forkserver_preload(["mshnet_pl.run", "mshnet_pl.cli", "test_faults"])
+    process = CONTEXT.Process(target=command, args=(folder, folder / log, *arguments))
+    process.start()
+    return process
+
+
+def done(folder: Path, *arguments: str, code: int = 0) -> str:
+    process = started(folder, *arguments)
+    process.join()
+    text = (folder / "log").read_text()
+    assert process.exitcode == code, text
+    return text
+
+
+def wait_for_checkpoints(folder: Path, process: BaseProcess, count: int) -> None:
+    """Until ``last.ckpt`` was replaced ``count`` times."""
+    seen: int | None = None
+    while count and process.is_alive():
+        found = next(folder.rglob("last.ckpt"), None)
+        try:
+            changed = found.stat().st_mtime_ns if found else None
+        except FileNotFoundError:  # between two names
+            continue
+        count -= seen != changed
+        seen = changed
+        time.sleep(0.001)
+
+
+def state(folder: Path) -> dict[str, Any]:
+    return read_checkpoint(next(folder.rglob("last.ckpt")))
+
+
+def assert_equal_weights(first: dict[str, Any], second: dict[str, Any]) -> None:
+    assert first["global_step"] == second["global_step"]
+    assert first["state_dict"].keys() == second["state_dict"].keys()
+    for key, value in first["state_dict"].items():
+        assert torch.equal(value, second["state_dict"][key]), key
+
+
+@pytest.mark.slow
+def test_twenty_interruptions_change_nothing(tmp_path: Path) -> None:
+    """SIGKILL, SIGTERM and SIGUSR1 at random moments, now and then a last checkpoint cut short: the same weights."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    done(whole, *TINY)
+    rng = random.Random(0)
+    for time_number in range(20):
+        number = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)[time_number % 3]
+        process = started(cut, *TINY)
+        wait_for_checkpoints(cut, process, rng.randint(2, 8))
+        time.sleep(rng.random() * 0.02)
+        os.kill(process.pid or 0, number)
+        process.join()
+        text = (cut / "log").read_text()
+        if number == signal.SIGKILL:
+            assert process.exitcode == -number, text
+        else:
+            assert process.exitcode == 128 + number, text
+            said = re.search(rf"error: {number.name}: stopped after step (\d+), saved as .*last\.ckpt", text)
+            assert said and int(said[1]) == state(cut)["global_step"] and "Traceback" not in text
+        if time_number % 7 == 3:  # as a disk may leave it after a loss of power
+            last = next(cut.rglob("last.ckpt"))
+            before = read_checkpoint(last.with_name("previous.ckpt"))["global_step"]
+            last.write_bytes(last.read_bytes()[: rng.randint(0, last.stat().st_size - 1)])
+            assert before > 0
+    process = started(cut, *TINY)
+    process.join()
+    assert process.exitcode == 0, (cut / "log").read_text()
+    assert state(whole)["global_step"] == STEPS
+    assert_equal_weights(state(whole), state(cut))
+
+
+SHORT = (*TINY, "trainer.max_steps=6")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    done(folder, *SHORT)
+    return folder
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:  # one bit of the weights
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "bit"])
+def test_a_damaged_last_checkpoint_is_left_out(trained: Path, tmp_path: Path, how: str) -> None:
+    expected = state(trained)
+    (last,) = trained.rglob("last.ckpt")
+    copy = tmp_path / "runs" / last.parent.relative_to(trained / "runs")
+    copy.mkdir(parents=True)
+    for name in ("last.ckpt", "previous.ckpt"):
+        (copy / name).write_bytes((last.parent / name).read_bytes())
+    damage(copy / "last.ckpt", how)
+    text = done(tmp_path, *SHORT)
+    assert re.search(r"last\.ckpt is not a checkpoint of mshnet-train: .*; it is left out", text)
+    assert "going on from" in text and "previous.ckpt" in text
+    assert_equal_weights(expected, state(tmp_path))
+    next(tmp_path.rglob("result.json")).unlink()
+    for name in ("last.ckpt", "previous.ckpt"):
+        damage(copy / name, how)
+    text = done(tmp_path, *SHORT, code=2)
+    assert "no other checkpoint" in text and "move the folder away" in text and "Traceback" not in text
+
+
+def test_a_signal_ends_a_sweep(tmp_path: Path) -> None:
+    """The job's own process gets it from the sweep's; later jobs are not started, and the same command does them all."""
+    arguments = ("-m", *TINY, "trainer.max_steps=40", "seed=0,1")
+    process = started(tmp_path, *arguments)
+    wait_for_checkpoints(tmp_path, process, 3)
+    os.kill(process.pid or 0, signal.SIGTERM)
+    process.join()
+    text = (tmp_path / "log").read_text()
+    assert process.exitcode == 128 + signal.SIGTERM, text
+    assert "SIGTERM: stopped after step" in text and len([*tmp_path.rglob("last.ckpt")]) == 1
+    assert not [*tmp_path.rglob("error.json")] and not [*tmp_path.rglob("result.json")]
+    done(tmp_path, *arguments)
+    assert len([*tmp_path.rglob("result.json")]) == 2

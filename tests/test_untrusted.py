@@ -1,0 +1,230 @@
+"""Files from strangers: whatever reads them carries out nothing that is in them."""
+
+import ast
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from coco_tree import draw_coco
+from conftest import ROOT, Command
+from mshnet_pl import Segmenter
+from mshnet_pl.checkpoint import read_checkpoint
+from mshnet_pl.data.cache import ImageCache
+from mshnet_pl.data.coco_index import open_index
+from mshnet_pl.data.feature_cache import FeatureFile, FeatureShape
+from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.errors import DataError
+from mshnet_pl.stored import stored_config
+
+TINY = (
+    "data.image_size=32", "data.batch_size=2", "trainer.max_steps=2", "test.episodes=2", "model.width=4", "logger=none",
+    "data.source.train_images=16", "data.source.size=32", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu",
+)  # fmt: skip
+
+
+class Payload:
+    """Makes the folder ``executed`` when it is unpickled."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._place),)
+
+
+@pytest.fixture
+def executed(tmp_path: Path) -> Path:
+    """The folder that a payload makes; shown to work once, and not there at the end of a test."""
+    place = tmp_path / "executed"
+    pickle.loads(pickle.dumps(Payload(place)))
+    place.rmdir()
+    return place
+
+
+def saved(kind: str, content: object, path: Path) -> Path:
+    """``content`` as PyTorch writes it now, as it did up to 1.5, or as a bare pickle."""
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
+@pytest.mark.parametrize("entry", [
+    "mshnet-test ckpt=bad", "mshnet-report energy ckpt=bad", "mshnet-export ckpt=bad format=onnx out=net.onnx",
+    "mshnet-predict ckpt=bad support=support query=query out=out", "mshnet-app ckpt=bad", "mshnet-train ckpt_path=bad",
+    "mshnet-train backbone=resnet50 backbone.weights=bad.pth",
+    "mshnet-train backbone=resnet50 backbone.weights=bad.safetensors",
+    "mshnet-convert in=bad out=b.ckpt",
+])  # fmt: skip
+def test_a_pickle_that_names_code(
+    command: Command, tmp_path: Path, checkpoint: Path, executed: Path, kind: str, entry: str
+) -> None:
+    content = {**read_checkpoint(checkpoint), "more": Payload(executed)}
+    for name in ("bad", "bad.pth", "bad.safetensors"):
+        saved(kind, content, tmp_path / name)
+    source = Synthetic(size=40)
+    for path in ("support/images/a.png", "support/masks/a.png", "query/b.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        source.image("val-00-0000").save(tmp_path / path)
+    name, *arguments = entry.split()
+    done = command(name, *arguments, *(TINY if name == "mshnet-train" else ()))
+    assert done.code == 2 and "error: " in done.err and "bad" in done.err and "Traceback" not in done.err, done.err
+    assert not executed.exists()
+
+
+def test_a_run_does_not_go_on_from_one(command: Command, tmp_path: Path, executed: Path) -> None:
+    assert command("mshnet-train", *TINY).code == 0
+    next(tmp_path.rglob("result.json")).unlink()
+    (last,) = tmp_path.rglob("last.ckpt")
+    saved("zip", {**read_checkpoint(last), "callbacks": {"x": Payload(executed)}}, last)
+    last.with_name("previous.ckpt").unlink(missing_ok=True)
+    done = command("mshnet-train", *TINY)
+    assert done.code == 2 and "is not a checkpoint of mshnet-train" in done.err and not executed.exists()
+
+
+def hostile_configurations(executed: Path) -> dict[str, dict[str, Any]]:
+    """Settings whose composition, instantiation or logging would carry something out, by what does."""
+    call = {"_target_": "os.mkdir", "path": str(executed)}
+    return {
+        "a target": {"optimizer": call},
+        "a target deep inside": {"callbacks": {"a": [{"b": call}]}},
+        "a target out of a resolver": {"model": f"${{oc.create:{{_target_: os.mkdir, path: {executed.name}}}}}"},
+        "a resolver in a target": {"model": {"_target_": "${oc.decode:os.mkdir}", "path": str(executed)}},
+        "a resolver in a key": {"model": {"${oc.decode:_target_}": "os.mkdir"}},
+        "a function of this package": {"model": {"_target_": "mshnet_pl.exchange.convert.convert", "settings": ["in=a"]}},
+        "a module through this package": {"model": {"_target_": "mshnet_pl.jobs.os.mkdir", "path": str(executed)}},
+        "an import": {"logger": {"_target_": "evil.Logger"}},
+        "a logging factory": {
+            "hydra": {"job_logging": {"handlers": {"x": {"()": "os.mkdir", "path": str(executed)}}}}
+        },
+        "a callback of Hydra's": {"hydra": {"callbacks": {"x": call}}},
+        "a search path": {"hydra": {"searchpath": [f"file://{executed.parent}"]}},
+        "a list of defaults": {"defaults": [{"override hydra/launcher": "joblib"}]},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("how", hostile_configurations(Path("executed")))
+def test_a_stored_configuration_that_carries_something_out(
+    command: Command, tmp_path: Path, checkpoint: Path, executed: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    (tmp_path / "evil.py").write_text(f"import os\nos.mkdir({str(executed)!r})\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    state = read_checkpoint(checkpoint)
+    state["hyper_parameters"]["config"] |= hostile_configurations(executed)[how]
+    torch.save(state, tmp_path / "bad.ckpt")
+    for name, *arguments in (("mshnet-test",), ("mshnet-report", "energy")):
+        done = command(name, *arguments, "ckpt=bad.ckpt", "test.episodes=1")
+        assert done.code == 2 and "bad.ckpt" in done.err and "Traceback" not in done.err, done.err
+        assert "which no checkpoint of this project does" in done.err or "cannot be loaded" in done.err, done.err
+    assert not executed.exists() and "evil" not in sys.modules
+
+
+def test_what_the_project_stores_is_accepted(tmp_path: Path) -> None:
+    """Every ``_target_`` of the choices that a checkpoint can hold, and references to settings and the environment."""
+    nodes = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf").rglob("*.yaml"))
+             if "hydra" not in path.relative_to(ROOT).parts]  # fmt: skip
+    targets = [target for node in nodes for target in named(node or {})]
+    assert len(targets) > 20
+    config = {"callbacks": [{"_target_": t} for t in targets], "data": {"root": "${oc.env:VOC,/data/voc}/${data.name}"}}
+    torch.save({"state_dict": {}, "hyper_parameters": {"config": config}}, tmp_path / "a.ckpt")
+    assert stored_config(tmp_path / "a.ckpt") == config
+
+
+def named(node: object) -> list[str]:
+    """Every ``_target_`` in a YAML but those under ``hydra``."""
+    if not isinstance(node, dict):
+        return []
+    own = [node["_target_"]] if "_target_" in node else []
+    return [*own, *(target for key, value in node.items() if key != "hydra" for target in named(value))]
+
+
+@pytest.mark.parametrize("part", ["trn", "val"])
+def test_split_lists(command: Command, tmp_path: Path, executed: Path, part: str) -> None:
+    root = draw_coco(tmp_path / "coco")
+    for other in ("trn", "val"):
+        (tmp_path / "splits" / other).mkdir(parents=True)
+        names: list[object] = [Payload(executed)] if other == part else []
+        (tmp_path / "splits" / other / "fold0.pkl").write_bytes(pickle.dumps({c: names for c in range(80)}))
+    done = command(
+        "mshnet-train", *TINY[:5], "data=coco20i", f"data.root={root}", f"data.splits_dir={tmp_path / 'splits'}",
+        "backbone.weights=random",
+    )  # fmt: skip
+    assert done.code == 2 and f"{part}/fold0.pkl is not a plain pickle" in done.err, done.err
+    assert not executed.exists()
+
+
+def test_support_files(tmp_path: Path, checkpoint: Path, executed: Path) -> None:
+    segmenter = Segmenter.from_checkpoint(checkpoint)
+    for kind in ("zip", "pickle"):
+        with pytest.raises(DataError, match="is no file of save_support"):
+            segmenter.load_support(saved(kind, Payload(executed), tmp_path / "support.safetensors"))
+    assert not executed.exists()
+
+
+def test_an_index_and_pictures_of_objects(command: Command, tmp_path: Path, executed: Path) -> None:
+    root = draw_coco(tmp_path / "coco")
+    annotations = root / "annotations" / "instances_val2014.json"
+    ids = open_index(annotations, 80, tmp_path / "cache").image_ids()
+    objects = np.array([Payload(executed)], object)
+    (folder,) = (tmp_path / "cache").iterdir()
+    np.save(folder / "image_id.npy", objects)
+    assert open_index(annotations, 80, tmp_path / "cache").image_ids() == ids  # made anew
+    assert command("mshnet-train", *TINY, "test.pictures=1").code == 0
+    (pictures,) = tmp_path.rglob("pictures_*.npz")
+    np.savez(pictures, **{"0/kind": objects, "0/number": objects})
+    done = command("mshnet-report", tmp_path / "runs")
+    assert done.code == 2 and "does not hold pictures" in done.err and not executed.exists(), done.err
+
+
+def test_caches_of_other_bytes(tmp_path: Path, executed: Path) -> None:
+    """Their files hold plain numbers and checksums: a pickle in one is an image that has to be decoded again."""
+    image, features = torch.ones(16, 16, 3, dtype=torch.uint8), torch.ones(1, 1, 3, 4, 4)
+
+    def images() -> ImageCache:
+        return ImageCache(["a"], 16, 1, str(tmp_path), "these")
+
+    def kept() -> FeatureFile:
+        return FeatureFile(str(tmp_path), ["these"], ["a"], [FeatureShape((1, 4, 4, 3), torch.float32)])
+
+    images().get("a", lambda: image)
+    kept().put("a", [features])
+    assert kept().absent(["a"]) == []
+    for path in tmp_path.glob("*.bin"):
+        path.write_bytes(pickle.dumps(Payload(executed)).ljust(path.stat().st_size, b"\0"))
+    assert torch.equal(images().get("a", refilled(image)), image) and kept().absent(["a"]) == ["a"]
+    assert not executed.exists()
+
+
+def refilled(image: Tensor) -> Callable[[], Tensor]:
+    return lambda: image.clone()
+
+
+REFUSED = {"pickle.load", "pickle.loads", "yaml.load", "eval", "exec", "torch.jit.load", "joblib.load", "marshal.loads"}
+SAFE = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False),
+        "torch.hub.load_state_dict_from_url": ("weights_only", True)}  # fmt: skip
+
+
+def test_no_other_call_reads_code() -> None:
+    calls = [
+        (f"{path}:{node.lineno}", ast.unparse(node.func), node.keywords)
+        for path in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+    ]
+    for place, name, keywords in calls:
+        assert name not in REFUSED and not name.endswith(".load_from_checkpoint"), place
+        if name in SAFE:
+            key, value = SAFE[name]
+            assert any(k.arg == key and ast.unparse(k.value) == str(value) for k in keywords), place
+    assert {name for _, name, _ in calls} >= SAFE.keys()
