@@ -11,13 +11,14 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from mshnet_pl.callbacks import Health, Panels, Progress, Tracker, WholeCheckpoints
-from mshnet_pl.config import Config, plain
+from mshnet_pl.config import plain
 from mshnet_pl.data.augment import Augment
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.module import EpisodicModule
 from mshnet_pl.refine import Refinement
+from mshnet_pl.schema import Config
 
 _REFRESH = 10  # batches between two refreshes of the progress bar
 

@@ -27,12 +27,24 @@ _CONF = "pkg://mshnet_pl.conf"
 
 
 def train() -> None:
-    """``mshnet-train``: train a configuration and test it; ``-m`` for a sweep."""
+    """``mshnet-train``: train a configuration and test it; ``-m`` for a sweep.
+
+    ``mshnet-train replay ckpt=...`` repeats a training step whose loss or gradient was not finite.
+    """
+    if sys.argv[1:2] == ["replay"]:
+        del sys.argv[1]
+        return _compose_from_checkpoint(_replay_job, "replay")
     _compose_and_run(_train_job, "config")
 
 
 def _train_job(raw: DictConfig) -> float:
     return jobs.start("train", raw)
+
+
+def _replay_job(raw: DictConfig) -> None:
+    from mshnet_pl import replay
+
+    print(replay.repeat(raw))
 
 
 def test() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mshnet_pl.data.transforms import to_image
 from mshnet_pl.episode import Episode
+from mshnet_pl.files import write_whole
 from mshnet_pl.metrics import EpisodeCounts
 
 

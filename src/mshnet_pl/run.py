@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 
 from mshnet_pl import build, pictures, results
 from mshnet_pl.allocation import keep_freed_memory
-from mshnet_pl.callbacks import LAST, PREVIOUS, SaveOnSignal, Tracker
+from mshnet_pl.callbacks import LAST, PREVIOUS, FiniteSteps, SaveOnSignal, Tracker
 from mshnet_pl.checkpoint import read_checkpoint
-from mshnet_pl.config import Config, plain, run_digest, typed
+from mshnet_pl.config import plain, run_digest, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.sampler import episodes_hash
 from mshnet_pl.errors import ConfigError
@@ -25,6 +25,7 @@ from mshnet_pl.keeping import FeatureKeeper
 from mshnet_pl.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.module import EpisodicModule
 from mshnet_pl.results import Measurement, Result
+from mshnet_pl.schema import Config, NonFinite
 
 log = logging.getLogger(__name__)
 
@@ -140,8 +141,10 @@ def _train(raw: DictConfig, folder: Path, interruption: Interruption) -> Result:
         tests += tester(module, "untrained")
     if learnable and trainer.max_steps != 0:
         keeper.before_training()
-        trainer.callbacks.append(SaveOnSignal(interruption, folder / "checkpoints" / LAST))  # type: ignore[attr-defined]
-        training = _fit(config, trainer, module, datamodule, folder, resume)
+        finite = FiniteSteps(folder, skip=config.loss.nonfinite is NonFinite.skip)
+        saving = SaveOnSignal(interruption, folder / "checkpoints" / LAST)
+        trainer.callbacks += [finite, saving]  # type: ignore[attr-defined]
+        training = {**_fit(config, trainer, module, datamodule, folder, resume), "skipped_steps": finite.skipped}
         tests += tester(module, config.test.checkpoint.value, _chosen(config, folder))
     else:
         tests += tester(module, "untrained" if learnable else "training-free")

@@ -256,6 +256,18 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> EpisodeStream:
         """An endless stream of episodes of base classes, each as likely or as frequent as the source says."""
+        return EpisodeStream(self._train_dataset(self._places), self._batch_size, self._num_workers, *self._share())
+
+    def training_draws(self, number: int) -> Draws:
+        """The images of training episode ``number``, by name."""
+        return self._train_dataset().draws(number)
+
+    def training_batch(self, numbers: Sequence[int]) -> Episode:
+        """Training episodes by number, with all images."""
+        dataset = self._train_dataset()
+        return collate([dataset[number] for number in numbers])
+
+    def _train_dataset(self, places: Mapping[str, int] = MappingProxyType({})) -> EpisodeDataset:
         check_supply(self._train_names, self._train_classes, self._shot, self._source.classes, self._way)
         length, per_class = self._source.epoch_length, self._source.draws_per_class
         choice = self._train_names, self._train_classes, self._shot, self._seed
@@ -264,11 +276,10 @@ class EpisodeDataModule(pl.LightningDataModule):
             draw = partial(draw_balanced, *choice, per_class=per_class, way=self._way)
         else:
             draw = partial(draw_seeded, *choice, way=self._way)
-        dataset = EpisodeDataset(
+        return EpisodeDataset(
             self._source, draw, length, self.image_size,
-            unknown=self._unknown(), cache=self._cache, augment=self._augment, places=self._places,
+            unknown=self._unknown(), cache=self._cache, augment=self._augment, places=places,
         )  # fmt: skip
-        return EpisodeStream(dataset, self._batch_size, self._num_workers, *self._share())
 
     def _unknown(self) -> list[int]:
         return sorted({*self.fold.novel, *self._heldout}) if self._novel_pixels is NovelPixels.ignore else []

@@ -79,6 +79,10 @@ class EpisodeDataset(Dataset[Episode]):
             support_place=torch.tensor([[self._places.get(name, -1) for name in draw.supports] for draw in draws]),
         )
 
+    def draws(self, number: int) -> Draws:
+        """The images of episode ``number`` and its classes."""
+        return self._draw(number)
+
     def names(self, number: int) -> list[str]:
         """The images of episode ``number``."""
         return [name for draw in self._draw(number) for name in (draw.query, *draw.supports)]
