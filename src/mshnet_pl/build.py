@@ -57,6 +57,7 @@ def make_datamodule(raw: DictConfig, config: Config) -> EpisodeDataModule:
         num_workers=config.data.num_workers,
         novel_pixels=config.data.novel_pixels,
         min_images=config.data.min_images,
+        bad_files=config.data.bad_files,
         val_classes=config.val.classes,
         val_heldout=config.val.heldout,
         val_episodes=config.val.episodes,

@@ -66,7 +66,7 @@ def typed(raw: DictConfig) -> Config:
     return config
 
 
-_ENDING = {"loss": ("nonfinite", "stop")}
+_ENDING = {"loss": ("nonfinite", "stop"), "data": ("bad_files", "error")}
 """Choices that end a run instead of changing its result: the hash is that of a configuration without the setting."""
 _WITHOUT_EFFECT = ("runs", "logger", "save_every_n_steps", "threads", "gpus")
 _WITHOUT_EFFECT_INSIDE = {

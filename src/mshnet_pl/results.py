@@ -66,6 +66,8 @@ class Result:
     machine: dict[str, Any] = field(default_factory=dict)
     git: str | None = None
     format: int = FORMAT
+    bad_files: dict[str, str] = field(default_factory=dict)
+    """Images that episodes went without, by name, and why."""
 
 
 def versions() -> dict[str, str]:

@@ -24,6 +24,7 @@ from mshnet_pl.interruption import Interruption
 from mshnet_pl.keeping import FeatureKeeper
 from mshnet_pl.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.module import EpisodicModule
+from mshnet_pl.processes import everyones
 from mshnet_pl.results import Measurement, Result
 from mshnet_pl.schema import Config, NonFinite
 
@@ -209,6 +210,7 @@ def _fit(
         "episodes": trainer.global_step * config.data.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
         "seconds": round(seconds, 3),
         "resumed": resume is not None,
+        "replaced_episodes": sum(everyones(trainer.train_dataloader.replaced)),  # type: ignore[union-attr]  # our stream
         **({} if module.lr is None else {"lr": module.lr}),
         "checkpoint": config.test.checkpoint.value,
         "checkpoint_sha256": results.sha256(_chosen(config, folder)) if trainer.is_global_zero else None,
@@ -280,6 +282,7 @@ def _result(
         versions=results.versions(),
         machine=results.machine(str(module.device)),
         git=results.git_revision(),
+        bad_files={name: problem for known in everyones(datamodule.bad) for name, problem in known.items()},
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from mshnet_pl.data.choices import NovelPixels, Protocol, ValClasses
+from mshnet_pl.data.choices import BadFiles, NovelPixels, Protocol, ValClasses
 from mshnet_pl.evaluation import EvalConfig
 
 
@@ -51,6 +51,7 @@ class DataConfig:
     num_workers: int = 0
     novel_pixels: NovelPixels = NovelPixels.drop
     min_images: int = 0
+    bad_files: BadFiles = BadFiles.error
     cache_mb: int = 0
     cache_dir: str | None = None
     feature_cache: str | None = None

@@ -17,6 +17,7 @@ from mshnet_pl.callbacks.safety import LAST
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import NotFinite
 from mshnet_pl.files import write_whole
+from mshnet_pl.processes import everyones
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class FiniteSteps(pl.Callback):
 
     def _found(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> None:
         self._wrong = what
-        batches = _everyones(trainer, self._batches)
+        batches = [batch for own in everyones([batch.tolist() for batch in self._batches]) for batch in own]
         record = {
             "what": what,
             "loss": repr(self._loss),
@@ -145,13 +146,6 @@ class FiniteSteps(pl.Callback):
 def _anywhere(trainer: pl.Trainer, wrong: bool) -> bool:
     """Whether it is so in any process."""
     return bool(trainer.strategy.reduce_boolean_decision(bool(wrong), all=False))
-
-
-def _everyones(trainer: pl.Trainer, batches: list[Tensor]) -> list[list[int]]:
-    """The episode numbers of the step's batches, of all processes."""
-    own = torch.stack(batches)
-    gathered = trainer.strategy.all_gather(own)
-    return gathered.reshape(-1, own.shape[1]).tolist()
 
 
 def _described(trainer: pl.Trainer, number: int) -> dict[str, Any]:
