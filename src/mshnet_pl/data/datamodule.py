@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -296,7 +295,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         dataset = self._train_dataset()
         return collate([dataset[number] for number in numbers])
 
-    def _train_dataset(self, places: Mapping[str, int] = MappingProxyType({})) -> LoadedEpisodes:
+    def _train_dataset(self, places: Mapping[str, int] | None = None) -> LoadedEpisodes:
         check_supply(self._usable(self._train_names), self._train_classes, self._shot, self._source.classes, self._way)
         length, per_class = self._source.epoch_length, self._source.draws_per_class
         choice = self._train_names, self._train_classes, self._shot, self._seed
@@ -323,7 +322,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         dataset = self._val_dataset()
         return collate([dataset[number] for number in range(episodes)])
 
-    def _val_dataset(self, places: Mapping[str, int] = MappingProxyType({})) -> LoadedEpisodes:
+    def _val_dataset(self, places: Mapping[str, int] | None = None) -> LoadedEpisodes:
         check_supply(self._usable(self._val_names), self._val_classes, self._shot, self._source.classes, self._way)
         seed = self._seed + _VALIDATION_SEED
         draw = partial(draw_seeded, self._val_names, self._val_classes, self._shot, seed, way=self._way)

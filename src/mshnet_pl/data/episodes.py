@@ -1,7 +1,6 @@
 """Episodes as a data set that any worker process can index, and the loader that trains on an endless stream of them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -49,11 +48,11 @@ class EpisodeDataset(Dataset[Episode]):
         unknown: Sequence[int] = (),
         cache: ImageCache | None = None,
         augment: Augment | None = None,
-        places: Mapping[str, int] = MappingProxyType({}),
+        places: Mapping[str, int] | None = None,
         replace: Callable[[Draws, int, Collection[str]], Draws] | None = None,
         bad: dict[str, str] | None = None,
     ) -> None:
-        self._places, self._replace = places, replace
+        self._places, self._replace = {} if places is None else places, replace
         self.bad = {} if bad is None else bad
         """What is wrong with an image, by its name, as far as it is known here."""
         self._source, self._draw, self._length = source, draw, length
