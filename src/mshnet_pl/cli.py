@@ -180,7 +180,10 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
 def _end_of_sweep(folder: Path, started: datetime) -> None:
     """Print the table of all results, then what failed; exits with code 1 if anything did."""
     if any(folder.rglob(results.FILE)):
-        found = collection.collect([folder]).results
+        try:
+            found = collection.collect([folder]).results
+        except UserError as error:
+            _fail(error)
         print(f"\n{tables.markdown(found)}", flush=True)
         _track(found)
     failed = results.failures(folder, started)

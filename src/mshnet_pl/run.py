@@ -58,8 +58,9 @@ class _Tester:
         seconds = time.perf_counter() - started
         counts = module.test_counts
         name = f"{weights}_{shot}shot_seed{seed}"
+        digest = None
         if self._trainer.is_global_zero:
-            results.save_counts(self._folder / f"episodes_{name}.csv", counts.tolist())
+            digest = results.save_counts(self._folder / f"episodes_{name}.csv", counts.tolist())
         if test.pictures and seed == test.seeds[0]:
             self._draw(module, counts, self._folder / f"pictures_{name}.npz")
         classes = self._datamodule.class_names
@@ -72,6 +73,7 @@ class _Tester:
             episodes=len(draws),
             episodes_sha256=episodes_hash(draws),
             seconds=round(seconds, 3),
+            counts_sha256=digest,
             **_named(scores(counts), classes),
         )
 
@@ -282,6 +284,7 @@ def _result(
         versions=results.versions(),
         machine=results.machine(str(module.device)),
         git=results.git_revision(),
+        metric=results.METRIC,
         bad_files={name: problem for known in everyones(datamodule.bad) for name, problem in known.items()},
     )
 
