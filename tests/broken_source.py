@@ -1,13 +1,27 @@
-"""Data whose job dies, as one does that runs out of memory, until a file named ``mended`` lies in the working folder."""
+"""Data whose job dies as one that runs out of memory, until a file named ``mended`` lies there, and data that break."""
 
 import os
 import signal
 from pathlib import Path
 
+from mshnet_pl.data.pascal import Pascal5i
 from mshnet_pl.data.synthetic import Synthetic
 
 
 class Dies(Synthetic):
-    def check(self) -> None:
+    def check(self, bad: dict[str, str] | None = None) -> None:
         if not Path("mended").exists():
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Breaks(Pascal5i):
+    """PASCAL-5i of which a file is cut short right after the start has looked at all of them."""
+
+    def __init__(self, root: str, splits_dir: str | None = None, victim: str = "") -> None:
+        super().__init__(root, splits_dir)
+        self._victim = Path(root) / victim
+
+    def check(self, bad: dict[str, str] | None = None) -> None:
+        super().check(bad)
+        content = self._victim.read_bytes()
+        self._victim.write_bytes(content[: len(content) // 2])

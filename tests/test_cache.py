@@ -89,7 +89,7 @@ def test_the_cache_changes_no_episode_and_is_used(pascal_root: Path, tmp_path: P
     assert same(expected, episodes(cached))
     spoil(pascal_root)
     assert same(expected, episodes(cached))  # by other worker processes than before
-    with pytest.raises(OSError):
+    with pytest.raises(DataError, match="cannot identify image file"):
         episodes(pascal(pascal_root, shot=2))
 
 

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from conftest import Command
 from mshnet_pl import build, config
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
+from mshnet_pl.data.choices import Protocol
 from mshnet_pl.energy import energy_pictures
 from mshnet_pl.episode import Episode
 from mshnet_pl.models.energy import energy_maps, enlarge, separation
@@ -183,7 +184,7 @@ def areas(checkpoint: Path) -> dict[str, list[float]]:
     module = build.make_module(raw, config.typed(raw)).eval()
     module.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"])
     datamodule = build.make_datamodule(raw, config.typed(raw))
-    datamodule.use_test_episodes(datamodule.draws(3, 2, 0, config.Protocol.seeded))
+    datamodule.use_test_episodes(datamodule.draws(3, 2, 0, Protocol.seeded))
     found: dict[str, list[list[float]]] = {"cosine": [], "prototype": []}
     for batch in datamodule.test_dataloader():
         maps = module.method.similarity_maps(batch.query, batch.support, batch.support_mask)

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from mshnet_pl.data.choices import NovelPixels, Protocol, ValClasses
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.episodes import EpisodeStream
+from mshnet_pl.data.loaders import EpisodeStream
 from mshnet_pl.data.pascal import Pascal5i
 from mshnet_pl.data.source import Subset
 from mshnet_pl.data.synthetic import Synthetic

@@ -12,8 +12,8 @@ PACKAGE = ROOT / "src" / "mshnet_pl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED_OUTSIDE = {
     "hydra": {"config", "build", "cli", "jobs", "bench.settings", "bench.measure"},
-    "omegaconf": {"config", "build", "cli", "jobs", "run", "energy_figure", "bench"},
-    "pytorch_lightning": {"module", "callbacks", "data.datamodule", "build", "run", "keeping"},
+    "omegaconf": {"config", "schema", "build", "cli", "jobs", "run", "replay", "energy_figure", "bench"},
+    "pytorch_lightning": {"module", "callbacks", "data.datamodule", "build", "run", "replay", "keeping"},
     "wandb": {"callbacks", "build"},
     "matplotlib": {"report.figures", "report.charts", "report.energy", "app.session"},
     "jinja2": {"report.page"},
@@ -68,11 +68,14 @@ ALLOWED_INSIDE = {
         "run",
     },
     "allocation": set(),
-    "bench": {"allocation", "bench", "build", "config", "data", "errors", "losses", "models", "results", "run"},
+    "schema": {"data", "evaluation"},
+    "problems": {"data", "evaluation", "schema"},
+    "bench": {"allocation", "bench", "build", "config", "data", "errors", "losses", "models", "results", "run", "schema"},
     "results": {"errors", "files"},
     "files": {"errors"},
     "interruption": {"errors"},
     "devices": {"errors"},
+    "processes": set(),
     "pictures": {"data", "episode", "files", "metrics"},
     "report": {"report", "results", "episode", "errors"},
 }

@@ -11,13 +11,14 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from mshnet_pl.callbacks import Health, Panels, Progress, Tracker, WholeCheckpoints
-from mshnet_pl.config import Config, plain
+from mshnet_pl.config import plain
 from mshnet_pl.data.augment import Augment
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.module import EpisodicModule
 from mshnet_pl.refine import Refinement
+from mshnet_pl.schema import Config
 
 _REFRESH = 10  # batches between two refreshes of the progress bar
 
@@ -56,6 +57,7 @@ def make_datamodule(raw: DictConfig, config: Config) -> EpisodeDataModule:
         num_workers=config.data.num_workers,
         novel_pixels=config.data.novel_pixels,
         min_images=config.data.min_images,
+        bad_files=config.data.bad_files,
         val_classes=config.val.classes,
         val_heldout=config.val.heldout,
         val_episodes=config.val.episodes,

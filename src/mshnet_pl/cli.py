@@ -26,12 +26,24 @@ _CONF = "pkg://mshnet_pl.conf"
 
 
 def train() -> None:
-    """``mshnet-train``: train a configuration and test it; ``-m`` for a sweep."""
+    """``mshnet-train``: train a configuration and test it; ``-m`` for a sweep.
+
+    ``mshnet-train replay ckpt=...`` repeats a training step whose loss or gradient was not finite.
+    """
+    if sys.argv[1:2] == ["replay"]:
+        del sys.argv[1]
+        return _compose_from_checkpoint(_replay_job, "replay")
     _compose_and_run(_train_job, "config")
 
 
 def _train_job(raw: DictConfig) -> float:
     return jobs.start("train", raw)
+
+
+def _replay_job(raw: DictConfig) -> None:
+    from mshnet_pl import replay
+
+    print(replay.repeat(raw))
 
 
 def test() -> None:
@@ -139,7 +151,10 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
 def _end_of_sweep(folder: Path, started: datetime) -> None:
     """Print the table of all results, then what failed; exits with code 1 if anything did and no error is under way."""
     if any(folder.rglob(results.FILE)):
-        found = collection.collect([folder]).results
+        try:
+            found = collection.collect([folder]).results
+        except UserError as error:
+            _fail(error)
         print(f"\n{tables.markdown(found)}", flush=True)
         _track(found)
     failed = results.failures(folder, started)

@@ -1,14 +1,8 @@
-"""The typed half of the configuration, and what must hold between its fields.
-
-Nodes with a ``_target_`` (data.source, backbone, similarity, model, optimizer, scheduler, trainer, logger, callbacks) are
-leaves: their constructors check their own arguments.
-"""
+"""Composing a configuration, checking it, and what identifies it."""
 
 import hashlib
 import json
 from copy import deepcopy
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,123 +10,13 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from mshnet_pl.data.choices import NovelPixels, Protocol, ValClasses, augment_problems
 from mshnet_pl.devices import listed
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.evaluation import EvalConfig, eval_problems
+from mshnet_pl.problems import problems
 from mshnet_pl.results import sha256
-
-
-class Which(StrEnum):
-    """Which checkpoint of a training run is tested."""
-
-    best = "best"
-    last = "last"
-
-
-@dataclass
-class AugmentConfig:
-    """Random changes of training pictures; everything off by default."""
-
-    flip: bool = False
-    crop_scale: float = 1.0
-    jitter: float = 0.0
-
-
-@dataclass
-class DataConfig:
-    """What images there are, and how training draws them."""
-
-    source: Any = None
-    root: str | None = MISSING
-    splits_dir: str | None = None
-    image_size: int = 473
-    batch_size: int = 8
-    num_workers: int = 0
-    novel_pixels: NovelPixels = NovelPixels.drop
-    min_images: int = 0
-    cache_mb: int = 0
-    cache_dir: str | None = None
-    feature_cache: str | None = None
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-
-@dataclass
-class LossConfig:
-    """Eq. 1."""
-
-    inner_weight: float = 1 / 3
-    ignore_unknown: bool = False
-
-
-@dataclass
-class ValConfig:
-    """Choosing the best checkpoint during training; ``episodes: 0`` for no validation."""
-
-    episodes: int = 0
-    every_n_steps: int = 500
-    classes: ValClasses = ValClasses.novel
-    heldout: int = 3
-
-
-@dataclass
-class TestConfig:
-    """Which episodes are tested, and with which checkpoint."""
-
-    __test__ = False  # not a pytest class
-
-    episodes: int = 1000
-    seeds: list[int] = field(default_factory=lambda: [0])
-    shots: list[int] | None = None
-    protocol: Protocol = Protocol.seeded
-    checkpoint: Which = Which.last
-    untrained: bool = False
-    pictures: int = 4
-    feature_mb: int = 2048
-
-
-@dataclass
-class Config:
-    """Everything that ``mshnet-train`` and ``mshnet-test`` know."""
-
-    fold: int = MISSING
-    shot: int = 1
-    way: int = 1
-    seed: int = 0
-    variant: str = "full"
-    runs: str = "runs"
-    threads: int | None = None
-    gpus: Any = None
-    ckpt: str | None = None
-    ckpt_path: str | None = "last"
-    save_every_n_steps: int = 100
-    data: DataConfig = field(default_factory=DataConfig)
-    backbone: Any = None
-    similarity: Any = None
-    model: Any = None
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimizer: Any = None
-    scheduler: Any = None
-    trainer: Any = None
-    logger: Any = None
-    callbacks: Any = None
-    val: ValConfig = field(default_factory=ValConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-    test: TestConfig = field(default_factory=TestConfig)
-
-
-@dataclass
-class EnergyConfig(Config):
-    """Everything that ``mshnet-report energy`` knows."""
-
-    episodes: list[int] = field(default_factory=lambda: [0, 1])
-    average: int = 100
-    out: str = "energy.png"
-    pictures: bool = True
-    overwrite: bool = False
-
+from mshnet_pl.schema import Config, EnergyConfig
 
 _LAUNCHERS: dict[str, dict[str, Any]] = {
     "joblib": {"n_jobs": 2, "batch_size": "1", "pre_dispatch": "n_jobs"},  # the plugin's own default takes all cores
@@ -176,73 +60,14 @@ def typed(raw: DictConfig) -> Config:
         raise ConfigError("\n".join(f"{key} is not set; give {key}=..." for key in missing))
     config = OmegaConf.to_object(raw)
     assert isinstance(config, Config)
-    problems = _problems(config)
-    if problems:
-        raise ConfigError("\n".join(problems))
+    found = problems(config)
+    if found:
+        raise ConfigError("\n".join(found))
     return config
 
 
-def _problems(config: Config) -> list[str]:
-    at_least = [
-        ("fold", config.fold, 0),
-        ("shot", config.shot, 1),
-        ("way", config.way, 1),
-        ("seed", config.seed, 0),
-        ("save_every_n_steps", config.save_every_n_steps, 1),
-        ("threads", 1 if config.threads is None else config.threads, 1),
-        ("data.image_size", config.data.image_size, 32),
-        ("data.batch_size", config.data.batch_size, 1),
-        ("data.num_workers", config.data.num_workers, 0),
-        ("data.min_images", config.data.min_images, 0),
-        ("data.cache_mb", config.data.cache_mb, 0),
-        ("loss.inner_weight", config.loss.inner_weight, 0),
-        ("val.episodes", config.val.episodes, 0),
-        ("val.every_n_steps", config.val.every_n_steps, 1),
-        ("val.heldout", config.val.heldout, 1),
-        ("test.episodes", config.test.episodes, 1),
-        ("test.pictures", config.test.pictures, 0),
-        ("test.feature_mb", config.test.feature_mb, 0),
-        *(("test.seeds", seed, 0) for seed in config.test.seeds),
-        *(("test.shots", shot, 1) for shot in config.test.shots or ()),
-    ]
-    if isinstance(config, EnergyConfig):
-        at_least += [("average", config.average, 1), *(("episodes", number, 0) for number in config.episodes)]
-    problems = [f"{key}={value}: give a number of at least {least}" for key, value, least in at_least if value < least]
-    problems += augment_problems(config.data.augment.crop_scale, config.data.augment.jitter)
-    problems += eval_problems(config.eval, max(config.data.image_size, 1))
-    if config.data.cache_dir is not None and not config.data.cache_mb:
-        problems.append(
-            f"data.cache_dir={config.data.cache_dir} needs a budget: give data.cache_mb=10000, or leave data.cache_dir=null"
-        )
-    augment = config.data.augment
-    if config.data.feature_cache is not None and (augment.flip or augment.crop_scale != 1 or augment.jitter):
-        problems.append(
-            f"data.feature_cache={config.data.feature_cache}: changed pictures have no lasting features; "
-            "leave data.augment off, or data.feature_cache=null"
-        )
-    if not config.test.seeds:
-        problems.append("test.seeds=[]: give at least one seed")
-    if config.test.shots == []:
-        problems.append("test.shots=[]: give at least one number of shots, or null for the shot of training")
-    if config.test.protocol is Protocol.published and config.test.seeds != [0]:
-        problems.append(
-            f"test.seeds={config.test.seeds}: test.protocol=published has one set of episodes; "
-            "leave test.seeds=[0], or take test.protocol=seeded"
-        )
-    if config.test.protocol is Protocol.published and config.way > 1:
-        problems.append(f"way={config.way}: the published episodes have one class; take test.protocol=seeded")
-    if config.test.checkpoint is Which.best and not config.val.episodes and config.ckpt is None:
-        problems.append("test.checkpoint=best needs validation: give val.episodes=200, or test.checkpoint=last")
-    if "early_stopping" in (config.callbacks or {}) and not config.val.episodes and config.ckpt is None:
-        problems.append("callbacks=[early_stopping] needs validation: give val.episodes=200")
-    if isinstance(config, EnergyConfig):
-        if not config.episodes:
-            problems.append("episodes=[]: give the number of at least one episode")
-        if not config.out.endswith((".png", ".pdf", ".svg")):
-            problems.append(f"out={config.out}: give a name that ends in .png, .pdf or .svg")
-    return problems
-
-
+_ENDING = {"loss": ("nonfinite", "stop"), "data": ("bad_files", "error")}
+"""Choices that end a run instead of changing its result: the hash is that of a configuration without the setting."""
 _WITHOUT_EFFECT = ("runs", "logger", "save_every_n_steps", "threads", "gpus")
 _WITHOUT_EFFECT_INSIDE = {
     "data": ("num_workers", "cache_mb", "cache_dir", "feature_cache"),
@@ -275,6 +100,9 @@ def config_hash(config: dict[str, Any]) -> str:
         config.pop("ckpt_path", None)
     for key in _WITHOUT_EFFECT:
         config.pop(key, None)
+    for group, (key, ending) in _ENDING.items():
+        if isinstance(config.get(group), dict) and config[group].get(key) == ending:
+            config[group].pop(key)
     for group, keys in _WITHOUT_EFFECT_INSIDE.items():
         for key in keys:
             if isinstance(config.get(group), dict):

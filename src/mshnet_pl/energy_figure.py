@@ -11,13 +11,14 @@ from tqdm import tqdm
 
 from mshnet_pl import build
 from mshnet_pl.checkpoint import read_method
-from mshnet_pl.config import EnergyConfig, typed
+from mshnet_pl.config import typed
 from mshnet_pl.energy import energy_pictures
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.evaluation import Resolution
 from mshnet_pl.models.mshnet import MSHNet
 from mshnet_pl.report import energy
+from mshnet_pl.schema import EnergyConfig
 
 
 def make(raw: DictConfig) -> str:

@@ -23,6 +23,10 @@ class DataError(UserError):
         return cls("\n".join([heading, *lines, way_out]))
 
 
+class NotFinite(UserError):
+    """A training whose loss or gradient is not finite."""
+
+
 class RunFailed(Exception):
     """A run's processes ended otherwise than by a ``UserError``; the run's log has the traceback."""
 

@@ -95,12 +95,17 @@ class EpisodicModule(pl.LightningModule):
         of_kept = (f.to(images.device) for f in self.kept_features.get(places[kept]))
         return tuple(_together(a, b, order) for a, b in zip(of_given, of_kept, strict=True))
 
-    def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
-        """The loss of eq. 1."""
+    def loss(self, batch: Episode) -> tuple[Tensor, dict[str, Tensor], Prediction]:
+        """The loss of eq. 1 (), its parts, and the prediction; the same whenever it is asked for the same episodes."""
         step_seed = np.random.SeedSequence((self._seed, int(batch.number[0]))).generate_state(1)
         torch.manual_seed(int(step_seed[0]))
         prediction = self(batch)
         loss, parts = episode_loss(prediction, batch.query_mask, self._inner_weight, self._ignore_unknown)
+        return loss, parts, prediction
+
+    def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
+        """The loss of eq. 1."""
+        loss, parts, prediction = self.loss(batch)
         self._count(self.train_iou, prediction.logits, batch)
         self.log("train/loss", loss, prog_bar=True)
         for name, part in parts.items():

@@ -18,6 +18,8 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.files import write_whole
 
 FORMAT = 1
+METRIC = 1
+"""Version of how scores are computed; another one gives other numbers from the same predictions."""
 FILE = "result.json"
 FAILURE = "error.json"
 _PACKAGES = ("mshnet_pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "timm")
@@ -45,6 +47,8 @@ class Measurement:
     intersection: dict[str, int]
     union: dict[str, int]
     everything_foreground_miou: float
+    counts_sha256: str | None = None
+    """Of the file with the episodes' pixel counts."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,12 @@ class Result:
     machine: dict[str, Any] = field(default_factory=dict)
     git: str | None = None
     format: int = FORMAT
+    bad_files: dict[str, str] = field(default_factory=dict)
+    """Images that episodes went without, by name, and why."""
+    metric: int = 1
+    """See ``METRIC``; 1 where a file does not say it."""
+    content_sha256: str | None = None
+    """Of everything else in the file, as it was written."""
 
 
 def versions() -> dict[str, str]:
@@ -144,8 +154,20 @@ def save(folder: Path, result: Result) -> Path:
     """
     finished(folder, result.config_hash)
     path = folder / FILE
-    write_whole(path, f"{json.dumps(asdict(result), indent=1)}\n".encode())
+    content = asdict(result) | {"content_sha256": None}
+    content["content_sha256"] = _digest(content)
+    write_whole(path, f"{json.dumps(content, indent=1)}\n".encode())
     return path
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of what a result file says now, to compare with its ``content_sha256``."""
+    return _digest(json.loads(path.read_text()))
+
+
+def _digest(content: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps({**content, "content_sha256": None}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -189,8 +211,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> None:
+def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> str:
     """Write every episode's pixel counts as CSV: what intervals and paired comparisons are computed from.
+
+    Returns:
+        The file's SHA-256.
 
     Raises:
         DataError: the disk is full.
@@ -200,3 +225,4 @@ def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> None:
     writer.writerow(COUNTS)
     writer.writerows(counts)
     write_whole(path, text.getvalue().encode())
+    return sha256(path)

@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 
 from mshnet_pl import build, pictures, results
 from mshnet_pl.allocation import keep_freed_memory
-from mshnet_pl.callbacks import LAST, PREVIOUS, SaveOnSignal, Tracker
+from mshnet_pl.callbacks import LAST, PREVIOUS, FiniteSteps, SaveOnSignal, Tracker
 from mshnet_pl.checkpoint import read_checkpoint
-from mshnet_pl.config import Config, plain, run_digest, typed
+from mshnet_pl.config import plain, run_digest, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.sampler import episodes_hash
 from mshnet_pl.errors import ConfigError
@@ -24,7 +24,9 @@ from mshnet_pl.interruption import Interruption
 from mshnet_pl.keeping import FeatureKeeper
 from mshnet_pl.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.module import EpisodicModule
+from mshnet_pl.processes import everyones
 from mshnet_pl.results import Measurement, Result
+from mshnet_pl.schema import Config, NonFinite
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +58,9 @@ class _Tester:
         seconds = time.perf_counter() - started
         counts = module.test_counts
         name = f"{weights}_{shot}shot_seed{seed}"
+        digest = None
         if self._trainer.is_global_zero:
-            results.save_counts(self._folder / f"episodes_{name}.csv", counts.tolist())
+            digest = results.save_counts(self._folder / f"episodes_{name}.csv", counts.tolist())
         if test.pictures and seed == test.seeds[0]:
             self._draw(module, counts, self._folder / f"pictures_{name}.npz")
         classes = self._datamodule.class_names
@@ -70,6 +73,7 @@ class _Tester:
             episodes=len(draws),
             episodes_sha256=episodes_hash(draws),
             seconds=round(seconds, 3),
+            counts_sha256=digest,
             **_named(scores(counts), classes),
         )
 
@@ -140,8 +144,10 @@ def _train(raw: DictConfig, folder: Path, interruption: Interruption) -> Result:
         tests += tester(module, "untrained")
     if learnable and trainer.max_steps != 0:
         keeper.before_training()
-        trainer.callbacks.append(SaveOnSignal(interruption, folder / "checkpoints" / LAST))  # type: ignore[attr-defined]
-        training = _fit(config, trainer, module, datamodule, folder, resume)
+        finite = FiniteSteps(folder, skip=config.loss.nonfinite is NonFinite.skip)
+        saving = SaveOnSignal(interruption, folder / "checkpoints" / LAST)
+        trainer.callbacks += [finite, saving]  # type: ignore[attr-defined]
+        training = {**_fit(config, trainer, module, datamodule, folder, resume), "skipped_steps": finite.skipped}
         tests += tester(module, config.test.checkpoint.value, _chosen(config, folder))
     else:
         tests += tester(module, "untrained" if learnable else "training-free")
@@ -206,6 +212,7 @@ def _fit(
         "episodes": trainer.global_step * config.data.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
         "seconds": round(seconds, 3),
         "resumed": resume is not None,
+        "replaced_episodes": sum(everyones(trainer.train_dataloader.replaced)),  # type: ignore[union-attr]  # our stream
         **({} if module.lr is None else {"lr": module.lr}),
         "checkpoint": config.test.checkpoint.value,
         "checkpoint_sha256": results.sha256(_chosen(config, folder)) if trainer.is_global_zero else None,
@@ -277,6 +284,8 @@ def _result(
         versions=results.versions(),
         machine=results.machine(str(module.device)),
         git=results.git_revision(),
+        metric=results.METRIC,
+        bad_files={name: problem for known in everyones(datamodule.bad) for name, problem in known.items()},
     )
 
 

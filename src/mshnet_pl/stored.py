@@ -12,8 +12,8 @@ from types import FunctionType
 from typing import Any
 
 from mshnet_pl.checkpoint import read_checkpoint
-from mshnet_pl.config import Config
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.schema import Config
 
 _ROOMS = (
     "mshnet_pl.",

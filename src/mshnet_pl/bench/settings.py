@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from hydra.core.config_store import ConfigStore
 
-from mshnet_pl.config import Config
+from mshnet_pl.schema import Config
 
 
 class Work(StrEnum):

@@ -25,6 +25,15 @@ class Protocol(StrEnum):
     seeded = "seeded"
 
 
+class BadFiles(StrEnum):
+    """What happens to images whose files are missing, damaged or not what they should be."""
+
+    error = "error"
+    """The run ends; the message names them."""
+    skip = "skip"
+    """Episodes with such an image are drawn anew; the result names the images."""
+
+
 def augment_problems(crop_scale: float, jitter: float) -> list[str]:
     """What is wrong with the settings of augmentation, each with the way out."""
     found = []

@@ -11,7 +11,8 @@ from PIL import Image
 
 from mshnet_pl.data.coco_index import CocoIndex, open_index
 from mshnet_pl.data.folds import Fold, make_fold
-from mshnet_pl.data.inventory import Files, fingerprint
+from mshnet_pl.data.inventory import AbstractMaskReader, Files, fingerprint, take_inventory
+from mshnet_pl.data.own_images import read_image
 from mshnet_pl.data.sampler import Draws, published_classwise
 from mshnet_pl.data.source import AbstractSource, Subset
 from mshnet_pl.data.splits import Pair, by_class, read_pickle_list
@@ -85,15 +86,27 @@ class Coco20i(AbstractSource):
                 )
         return made
 
-    def check(self) -> None:
+    def check(self, bad: dict[str, str] | None = None) -> None:
         """Open the annotations and look for every listed image; images are decoded when an episode needs them.
+
+        With ``bad``, every listed image is decoded here once.
 
         Raises:
             DataError: malformed annotations, or listed images that are missing.
         """
         pairs = {subset: self._listed(subset) if self._lists else self._derived(subset) for subset in Subset}
         names = dict.fromkeys(name for listed in pairs.values() for name, _ in listed)
-        self._refuse_missing(names)
+        missing = self._missing(names)
+        if bad is None and missing:
+            raise DataError.listing(
+                f"data.root={self._root}: {len(missing)} images are missing:",
+                missing,
+                "Put the images into train2014/ and val2014/, or into train2017/ and val2017/.",
+            )
+        if bad is not None:
+            bad |= {name: f"data.root={self._root}: no image {name}" for name in missing}
+            files = {name: Files(self._path(name), self._annotations(_subset(name))) for name in names if name not in bad}
+            take_inventory(files, len(self.classes), reader=_Sizes(self._indices), bad=bad)
         self._pairs = pairs
 
     def _listed(self, subset: Subset) -> list[Pair]:
@@ -116,16 +129,10 @@ class Coco20i(AbstractSource):
         names = {image_id: _name(subset, image_id) for image_id in index.image_ids()}
         return [(names[image_id], class_id) for image_id, class_id in index.large(_LEAST_PIXELS)]
 
-    def _refuse_missing(self, names: Iterable[str]) -> None:
+    def _missing(self, names: Iterable[str]) -> list[str]:
         folders = [folder for folder in (*_YEAR_FOLDER.values(), *_OTHER_FOLDERS) if (self._root / folder).is_dir()]
         there = {f"{folder}/{file}" for folder in folders for file in os.listdir(self._root / folder)}
-        missing = [name for name in names if name not in there and there.isdisjoint(_places(name))]
-        if missing:
-            raise DataError.listing(
-                f"data.root={self._root}: {len(missing)} images are missing:",
-                missing,
-                "Put the images into train2014/ and val2014/, or into train2017/ and val2017/.",
-            )
+        return [name for name in names if name not in there and there.isdisjoint(_places(name))]
 
     def pairs(self, subset: Subset) -> list[Pair]:
         """See the base class."""
@@ -152,10 +159,9 @@ class Coco20i(AbstractSource):
         """
         path = self._path(name)
         try:
-            with Image.open(path) as stored:
-                image = stored.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path} cannot be read: {error}; download it again") from error
+            image = read_image(path, turn=False)
+        except DataError as error:
+            raise DataError(f"{path} cannot be read: {str(error).removeprefix(f'{path}: ')}; download it again") from error
         size = self._index(_subset(name)).size(_id(name))
         if image.size != size:
             raise DataError(
@@ -185,6 +191,23 @@ class Coco20i(AbstractSource):
 
     def _annotations(self, subset: Subset) -> Path:
         return self._root / "annotations" / f"instances_{_YEAR_FOLDER[subset]}.json"
+
+
+class _Sizes(AbstractMaskReader):
+    """The masks' sizes alone: they are made of the annotations, which were checked when these were indexed."""
+
+    def __init__(self, indices: Mapping[Subset, CocoIndex]) -> None:
+        self._indices = indices
+
+    def __repr__(self) -> str:
+        return "Sizes()"
+
+    def read(self, name: str, path: Path) -> np.ndarray:
+        width, height = self._indices[_subset(name)].size(_id(name))
+        return np.broadcast_to(np.uint8(0), (height, width))
+
+    def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
+        return {}
 
 
 def _name(subset: Subset, image_id: int) -> str:

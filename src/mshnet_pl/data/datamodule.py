@@ -3,24 +3,32 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
+from typing import Any
 
 import pytorch_lightning as pl
-from torch import Tensor
-from torch.utils.data import DataLoader
 
 from mshnet_pl.data.augment import Augment
 from mshnet_pl.data.cache import ImageCache
-from mshnet_pl.data.choices import NovelPixels, Protocol, ValClasses
+from mshnet_pl.data.choices import BadFiles, NovelPixels, Protocol, ValClasses
 from mshnet_pl.data.disjoint import check_disjoint
-from mshnet_pl.data.episodes import EpisodeDataset, EpisodeStream, Pictures, collate
+from mshnet_pl.data.episodes import collate
+from mshnet_pl.data.loaders import (
+    EpisodeLoader,
+    EpisodeStream,
+    LoadedEpisodes,
+    LoadedPictures,
+    PictureLoader,
+    collate_loaded,
+)
 from mshnet_pl.data.sampler import (
     Draws,
     check_supply,
     draw_balanced,
     draw_seeded,
+    refuse_bad,
     refuse_shortages,
     shortages,
+    without,
 )
 from mshnet_pl.data.source import AbstractSource, Subset
 from mshnet_pl.data.splits import Pair, by_class
@@ -48,6 +56,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         novel_pixels: ``drop`` (the paper) leaves training images with a novel class out as query and as support, ``keep``
             (HSNet) leaves them in, ``ignore`` labels the novel classes' pixels 255.
         min_images: leave out classes with fewer images, in training and in test.
+        bad_files: ``error``, or ``skip``: in training and validation an episode with a damaged image gives way to another of
+            its class whenever that shows; test episodes do so before the test alone, since their hash is recorded.
         val_classes: ``novel`` (the field's habit, biased) or ``base_heldout``: the data set's own validation classes, or
             else some of the base classes.
         val_heldout: how many base classes ``base_heldout`` keeps for validation.
@@ -72,6 +82,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         novel_pixels: NovelPixels = NovelPixels.drop,
         min_images: int = 0,
+        bad_files: BadFiles = BadFiles.error,
         val_classes: ValClasses = ValClasses.novel,
         val_heldout: int = 3,
         val_episodes: int = 0,
@@ -89,7 +100,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._source, self._shot, self._way, self._seed = source, shot, way, seed
         self._batch_size, self._num_workers = batch_size, num_workers
         self._novel_pixels, self._min_images = novel_pixels, min_images
-        self._val_episodes = val_episodes
+        self._skip_bad, self._val_episodes = bad_files is BadFiles.skip, val_episodes
         self._cache_mb, self._cache_dir, self._augment = cache_mb, cache_dir, augment
         self._cache: ImageCache | None = None
         self._heldout = source.validation_classes
@@ -103,11 +114,13 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._novel_pairs: list[Pair] = []
         self._drawn: list[Draws] = []
         self._val_names: dict[int, list[str]] = {}
-        self._test: EpisodeDataset | None = None
-        self._pictured: EpisodeDataset | None = None
+        self._test: LoadedEpisodes | None = None
+        self._pictured: LoadedEpisodes | None = None
         self._places: dict[str, int] = {}
         self.image_size = image_size
         """Side S of the square that images are resized to."""
+        self.bad: dict[str, str] = {}
+        """What is wrong with an image, by its name; empty unless ``bad_files=skip``."""
         self.removed = 0
         """How many training images ``novel_pixels=drop`` left out."""
 
@@ -120,7 +133,9 @@ class EpisodeDataModule(pl.LightningDataModule):
         """
         if self._ready:
             return
-        self._source.check()
+        self._source.check(*[self.bad] * self._skip_bad)
+        if self.bad:
+            log.warning("data.bad_files=skip: episodes go without these images:\n%s", "\n".join(self.bad.values()))
         pairs = self._source.pairs(Subset.TRAIN)
         contents = self._source.contents(Subset.TRAIN)
         hidden = {*self.fold.novel, *self._heldout}
@@ -190,11 +205,13 @@ class EpisodeDataModule(pl.LightningDataModule):
         """
         self.setup()
         shot = max(test_shots)
-        problems = shortages(self._val_names, self._test_classes, shot, self._source.classes, self._way)
+        problems = shortages(self._usable(self._val_names), self._test_classes, shot, self._source.classes, self._way)
         problems = [f"{problem} for testing" for problem in problems]
         if training:
             shot = max(shot, self._shot) if problems else self._shot
-            lacking = shortages(self._train_names, self._train_classes, self._shot, self._source.classes, self._way)
+            lacking = shortages(
+                self._usable(self._train_names), self._train_classes, self._shot, self._source.classes, self._way
+            )
             problems += [f"{problem} for training" for problem in lacking]
         refuse_shortages(problems, shot, self._way)
 
@@ -205,23 +222,33 @@ class EpisodeDataModule(pl.LightningDataModule):
             DataError: a class with too few images.
         """
         self.setup()
-        check_supply(self._val_names, self._test_classes, shot, self._source.classes, self._way)
+        check_supply(self._usable(self._val_names), self._test_classes, shot, self._source.classes, self._way)
         if protocol is Protocol.published:
-            return self._source.published(self._novel_pairs, shot, episodes)
-        return [draw_seeded(self._val_names, self._test_classes, shot, seed, n, self._way) for n in range(episodes)]
+            made = self._source.published(self._novel_pairs, shot, episodes)
+            refuse_bad(made, self.bad)
+            return made
+        drawn = (draw_seeded(self._val_names, self._test_classes, shot, seed, n, self._way) for n in range(episodes))
+        return [without(self._val_names, seed, draws, n, self.bad) for n, draws in enumerate(drawn)]
+
+    def _usable(self, names: Mapping[int, list[str]]) -> Mapping[int, list[str]]:
+        return {c: [name for name in listed if name not in self.bad] for c, listed in names.items()} if self.bad else names
+
+    def _replacing(self, names: Mapping[int, list[str]], seed: int) -> dict[str, Any]:
+        """How a data set of these lists and this seed deals with bad images."""
+        return {"replace": partial(without, names, seed), "bad": self.bad} if self._skip_bad else {}
 
     def use_test_episodes(self, draws: list[Draws], original_size: bool = False) -> None:
         """Choose what ``test_dataloader`` gives; ``original_size`` scores at each query's own size."""
         self._drawn = draws
         of_test = self._source, draws.__getitem__, len(draws), self.image_size, original_size
-        self._pictured = EpisodeDataset(*of_test, cache=self._cache)
-        self._test = EpisodeDataset(*of_test, cache=self._cache, places=self._places)
+        self._pictured = LoadedEpisodes(*of_test, cache=self._cache)
+        self._test = LoadedEpisodes(*of_test, cache=self._cache, places=self._places)
 
-    def test_episodes(self, numbers: Sequence[int]) -> DataLoader[Episode]:
+    def test_episodes(self, numbers: Sequence[int]) -> EpisodeLoader:
         """Some of the episodes of ``use_test_episodes``, the same ones in every process."""
         if self._pictured is None:
             raise RuntimeError("call use_test_episodes first")
-        return DataLoader(self._pictured, sampler=numbers, collate_fn=collate)
+        return EpisodeLoader(self._pictured, sampler=numbers, collate_fn=collate_loaded)
 
     def use_features(self, places: Mapping[str, int]) -> None:
         """Leave the images out of the loaders' episodes whose features are kept, at the given places."""
@@ -233,7 +260,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.setup()
         validation = self._val_dataset() if self._val_episodes else None
         of_validation = [name for n in range(self._val_episodes) for name in (validation.names(n) if validation else ())]
-        return [*dict.fromkeys([*(name for names in self._train_names.values() for name in names), *of_validation])]
+        every = [*(name for names in self._train_names.values() for name in names), *of_validation]
+        return [name for name in dict.fromkeys(every) if name not in self.bad]
 
     def test_images(self) -> list[str]:
         """The names of the images of ``use_test_episodes``, those of the first episodes first."""
@@ -249,14 +277,26 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.setup()
         return self._source.identity()
 
-    def images(self, names: Sequence[str]) -> DataLoader[Tensor]:
+    def images(self, names: Sequence[str]) -> PictureLoader:
         """(1, 3, S, S) normalised images by name, in order."""
-        pictures = Pictures(self._source, names, self.image_size, self._cache)
-        return DataLoader(pictures, batch_size=1, num_workers=self._num_workers)
+        pictures = LoadedPictures(self._source, names, self.image_size, self._cache)
+        return PictureLoader(pictures, batch_size=1, num_workers=self._num_workers, collate_fn=list)
 
     def train_dataloader(self) -> EpisodeStream:
         """An endless stream of episodes of base classes, each as likely or as frequent as the source says."""
-        check_supply(self._train_names, self._train_classes, self._shot, self._source.classes, self._way)
+        return EpisodeStream(self._train_dataset(self._places), self._batch_size, self._num_workers, *self._share())
+
+    def training_draws(self, number: int) -> Draws:
+        """The images of training episode ``number``, by name."""
+        return self._train_dataset().draws(number)
+
+    def training_batch(self, numbers: Sequence[int]) -> Episode:
+        """Training episodes by number, with all images."""
+        dataset = self._train_dataset()
+        return collate([dataset[number] for number in numbers])
+
+    def _train_dataset(self, places: Mapping[str, int] | None = None) -> LoadedEpisodes:
+        check_supply(self._usable(self._train_names), self._train_classes, self._shot, self._source.classes, self._way)
         length, per_class = self._source.epoch_length, self._source.draws_per_class
         choice = self._train_names, self._train_classes, self._shot, self._seed
         if length is None:
@@ -264,16 +304,16 @@ class EpisodeDataModule(pl.LightningDataModule):
             draw = partial(draw_balanced, *choice, per_class=per_class, way=self._way)
         else:
             draw = partial(draw_seeded, *choice, way=self._way)
-        dataset = EpisodeDataset(
+        return LoadedEpisodes(
             self._source, draw, length, self.image_size,
-            unknown=self._unknown(), cache=self._cache, augment=self._augment, places=self._places,
+            unknown=self._unknown(), cache=self._cache, augment=self._augment, places=places,
+            **self._replacing(self._train_names, self._seed),
         )  # fmt: skip
-        return EpisodeStream(dataset, self._batch_size, self._num_workers, *self._share())
 
     def _unknown(self) -> list[int]:
         return sorted({*self.fold.novel, *self._heldout}) if self._novel_pixels is NovelPixels.ignore else []
 
-    def val_dataloader(self) -> DataLoader[Episode]:
+    def val_dataloader(self) -> EpisodeLoader:
         """Seeded episodes of the validation classes."""
         return self._loader(self._val_dataset(self._places))
 
@@ -282,22 +322,26 @@ class EpisodeDataModule(pl.LightningDataModule):
         dataset = self._val_dataset()
         return collate([dataset[number] for number in range(episodes)])
 
-    def _val_dataset(self, places: Mapping[str, int] = MappingProxyType({})) -> EpisodeDataset:
-        check_supply(self._val_names, self._val_classes, self._shot, self._source.classes, self._way)
+    def _val_dataset(self, places: Mapping[str, int] | None = None) -> LoadedEpisodes:
+        check_supply(self._usable(self._val_names), self._val_classes, self._shot, self._source.classes, self._way)
         seed = self._seed + _VALIDATION_SEED
         draw = partial(draw_seeded, self._val_names, self._val_classes, self._shot, seed, way=self._way)
-        return EpisodeDataset(self._source, draw, self._val_episodes, self.image_size, cache=self._cache, places=places)
+        of_validation = self._source, draw, self._val_episodes, self.image_size
+        replacing = self._replacing(self._val_names, seed)
+        return LoadedEpisodes(*of_validation, cache=self._cache, places=places, **replacing)
 
-    def test_dataloader(self) -> DataLoader[Episode]:
+    def test_dataloader(self) -> EpisodeLoader:
         """The episodes of ``use_test_episodes``, in order."""
         if self._test is None:
             raise RuntimeError("call use_test_episodes first")
         return self._loader(self._test)
 
-    def _loader(self, dataset: EpisodeDataset) -> DataLoader[Episode]:
+    def _loader(self, dataset: LoadedEpisodes) -> EpisodeLoader:
         rank, world_size = self._share()
         mine = range(rank, len(dataset), world_size)
-        return DataLoader(dataset, self._batch_size, sampler=mine, num_workers=self._num_workers, collate_fn=collate)
+        return EpisodeLoader(
+            dataset, self._batch_size, sampler=mine, num_workers=self._num_workers, collate_fn=collate_loaded
+        )
 
     def _share(self) -> tuple[int, int]:
         """This process's rank among how many."""

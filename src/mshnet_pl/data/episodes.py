@@ -1,20 +1,23 @@
 """Episodes as a data set that any worker process can index, and the loader that trains on an endless stream of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from mshnet_pl.data.augment import Augment
 from mshnet_pl.data.cache import ImageCache
-from mshnet_pl.data.sampler import Draw, Draws
+from mshnet_pl.data.sampler import Draws
 from mshnet_pl.data.source import AbstractSource
 from mshnet_pl.data.transforms import normalise, resize_mask, to_square
 from mshnet_pl.episode import UNKNOWN, Episode
+from mshnet_pl.errors import DataError
+
+_UNREADABLE = (DataError, OSError, SyntaxError, ValueError)
+"""What sources raise where files cannot be read."""
 
 
 class EpisodeDataset(Dataset[Episode]):
@@ -30,6 +33,9 @@ class EpisodeDataset(Dataset[Episode]):
         cache: keeps resized images; changes no episode.
         augment: random changes of the pictures; not together with ``original_size``.
         places: where features are kept, by the image's name; such images are not read.
+        replace: from an episode, its number and the bad images to the episode in its place; without it, a bad image is an
+            error.
+        bad: what is wrong with an image, by its name; what is met is added.
     """
 
     def __init__(
@@ -42,9 +48,13 @@ class EpisodeDataset(Dataset[Episode]):
         unknown: Sequence[int] = (),
         cache: ImageCache | None = None,
         augment: Augment | None = None,
-        places: Mapping[str, int] = MappingProxyType({}),
+        places: Mapping[str, int] | None = None,
+        replace: Callable[[Draws, int, Collection[str]], Draws] | None = None,
+        bad: dict[str, str] | None = None,
     ) -> None:
-        self._places = places
+        self._places, self._replace = {} if places is None else places, replace
+        self.bad = {} if bad is None else bad
+        """What is wrong with an image, by its name, as far as it is known here."""
         self._source, self._draw, self._length = source, draw, length
         self._size, self._original_size, self._unknown = image_size, original_size, tuple(unknown)
         self._cache, self._augment = cache, augment
@@ -54,17 +64,29 @@ class EpisodeDataset(Dataset[Episode]):
         return self._length
 
     def __getitem__(self, number: int) -> Episode:
-        """Read and resize episode ``number``: a batch with a row for each of its classes."""
-        draws = self._draw(number)
-        query, query_masks = self._picture(
-            draws[0].query, torch.stack([self._query_mask(draw) for draw in draws]), number, picture=0
-        )
+        """Read and resize episode ``number``: a batch with a row for each of its classes.
+
+        Raises:
+            DataError: an image or a mask cannot be used, and no other episode takes its place.
+        """
+        while True:
+            try:
+                return self._read(number, self.draws(number))
+            except Unusable as problem:
+                if self._replace is None or problem.name in self.bad:
+                    raise DataError(
+                        f"{problem}\nepisode {number} needs {problem.name}; mend or replace its files and give the same "
+                        "command again, or give data.bad_files=skip"
+                    ) from problem
+                self.bad[problem.name] = str(problem)
+
+    def _read(self, number: int, draws: Draws) -> Episode:
+        query, query_masks = self._picture(draws[0].query, [draw.class_id for draw in draws], number, picture=0)
         supports: list[Tensor] = []
         support_masks: list[Tensor] = []
         for draw in draws:
             for name in draw.supports:
-                mask = resize_mask(self._source.mask(name, [draw.class_id]), self._size)
-                support, masks = self._picture(name, mask[None], number, picture=len(supports) + 1)
+                support, masks = self._picture(name, [draw.class_id], number, picture=len(supports) + 1)
                 supports.append(support)
                 support_masks.append(masks[0] == 1)
         return Episode(
@@ -79,25 +101,50 @@ class EpisodeDataset(Dataset[Episode]):
             support_place=torch.tensor([[self._places.get(name, -1) for name in draw.supports] for draw in draws]),
         )
 
+    def replaced(self, number: int) -> bool:
+        """Whether another episode takes the place of ``number``, as far as it is known here."""
+        return bool(self.bad) and self.draws(number) != self._draw(number)
+
+    def draws(self, number: int) -> Draws:
+        """The images of episode ``number`` and its classes."""
+        drawn = self._draw(number)
+        return self._replace(drawn, number, self.bad.keys()) if self._replace and self.bad else drawn
+
     def names(self, number: int) -> list[str]:
         """The images of episode ``number``."""
-        return [name for draw in self._draw(number) for name in (draw.query, *draw.supports)]
+        return [name for draw in self.draws(number) for name in (draw.query, *draw.supports)]
 
-    def _picture(self, name: str, masks: Tensor, number: int, picture: int) -> tuple[Tensor, Tensor]:
-        """Normalised image and its masks, changed at random where that is wanted."""
+    def _picture(self, name: str, classes: Sequence[int], number: int, picture: int) -> tuple[Tensor, Tensor]:
+        """Normalised image and its masks of every class, changed at random where that is wanted; the query is picture 0."""
+        try:
+            masks = [self._mask(name, class_id, self._unknown if picture == 0 else ()) for class_id in classes]
+        except _UNREADABLE as error:
+            raise Unusable(name, str(error)) from error
+        if self._original_size and picture == 0:
+            shown = torch.from_numpy(np.stack(masks))
+        else:
+            shown = torch.stack([resize_mask(mask, self._size) for mask in masks])
         if name in self._places:
-            return torch.zeros(1).expand(3, self._size, self._size), masks
-        image = square(self._source, name, self._size, self._cache)
+            return torch.zeros(1).expand(3, self._size, self._size), shown
+        image = square(self._source, name, self._size, self._cache, masks[0].shape)
         if self._augment:
-            image, masks = self._augment(image, masks, number, picture)
-        return normalise(image), masks
+            image, shown = self._augment(image, shown, number, picture)
+        return normalise(image), shown
 
-    def _query_mask(self, draw: Draw) -> Tensor:
-        mask = self._source.mask(draw.query, [draw.class_id])
-        if self._unknown:
-            hidden = self._source.mask(draw.query, self._unknown) == 1
+    def _mask(self, name: str, class_id: int, unknown: Sequence[int]) -> np.ndarray:
+        mask = self._source.mask(name, [class_id])
+        if unknown:
+            hidden = self._source.mask(name, unknown) == 1
             mask = np.where(hidden & (mask == 0), np.uint8(UNKNOWN), mask)
-        return torch.from_numpy(mask) if self._original_size else resize_mask(mask, self._size)
+        return mask
+
+
+class Unusable(Exception):
+    """An image whose files cannot be used, by its name, and why."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(problem)
+        self.name = name
 
 
 class Pictures(Dataset[Tensor]):
@@ -113,15 +160,36 @@ class Pictures(Dataset[Tensor]):
         return len(self._names)
 
     def __getitem__(self, place: int) -> Tensor:
-        """The image at that place."""
-        return normalise(square(self._source, self._names[place], self._size, self._cache))
+        """The image at that place.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        name = self._names[place]
+        try:
+            return normalise(square(self._source, name, self._size, self._cache))
+        except Unusable as error:
+            raise DataError(f"{error}\n{name} cannot be read; mend or replace its file") from error
 
 
-def square(source: AbstractSource, name: str, size: int, cache: ImageCache | None) -> Tensor:
-    """(S, S, 3) uint8 image, from the cache if it is there."""
+def square(
+    source: AbstractSource, name: str, size: int, cache: ImageCache | None, shape: tuple[int, ...] | None = None
+) -> Tensor:
+    """(S, S, 3) uint8 image, from the cache if it is there.
+
+    Raises:
+        Unusable: it cannot be read, or has not the ``shape`` (H, W) that its mask has.
+    """
 
     def make() -> Tensor:
-        return to_square(source.image(name), size)
+        try:
+            image = source.image(name)
+        except _UNREADABLE as error:
+            raise Unusable(name, str(error)) from error
+        if shape is not None and image.size[::-1] != shape:
+            sizes = f"the mask has {shape[1]} x {shape[0]} pixels, the image {image.width} x {image.height}"
+            raise Unusable(name, f"{name}: {sizes}")
+        return to_square(image, size)
 
     return cache.get(name, make) if cache else make()
 
@@ -140,72 +208,3 @@ def collate(episodes: Sequence[Episode]) -> Episode:
         for episode in episodes
     ]
     return Episode(*(torch.cat(parts) for parts in zip(*padded, strict=True)))
-
-
-class _Stream(Sampler[list[int]]):
-    """Batches of consecutive episode numbers from batch ``first`` on, without end; each process takes its share."""
-
-    def __init__(self, batch_size: int, rank: int, world_size: int) -> None:
-        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
-        self.first = 0
-
-    def __iter__(self) -> Iterator[list[int]]:
-        batch = self.first
-        while True:
-            start = (batch * self._world_size + self._rank) * self._batch_size
-            yield list(range(start, start + self._batch_size))
-            batch += 1
-
-
-class EpisodeStream(DataLoader[Episode]):
-    """Training batches that go on with the very next episode after an interruption, even within an epoch.
-
-    Lightning saves and restores ``state_dict``. Episodes follow from their numbers alone, so neither the number of workers
-    nor an interruption changes them.
-
-    Args:
-        dataset: its length is an epoch's number of episodes.
-        batch_size: episodes in a batch of one process.
-        num_workers: worker processes.
-        rank: this process's rank.
-        world_size: how many processes share the stream.
-        pin_memory: copy batches into page-locked memory.
-    """
-
-    def __init__(
-        self,
-        dataset: EpisodeDataset,
-        batch_size: int,
-        num_workers: int,
-        rank: int = 0,
-        world_size: int = 1,
-        pin_memory: bool = False,
-    ) -> None:
-        self._stream = _Stream(batch_size, rank, world_size)
-        self._batches = max(len(dataset) // (batch_size * world_size), 1)
-        super().__init__(
-            dataset,
-            batch_sampler=self._stream,
-            num_workers=num_workers,
-            collate_fn=collate,
-            pin_memory=pin_memory,
-            persistent_workers=False,
-        )
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        return self._batches
-
-    def __iter__(self) -> Iterator[Episode]:  # type: ignore[override]  # a generator serves as the iterator
-        """The stream from where it stopped."""
-        for batch in super().__iter__():
-            self._stream.first += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """How many batches were handed out."""
-        return {"batches": self._stream.first}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after that many batches."""
-        self._stream.first = state["batches"]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mshnet_pl.data.folds import Fold, make_fold
 from mshnet_pl.data.inventory import Areas, Files, fingerprint, take_inventory
+from mshnet_pl.data.own_images import read_image
 from mshnet_pl.data.own_masks import OwnMasks, read_values, separate
 from mshnet_pl.data.records import Record, read_manifest, read_tree
 from mshnet_pl.data.source import AbstractSource, Subset
@@ -107,12 +108,15 @@ class Folder(AbstractSource):
             )
         return make_fold(fold, len(numbers), self._folds, uneven=True)
 
-    def check(self) -> None:
+    def check(self, bad: dict[str, str] | None = None) -> None:
         """See the base class."""
         keys = {_key(name, class_id): record for (name, class_id), record in self._records.items()}
         files = {key: Files(record.image, record.mask) for key, record in keys.items()}
         reader = OwnMasks({key: (self.classes.index(r.class_name), r.value) for key, r in keys.items()}, self._value_of)
-        self._areas = take_inventory(files, len(self.classes), reader=reader)
+        entries: dict[str, str] = {}
+        self._areas = take_inventory(files, len(self.classes), reader=reader, bad=None if bad is None else entries)
+        if bad is not None:
+            bad |= {key.rpartition("|")[0]: problem for key, problem in entries.items()}
 
     def pairs(self, subset: Subset) -> list[Pair]:
         """See the base class; by class, then by name."""
@@ -129,7 +133,7 @@ class Folder(AbstractSource):
     def contents(self, subset: Subset) -> Mapping[str, Collection[int]]:
         """See the base class."""
         return {
-            name: {c for class_id in self._by_name[name] for c in self._areas[_key(name, class_id)]}
+            name: {c for class_id in self._by_name[name] for c in self._areas.get(_key(name, class_id), ())}
             for name, _ in self.pairs(subset)
         }
 
@@ -139,8 +143,7 @@ class Folder(AbstractSource):
 
     def image(self, name: str) -> Image.Image:
         """See the base class."""
-        with Image.open(next(iter(self._by_name[name].values())).image) as image:
-            return image.convert("RGB")
+        return read_image(next(iter(self._by_name[name].values())).image)
 
     def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
         """See the base class."""

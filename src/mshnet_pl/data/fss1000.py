@@ -10,6 +10,7 @@ from PIL import Image
 
 from mshnet_pl.data.folds import Fold
 from mshnet_pl.data.inventory import AbstractMaskReader, Files, fingerprint, take_inventory
+from mshnet_pl.data.own_images import read_image
 from mshnet_pl.data.sampler import Draws, published_walk
 from mshnet_pl.data.source import AbstractSource, Subset
 from mshnet_pl.data.splits import Pair
@@ -70,7 +71,7 @@ class Fss1000(AbstractSource):
             raise ValueError(f"fold={fold}: FSS-1000 has one fold; give fold=0")
         return self._fold
 
-    def check(self) -> None:
+    def check(self, bad: dict[str, str] | None = None) -> None:
         """See the base class."""
         gone = [name for name in self.classes if not (self._root / name).is_dir()]
         if gone:
@@ -78,9 +79,9 @@ class Fss1000(AbstractSource):
                 f"data.root={self._root}: no folders of these classes:", gone, "Check data.root and data.splits_dir."
             )
         pairs = [pair for subset in Subset for pair in self.pairs(subset)]
-        areas = take_inventory({name: self._files(name) for name, _ in pairs}, 1, reader=_WhiteOnBlack())
-        self._contents = {name: {class_id} if areas[name] else set() for name, class_id in pairs}
-        empty = [name for name, shown in self._contents.items() if not shown]
+        areas = take_inventory({name: self._files(name) for name, _ in pairs}, 1, reader=_WhiteOnBlack(), bad=bad)
+        self._contents = {name: {class_id} if areas.get(name) else set() for name, class_id in pairs}
+        empty = [name for name, shown in self._contents.items() if not shown and name in areas]
         if empty:
             log.warning("data.root=%s: the masks of %s show no object", self._root, ", ".join(empty))
 
@@ -99,8 +100,7 @@ class Fss1000(AbstractSource):
 
     def image(self, name: str) -> Image.Image:
         """See the base class."""
-        with Image.open(self._files(name).image) as image:
-            return image.convert("RGB")
+        return read_image(self._files(name).image, turn=False)
 
     def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
         """See the base class; nothing is labelled 255."""
@@ -126,8 +126,8 @@ class _WhiteOnBlack(AbstractMaskReader):
         try:
             with Image.open(path) as mask:
                 return (np.asarray(mask.convert("L")) >= _WHITE).astype(np.uint8)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path}: {error}") from error
+        except Exception as error:  # damaged files bring the decoders to raise almost anything
+            raise ValueError(f"{path}: {error or type(error).__name__}") from error
 
     def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
         return {0: int(mask.sum())} if mask.any() else {}

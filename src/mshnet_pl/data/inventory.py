@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 from platformdirs import user_cache_dir
 from tqdm import tqdm
 
+from mshnet_pl.data.own_images import read_image
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
 
+_ON_THE_SIDE = 5, 6, 7, 8
+"""EXIF orientations that exchange width and height."""
 Areas = dict[str, dict[int, int]]
 """Pixels of every class (0-based) in every image."""
 
@@ -30,6 +33,9 @@ class Files(NamedTuple):
 
 class AbstractMaskReader(ABC):
     """How a data set's mask files are to be understood. Its ``repr`` says everything that changes what it answers."""
+
+    turned: bool = False
+    """Whether images and masks are turned as their EXIF orientation says."""
 
     @abstractmethod
     def __repr__(self) -> str:
@@ -84,50 +90,53 @@ def take_inventory(
     classes: int,
     cache_dir: Path | None = None,
     reader: AbstractMaskReader | None = None,
-    problems: list[str] | None = None,
+    bad: dict[str, str] | None = None,
 ) -> Areas:
     """Decode every image and mask, check them, and count each class's pixels.
 
     The result is remembered under the files' paths, sizes and modification times: a second start takes a fraction of a
-    second, and a changed file is looked at again.
+    second, and a changed file is looked at again, and so is a damaged one.
 
     Args:
         files: the files of every image, by the image's name.
         classes: how many classes a mask may label.
         cache_dir: where results are remembered; the user's cache folder by default.
         reader: what the masks are; ``LabelMaps(classes)`` by default.
-        problems: takes what is wrong, a line an image, instead of an error; these images are left out of the result.
+        bad: takes what is wrong with an image, by its name, instead of an error; these images are left out of the result.
 
     Raises:
         DataError: lists every file that is missing or damaged, masks of another size, and unknown labels.
     """
     reader = LabelMaps(classes) if reader is None else reader
     missing = {name: [f"{path}" for path in pair if not path.is_file()] for name, pair in files.items()}
-    gone = [path for paths in missing.values() for path in paths]
-    if problems is not None:
-        problems += [f"{path}: no such file" for path in gone]
-    elif gone:
+    missing = {name: paths for name, paths in missing.items() if paths}
+    if missing and bad is None:
+        gone = [path for paths in missing.values() for path in paths]
         raise DataError.listing("files that the split lists name are missing:", gone, "Check data.root and the lists.")
-    files = {name: pair for name, pair in files.items() if not missing[name]}
+    files = {name: pair for name, pair in files.items() if name not in missing}
     key = fingerprint(files, repr(reader))
     cache = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"inventory-{key[:32]}.json"
-    if cache.is_file():
-        return {name: {int(c): n for c, n in areas.items()} for name, areas in json.loads(cache.read_text()).items()}
-    areas: Areas = {}
-    bad: list[str] = []
+    areas = _recall(cache)
+    unknown = {name: pair for name, pair in files.items() if name not in areas}
+    found: dict[str, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without holding the interpreter's lock
-        found = pool.map(lambda item: _look_at(item[0], item[1], reader), files.items())
-        for name, result in zip(files, tqdm(found, "checking images", len(files), leave=False, delay=1), strict=True):
+        looked = pool.map(lambda item: _look_at(item[0], item[1], reader), unknown.items())
+        shown = tqdm(looked, "checking images", len(unknown), leave=False, delay=1)
+        for name, result in zip(unknown, shown, strict=True):
             if isinstance(result, str):
-                bad.append(result)
+                found[name] = result
             else:
                 areas[name] = result
-    if problems is not None:
-        problems += bad
-    elif bad:
-        raise DataError.listing("files that cannot be used:", bad, "Mend or replace them, or take them off the lists.")
-    if not bad:
+    if len(found) < len(unknown):
         _remember(cache, areas)
+    if bad is not None:
+        bad |= {name: "; ".join(f"{path}: no such file" for path in paths) for name, paths in missing.items()} | found
+    elif found:
+        way_out = (
+            "Mend or replace them, or take them off the lists; or give data.bad_files=skip, which draws episodes without "
+            "them and names them in the result."
+        )
+        raise DataError.listing("files that cannot be used:", [*found.values()], way_out)
     return areas
 
 
@@ -149,11 +158,20 @@ def _look_at(name: str, pair: Files, reader: AbstractMaskReader) -> dict[int, in
     try:
         with Image.open(pair.image) as image:
             size = image.size
-            image.draft("RGB", (size[0] // 8, size[1] // 8))  # a JPEG is read whole, but decoded small
+            image.draft("RGB", (size[0] // 8 or 1, size[1] // 8 or 1))  # a JPEG is read whole, but decoded small
             image.load()
+            if reader.turned and image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_THE_SIDE:
+                size = size[::-1]
+            if image.mode not in ("RGB", "L"):
+                read_image(pair.image, turn=reader.turned)
+    except DataError as error:
+        return str(error)
+    except Exception as error:  # damaged files bring the decoders to raise almost anything
+        return f"{pair.image}: {error or type(error).__name__}"
+    try:
         mask = reader.read(name, pair.mask)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"{error}" if str(pair.mask) in str(error) else f"{pair.image}: {error}"
+    except ValueError as error:
+        return f"{error}" if str(pair.mask) in str(error) else f"{pair.mask}: {error}"
     if mask.shape != size[::-1]:
         return f"{pair.mask}: {mask.shape[1]} x {mask.shape[0]} pixels, but its image has {size[0]} x {size[1]}"
     try:
@@ -173,8 +191,14 @@ def read_labels(path: Path) -> np.ndarray:
             if mask.mode not in ("L", "P"):
                 raise ValueError(f"mode {mask.mode}, but a label map is an 8-bit grayscale or palette image")
             return np.asarray(mask)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # as above
+        raise ValueError(f"{path}: {error or type(error).__name__}") from error
+
+
+def _recall(cache: Path) -> Areas:
+    if not cache.is_file():
+        return {}
+    return {name: {int(c): n for c, n in areas.items()} for name, areas in json.loads(cache.read_text()).items()}
 
 
 def _remember(cache: Path, areas: Areas) -> None:

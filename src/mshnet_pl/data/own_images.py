@@ -9,7 +9,6 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mshnet_pl.data.own_masks import one_channel
 from mshnet_pl.errors import DataError
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -31,8 +30,8 @@ def name_of(picture: Picture, otherwise: str) -> str:
     return str(picture) if isinstance(picture, str | os.PathLike) else otherwise
 
 
-def read_image(picture: Picture, name: str = "image") -> Image.Image:
-    """The RGB image, turned as its EXIF orientation says, without its alpha channel.
+def read_image(picture: Picture, name: str = "image", turn: bool = True) -> Image.Image:
+    """The RGB image, without its alpha channel.
 
     Integers of more than 8 bits are scaled from the smallest of 8, 10, 12, 14 and 16 bits that holds the largest value.
     Floating-point values are brightnesses from 0 to 1.
@@ -40,6 +39,8 @@ def read_image(picture: Picture, name: str = "image") -> Image.Image:
     Args:
         picture: gray, coloured or with a palette, with or without alpha; a file of one page.
         name: what messages call it; a path's is the path.
+        turn: as the EXIF orientation says, which is what people see who outline objects. Without it, pixels stay where they
+            are stored: the benchmarks' masks were made for these.
 
     Raises:
         DataError: it cannot be read, or is no image; says which.
@@ -47,9 +48,12 @@ def read_image(picture: Picture, name: str = "image") -> Image.Image:
     if isinstance(picture, str | os.PathLike):
         picture, name = open_picture(Path(picture).expanduser()), str(picture)
     if isinstance(picture, Image.Image):
-        picture = ImageOps.exif_transpose(picture)
-        if not picture.mode.startswith(("I", "F")):
-            return picture.convert("RGBA" if picture.mode == "P" else "RGB").convert("RGB")
+        try:
+            picture = ImageOps.exif_transpose(picture) if turn else picture
+            if not picture.mode.startswith(("I", "F")):
+                return picture.convert("RGBA" if picture.mode == "P" else "RGB").convert("RGB")
+        except Exception as error:  # as open_picture
+            raise DataError(f"{name}: {error}") from error
     pixels = _array(picture)
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.ndim not in (2, 3) or channels not in (1, 2, 3, 4) or not pixels.size:
@@ -119,8 +123,14 @@ def open_picture(path: Path, page: int | None = None) -> Image.Image:
             stored.seek(page or 0)
             stored.load()
             return stored
-    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: {error}") from error
+    except Exception as error:  # damaged files bring the decoders to raise almost anything
+        raise DataError(f"{path}: {_reason(error, path)}") from error
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """What an error says, without the file's name."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return said.replace(repr(str(path)), "").replace("  ", " ").strip() or type(error).__name__
 
 
 def pages(image: Image.Image) -> int:
@@ -132,3 +142,19 @@ def _array(picture: Image.Image | np.ndarray | Tensor) -> np.ndarray:
     if isinstance(picture, Tensor):
         picture = (picture.movedim(0, -1) if picture.ndim == 3 else picture).detach().cpu().numpy()
     return np.asarray(picture)
+
+
+def one_channel(values: np.ndarray) -> np.ndarray:
+    """The only channel of (H, W) or (H, W, C), or one of several equal ones; an alpha channel does not count.
+
+    Raises:
+        ValueError: channels that differ.
+    """
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    if values.ndim == 3:
+        colours = values[..., : values.shape[2] - (values.shape[2] in (2, 4))]
+        if (colours != colours[..., :1]).any():
+            raise ValueError("a coloured mask; save it as a grayscale or palette image, one value a class")
+        values = colours[..., 0]
+    return np.ascontiguousarray(values)

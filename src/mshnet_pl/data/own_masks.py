@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Integer
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mshnet_pl.data.inventory import AbstractMaskReader
+from mshnet_pl.data.own_images import one_channel
 from mshnet_pl.episode import UNKNOWN
 
 _MOST_VALUES = 12
@@ -16,12 +17,14 @@ _MOST_VALUES = 12
 
 
 class OwnMasks(AbstractMaskReader):
-    """Binary masks and label maps.
+    """Binary masks and label maps, turned as their EXIF orientation says, and so are their images.
 
     Args:
         wanted: class and pixel value (None in binary masks) of every entry.
         value_of: the pixel value of every class where all masks agree on it.
     """
+
+    turned = True
 
     def __init__(self, wanted: Mapping[str, tuple[int, int | None]], value_of: Mapping[int, int]) -> None:
         self._wanted, self._value_of = wanted, value_of
@@ -29,7 +32,7 @@ class OwnMasks(AbstractMaskReader):
     def __repr__(self) -> str:
         """See the base class."""
         settings = sorted(self._wanted.items(), key=lambda item: item[0]), sorted(self._value_of.items())
-        return f"OwnMasks({hashlib.sha256(repr(settings).encode()).hexdigest()})"
+        return f"OwnMasks(turned, {hashlib.sha256(repr(settings).encode()).hexdigest()})"
 
     def read(self, name: str, path: Path) -> np.ndarray:
         """See the base class."""
@@ -87,9 +90,9 @@ def read_values(path: Path) -> Integer[np.ndarray, "height width"]:
     """
     try:
         with Image.open(path) as stored:
-            values = np.asarray(stored)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: {error}") from error
+            values = np.asarray(ImageOps.exif_transpose(stored))
+    except Exception as error:  # damaged files bring the decoders to raise almost anything
+        raise ValueError(f"{path}: {error or type(error).__name__}") from error
     try:
         values = one_channel(values)
     except ValueError as error:
@@ -97,19 +100,3 @@ def read_values(path: Path) -> Integer[np.ndarray, "height width"]:
     if not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"{path}: pixel values of type {values.dtype}; save it as an 8- or 16-bit grayscale image")
     return values
-
-
-def one_channel(values: np.ndarray) -> np.ndarray:
-    """The only channel of (H, W) or (H, W, C), or one of several equal ones; an alpha channel does not count.
-
-    Raises:
-        ValueError: channels that differ.
-    """
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    if values.ndim == 3:
-        colours = values[..., : values.shape[2] - (values.shape[2] in (2, 4))]
-        if (colours != colours[..., :1]).any():
-            raise ValueError("a coloured mask; save it as a grayscale or palette image, one value a class")
-        values = colours[..., 0]
-    return np.ascontiguousarray(values)

@@ -1,5 +1,6 @@
 """PASCAL-5i (Shaban et al., BMVC 2017): PASCAL VOC 2012 with SBD's additional masks, 20 classes in 4 folds."""
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -8,10 +9,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.inventory import Areas, Files, fingerprint, read_labels, take_inventory
+from mshnet_pl.data.own_images import read_image
 from mshnet_pl.data.source import AbstractSource, Subset
 from mshnet_pl.data.splits import Pair, read_text_list
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
+
+log = logging.getLogger(__name__)
 
 _LEAST_PIXELS = 2048
 """A class counts in an image from this area on, where lists are derived."""
@@ -48,31 +52,35 @@ class Pascal5i(AbstractSource):
         self._areas: Areas = {}
         self._pairs: dict[Subset, list[Pair]] = {}
 
-    def check(self) -> None:
-        """See the base class."""
-        if self._splits_dir is not None:
-            self._pairs = {subset: self._published_pairs(self._splits_dir, subset) for subset in Subset}
-            names = sorted({name for pairs in self._pairs.values() for name, _ in pairs})
-            self._areas = take_inventory({name: self._files(name) for name in names}, len(self.classes))
-        else:
-            self.derive()
+    def check(self, bad: dict[str, str] | None = None) -> None:
+        """See the base class; derived lists lack bad images."""
+        if self._splits_dir is None:
+            self.derive(bad)
+            return
+        self._pairs = {subset: self._published_pairs(self._splits_dir, subset, bad is None) for subset in Subset}
+        pairs = [pair for listed in self._pairs.values() for pair in listed]
+        names = sorted({name for name, _ in pairs})
+        self._areas = take_inventory({name: self._files(name) for name in names}, len(self.classes), bad=bad)
+        empty = [f"{name}__{c + 1:02d}" for name, c in pairs if name in self._areas and c not in self._areas[name]]
+        if empty:
+            log.warning("data.splits_dir=%s: masks do not show the class of %s", self._splits_dir, ", ".join(empty))
 
-    def derive(self, problems: list[str] | None = None) -> dict[Subset, list[Pair]]:
+    def derive(self, bad: dict[str, str] | None = None) -> dict[Subset, list[Pair]]:
         """List every mask's classes by the rule for derived lists, whether there are published lists or not.
 
         Args:
-            problems: takes what is wrong with images and masks, instead of an error; these are left out of the lists.
+            bad: takes what is wrong with an image, by its name, instead of an error; these are left out of the lists.
 
         Raises:
             DataError: files are missing or damaged, or nothing says which images are for testing.
         """
         masks = sorted((self._root / "SegmentationClassAug").glob("*.png"))
         files = {path.stem: self._files(path.stem) for path in masks}
-        self._areas = take_inventory(files, len(self.classes), problems=problems)
+        self._areas = take_inventory(files, len(self.classes), bad=bad)
         self._pairs = self._derived_pairs()
         return self._pairs
 
-    def _published_pairs(self, folder: Path, subset: Subset) -> list[Pair]:
+    def _published_pairs(self, folder: Path, subset: Subset, complete: bool) -> list[Pair]:
         pairs, problems = [], []
         for fold in range(4):
             path = folder / subset.value / f"fold{fold}.txt"
@@ -81,7 +89,7 @@ class Pascal5i(AbstractSource):
                 gone = [file for file in self._files(name) if not file.is_file()]
                 if gone:
                     problems.append(f"{path}:{number}: {name}: no file {gone[0]}")
-        if problems:
+        if problems and complete:
             raise DataError.listing(
                 "split lists name images that are missing:",
                 problems,
@@ -110,7 +118,7 @@ class Pascal5i(AbstractSource):
 
     def contents(self, subset: Subset) -> Mapping[str, Collection[int]]:
         """See the base class."""
-        return {name: self._areas[name].keys() for name, _ in self._pairs[subset]}
+        return {name: self._areas.get(name, {}).keys() for name, _ in self._pairs[subset]}
 
     def identity(self) -> str:
         """See the base class."""
@@ -118,8 +126,7 @@ class Pascal5i(AbstractSource):
 
     def image(self, name: str) -> Image.Image:
         """See the base class."""
-        with Image.open(self._files(name).image) as image:
-            return image.convert("RGB")
+        return read_image(self._files(name).image, turn=False)
 
     def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
         """See the base class."""

@@ -61,7 +61,9 @@ def prepare_pascal5i(root: Path, splits_dir: Path | None, download: bool) -> Non
     _complete_images(root)
     source = Pascal5i(str(root))
     if (root / _LISTS / "val.txt").is_file():
-        pairs = source.derive(problems)
+        bad: dict[str, str] = {}
+        pairs = source.derive(bad)
+        problems += bad.values()
         if splits_dir is None or splits_dir.resolve() != (root / "splits").resolve():
             problems += write_lists(root, pairs)
     else:

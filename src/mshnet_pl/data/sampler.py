@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from mshnet_pl.data.splits import Pair, by_class
 from mshnet_pl.errors import DataError
 
-_EPISODE, _ORDER = 0, 1  # independent streams of one seed
+_EPISODE, _ORDER, _REPLACED = 0, 1, 3  # independent streams of one seed; 2 is the augmentation's
 
 
 class Draw(NamedTuple):
@@ -119,6 +119,47 @@ def _draw_images(
         used.update(supports)
         draws.append(Draw(query, tuple(supports), others[i]))
     return tuple(draws)
+
+
+def without(names: Mapping[int, Sequence[str]], seed: int, draws: Draws, number: int, bad: Collection[str]) -> Draws:
+    """Episode ``number`` of ``seed`` itself, or, if it has an image of ``bad``, the episode in its place.
+
+    That has the same classes, and of each the first images of a shuffled list that are not bad: whichever of the bad images
+    are known beforehand, in whichever process, the outcome is the same once those that are met are known.
+
+    Raises:
+        DataError: too few images are left.
+    """
+    if not any(name in bad for draw in draws for name in (draw.query, *draw.supports)):
+        return draws
+    rng = np.random.default_rng((seed, _REPLACED, number))
+    query, used = "", set(bad)
+    made: list[Draw] = []
+    for draw in draws:
+        listed = names[draw.class_id]
+        free = [name for name in dict.fromkeys(listed[i] for i in rng.permutation(len(listed))) if name not in used]
+        wanted = len(draw.supports) + (not made)
+        if len(free) < wanted:
+            raise DataError(f"{wanted - len(free)} images too few are left of class {draw.class_id} without the bad ones")
+        query, supports = (query, free[:wanted]) if made else (free[0], free[1:wanted])
+        used |= {query, *supports}
+        made.append(Draw(query, tuple(supports), draw.class_id))
+    return tuple(made)
+
+
+def refuse_bad(episodes: Sequence[Draws], bad: Mapping[str, str]) -> None:
+    """Refuse published episodes that cannot be tested as they are.
+
+    Raises:
+        DataError: says what is wrong with the bad images among theirs.
+    """
+    missed = {name for draws in episodes for draw in draws for name in (draw.query, *draw.supports) if name in bad}
+    if missed:
+        raise DataError.listing(
+            "the published test episodes need images that cannot be used:",
+            [bad[name] for name in sorted(missed)],
+            "Mend or replace them, or take test.protocol=seeded, which goes without them.",
+        )
 
 
 def published_walk(

@@ -34,8 +34,12 @@ class AbstractSource(ABC):
     epoch_length: int | None = None
     """Draws of an epoch whose classes are drawn uniformly; None for an epoch of ``draws_per_class`` for each."""
 
-    def check(self) -> None:  # noqa: B027 - a source made of nothing has nothing to check
+    def check(self, bad: dict[str, str] | None = None) -> None:  # noqa: B027 - a source made of nothing has nothing to check
         """Read every file once, before any work is done.
+
+        Args:
+            bad: takes what is wrong with an image, by its name, instead of an error. The image stays on the lists, so that
+                no other episode changes; ``contents`` then says that it shows nothing.
 
         Raises:
             DataError: lists what is missing or damaged.

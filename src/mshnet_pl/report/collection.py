@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +12,9 @@ from jaxtyping import Float64
 
 from mshnet_pl import results
 from mshnet_pl.errors import DataError
-from mshnet_pl.report.statistics import Counts, episode_counts, pooled
+from mshnet_pl.report import trust
+from mshnet_pl.report.statistics import Counts, episode_counts
 from mshnet_pl.results import Measurement, Result
-
-_TOLERANCE = 1e-6  # percent
 
 
 class Measured(NamedTuple):
@@ -31,19 +30,15 @@ class Measured(NamedTuple):
         """The pixel counts of its episodes; None where none were recorded.
 
         Raises:
-            DataError: a damaged file, or one that does not give the recorded mIoU.
+            DataError: a damaged file.
         """
-        path = self._beside("episodes", "csv")
-        if path is None:
-            return None
-        counts = _read_counts(path)
-        miou = float(pooled(counts, np.ones((1, len(counts.pixels)))).miou[0])
-        if abs(miou - self.test.miou) > _TOLERANCE:
-            raise DataError(
-                f"{path} gives mIoU {miou:.4f}, and the {results.FILE} beside it says {self.test.miou:.4f}; "
-                "one of them is of another run: move the folder away and run it again"
-            )
-        return counts
+        path = self.counts_file
+        return None if path is None else _read_counts(path)
+
+    @property
+    def counts_file(self) -> Path | None:
+        """Where the pixel counts of its episodes are, if they were recorded."""
+        return self._beside("episodes", "csv")
 
     @property
     def class_names(self) -> dict[int, str]:
@@ -95,7 +90,7 @@ def collect(folders: Iterable[Path]) -> Collection:
     """All results and failures below ``folders``; a folder with a result is finished, whatever failed before.
 
     Raises:
-        DataError: there is none, or a damaged failure.
+        DataError: there is none, a damaged failure, or results whose numbers cannot be right.
         ConfigError: a damaged result.
     """
     folders = list(folders)
@@ -105,7 +100,21 @@ def collect(folders: Iterable[Path]) -> Collection:
     if not paths and not failures:
         raise DataError(f"no {results.FILE} below {', '.join(map(str, folders))}; run mshnet-train first")
     loaded = [(results.load(path), path.parent) for path in paths]
-    return Collection([Measured(result, test, folder) for result, folder in loaded for test in result.tests], failures)
+    tests = [Measured(result, test, folder) for result, folder in loaded for test in result.tests]
+    problems = [problem for result, folder in loaded for problem in _wrong(result, folder)]
+    if problems:
+        way_out = "Move these folders away and run their commands again: a result has to be as it was written."
+        raise DataError.listing("results that cannot be right:", problems, way_out)
+    return Collection(tests, failures)
+
+
+def _wrong(result: Result, folder: Path) -> Iterator[str]:
+    counts = {}
+    for place, test in enumerate(result.tests):
+        measured = Measured(result, test, folder)
+        if (path := measured.counts_file) is not None and (own := measured.counts) is not None:
+            counts[place] = path, own
+    return trust.wrong(folder / results.FILE, result, counts)
 
 
 def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import compare, figures, formats, page
 from mshnet_pl.report.collection import Collection, Failure, collect
+from mshnet_pl.report.doubts import doubts
 from mshnet_pl.report.formats import Table
 from mshnet_pl.report.tables import INTERVALS, tables, unexplained
 
@@ -48,21 +49,29 @@ def _report(arguments: Sequence[str]) -> None:
     made = tables(found.tests, found.failures)
     others = unexplained(made, found.failures)
     print(_FORMATS[chosen.format or "markdown"](made))
-    notes = [*(f"failed: {failure.folder}: {failure.message}" for failure in others), "", INTERVALS]
+    noticed = doubts(found.tests)
+    notes = [*(f"failed: {failure.folder}: {failure.message}" for failure in others)]
+    notes += [*(f"note: {line}" for line in noticed), "", INTERVALS]
     print("", *notes, sep="\n", file=sys.stderr if chosen.format in ("latex", "csv") else sys.stdout)
     if with_files:
-        for written in _write(made, found, others, target, pictures, chosen.episodes):
+        for written in _write(made, found, others, noticed, target, pictures, chosen.episodes):
             print(written, file=sys.stderr)
 
 
 def _write(
-    made: Sequence[Table], found: Collection, others: Sequence[Failure], target: Path, pictures: Path, each: int
+    made: Sequence[Table],
+    found: Collection,
+    others: Sequence[Failure],
+    noticed: Sequence[str],
+    target: Path,
+    pictures: Path,
+    each: int,
 ) -> Iterator[str]:
     try:
         pictures.mkdir(parents=True, exist_ok=True)
         yield from (f"episodes: {path}" for path in figures.episode_grids(found.tests, pictures, each))
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page.render(made, found, others, each))
+        target.write_text(page.render(made, found, others, noticed, each))
         yield f"page: {target}"
     except OSError as error:
         where = f"{error.filename}: {error.strerror}"

@@ -47,13 +47,16 @@ def check_target(path: Path) -> None:
         raise ConfigError(f"{path} is no page of mshnet-report and is not overwritten; choose another file with --html")
 
 
-def render(tables: Sequence[Table], found: Collection, failures: Sequence[Failure], each: int) -> str:
+def render(
+    tables: Sequence[Table], found: Collection, failures: Sequence[Failure], noticed: Sequence[str], each: int
+) -> str:
     """The page as HTML: scripts, styles and pictures inside, nothing to fetch.
 
     Args:
         tables: as printed.
         found: what they were made of.
         failures: those that no table names.
+        noticed: what a reader should know of the results.
         each: episodes of a kind (best, median, worst) shown of each test.
     """
     rows = list({id(line.row): line.row for table in tables for line in table.lines if line.row}.values())
@@ -67,6 +70,7 @@ def render(tables: Sequence[Table], found: Collection, failures: Sequence[Failur
         generator=Markup(_GENERATOR),
         tables=tables,
         failures=failures,
+        noticed=noticed,
         intervals=INTERVALS,
         curves=list(_curves([row for row in rows if row.is_trained])),
         bars=list(_bars(learned)),

@@ -9,6 +9,7 @@ _WITHOUT_EFFECT = (
     "fold", "shot", "seed", "runs", "ckpt", "ckpt_path", "logger", "save_every_n_steps", "threads", "gpus",
     "variant", "similarity", "model.backbone", "backbone.trainable",
     "data.root", "data.splits_dir", "data.num_workers", "data.cache_mb", "data.cache_dir", "data.feature_cache",
+    "data.bad_files", "loss.nonfinite",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
     "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes",
     "test.pictures", "test.feature_mb", "test.untrained", "test.seeds", "test.shots", "test.checkpoint",
