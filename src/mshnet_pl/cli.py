@@ -137,12 +137,12 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
         _fail(error)
     except RunFailed as error:
         _fail(error, code=1)
-    except OSError as error:
-        _fail(if_full(error))
     except Interrupted as error:
         _fail(error, error.code)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException) as error:  # a choice that Hydra lacks is an OSError as well
         _fail(ConfigError(_explain(error)))
+    except OSError as error:
+        _fail(if_full(error))
     finally:
         if jobs.Sweep.folder is not None:
             _end_of_sweep(jobs.Sweep.folder, started)
@@ -193,7 +193,7 @@ def _explain(error: Exception) -> str:
     if launcher:
         extra = launcher[1].replace("submitit_local", "slurm").replace("submitit_slurm", "slurm")
         return f"hydra/launcher={launcher[1]} is not installed; pip install 'mshnet_pl[{extra}]'"
-    choice = re.search(r"Could not load '([^']+)/([^'/]+)'", lines[0])
+    choice = re.search(r"Could not (?:load|find) '([^']+)/([^'/]+)'", lines[0])
     if choice:
         known = sorted(path.name.removesuffix(".yaml") for path in (files("mshnet_pl.conf") / choice[1]).iterdir())
         lines = [f"{choice[1]}/{choice[2]}: there is no such choice; {choice[1]} has {', '.join(known)}"]
