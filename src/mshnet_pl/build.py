@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -86,16 +87,39 @@ def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
         UserError: a setting that cannot work, or weights that do not fit.
     """
     refinement = Refinement(config.eval.flip, config.eval.scales, config.eval.fusion)
+    optimizer, schedule = _make(raw.optimizer), _make(raw.scheduler)
+    _try(optimizer, schedule)
     return EpisodicModule(
         make_method(raw),
-        optimizer=_make(raw.optimizer),
-        schedule=_make(raw.scheduler),
+        optimizer=optimizer,
+        schedule=schedule,
         inner_weight=config.loss.inner_weight,
         ignore_unknown=config.loss.ignore_unknown,
         seed=config.seed,
         config=plain(raw, resolve=False),
         refinement=refinement if refinement.changes else None,
     )
+
+
+def _try(optimizer: Any, schedule: Any) -> None:  # noqa: ANN401 - what the configuration makes
+    """Make a step of nothing, so that settings which torch refuses are a message before any work.
+
+    Raises:
+        ConfigError: says which of the two refused.
+    """
+    nothing = torch.nn.Parameter(torch.zeros(1))
+    nothing.grad = torch.zeros(1)
+    group = "optimizer"
+    try:
+        made = optimizer([nothing])
+        group = "scheduler"
+        steps = schedule(made, total_steps=2, steps_per_epoch=1)
+        group = "optimizer"
+        made.step()
+        group = "scheduler"
+        steps.step()
+    except Exception as error:  # whatever their constructors raise
+        raise ConfigError(f"{error or type(error).__name__} (in {group})") from error
 
 
 def _make_logger(raw: DictConfig, folder: Path) -> Logger | None:

@@ -143,6 +143,11 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
         _fail(ConfigError(_explain(error)))
     except OSError as error:
         _fail(if_full(error))
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):  # Hydra's own, of a group that is set to nothing
+            raise
+        empty = [argument for argument in sys.argv[1:] if argument.endswith(("=null", "="))]
+        _fail(ConfigError(f"{', '.join(empty)}: give the name of one of its choices"))
     finally:
         if jobs.Sweep.folder is not None:
             _end_of_sweep(jobs.Sweep.folder, started)

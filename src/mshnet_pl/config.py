@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mshnet_pl.devices import listed
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.problems import problems
+from mshnet_pl.problems import mistyped, problems
 from mshnet_pl.results import sha256
 from mshnet_pl.schema import Config, EnergyConfig
 
@@ -58,6 +58,11 @@ def typed(raw: DictConfig) -> Config:
     missing = sorted(OmegaConf.missing_keys(raw))
     if missing:
         raise ConfigError("\n".join(f"{key} is not set; give {key}=..." for key in missing))
+    schema, values = OmegaConf.get_type(raw), OmegaConf.to_container(raw, resolve=True)
+    assert schema is not None and isinstance(values, dict)
+    found = [*mistyped({str(key): value for key, value in values.items()}, schema)]
+    if found:
+        raise ConfigError("\n".join(found))
     config = OmegaConf.to_object(raw)
     assert isinstance(config, Config)
     found = problems(config)

@@ -1,6 +1,7 @@
 """Lightning's early stopping, weight averaging and learning-rate finder, made to fit runs that resume exactly."""
 
 import logging
+from math import inf
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,8 +14,30 @@ from mshnet_pl.errors import ConfigError
 log = logging.getLogger(__name__)
 
 
+def _is_number(value: object, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+
 class Patience(EarlyStopping):
-    """Lightning's early stopping; a stopped run that is started again stays stopped, unless with more patience."""
+    """Lightning's early stopping; a stopped run that is started again stays stopped, unless with more patience.
+
+    Args:
+        monitor: what is to improve.
+        patience: validations without an improvement that end training.
+        min_delta: what counts as an improvement.
+        others: Lightning's.
+
+    Raises:
+        ConfigError: a number that is none.
+    """
+
+    def __init__(self, monitor: str, patience: int = 10, min_delta: float = 0.0, **others: Any) -> None:  # noqa: ANN401
+        if not (type(patience) is int and patience >= 0 and _is_number(min_delta, 0, inf)):
+            raise ConfigError(
+                f"callbacks.early_stopping: patience={patience}, min_delta={min_delta}; give a whole number and a number "
+                "that are not negative"
+            )
+        super().__init__(monitor, patience=patience, min_delta=min_delta, **others)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop at once where the checkpoint's patience was at its end."""
@@ -33,9 +56,14 @@ class ExponentialAverage(WeightAveraging):
 
     Args:
         decay: of the exponential moving average, in 0..1.
+
+    Raises:
+        ConfigError: another decay.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
+        if not _is_number(decay, 0, 1):
+            raise ConfigError(f"callbacks.ema.decay={decay}: give a number from 0 to 1")
         super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
         self._swapped = False
 
@@ -69,11 +97,33 @@ class RateFinder(LearningRateFinder):
     Training then starts as if there had been no search and ``optimizer.lr`` were the rate that was found. A resumed run
     goes on with the rate in its checkpoint.
 
+    Args:
+        min_lr: the search's first rate.
+        max_lr: its last one.
+        num_training_steps: how many rates are tried.
+        early_stop_threshold: ends the search where the loss exceeds this many times the best; None never does.
+        others: Lightning's.
+
     Raises:
-        ConfigError: when training starts and no rate was found.
+        ConfigError: no such range; or, when training starts, no rate was found.
     """
 
-    _lr: float | None = None
+    def __init__(
+        self,
+        min_lr: float = 1e-5,
+        max_lr: float = 1.0,
+        num_training_steps: int = 100,
+        early_stop_threshold: float | None = 4.0,
+        **others: Any,  # noqa: ANN401 - Lightning's
+    ) -> None:
+        if not (_is_number(min_lr, 0, inf) and _is_number(max_lr, min_lr, inf) and 0 < min_lr < max_lr < inf):
+            raise ConfigError(f"callbacks.lr_finder: min_lr={min_lr}, max_lr={max_lr}; give numbers above 0, ascending")
+        if type(num_training_steps) is not int or num_training_steps < 2:
+            raise ConfigError(f"callbacks.lr_finder.num_training_steps={num_training_steps}: give at least 2")
+        if early_stop_threshold is not None and not _is_number(early_stop_threshold, 0, inf):
+            raise ConfigError(f"callbacks.lr_finder.early_stop_threshold={early_stop_threshold}: give a number, or null")
+        super().__init__(min_lr, max_lr, num_training_steps, early_stop_threshold=early_stop_threshold, **others)
+        self._lr: float | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Search, then build optimizer and schedule anew."""

@@ -50,16 +50,17 @@ class Synthetic(AbstractSource):
         seed: another seed draws other images.
 
     Raises:
-        ValueError: a size or number that is not positive.
+        ValueError: a size or number that is not positive, or a negative seed.
     """
 
     classes = tuple(f"{list(_COLOURS)[c]} {_TEXTURES[t]} {_SHAPES[s]}" for s, t, c in _LOOKS)
     splits = "drawn"
 
     def __init__(self, size: int = 128, train_images: int = 50, val_images: int = 25, seed: int = 0) -> None:
-        for name, value in (("size", size), ("train_images", train_images), ("val_images", val_images)):
-            if value < 1:
-                raise ValueError(f"data.source.{name}={value}: give a positive number")
+        numbers = {"size": (size, 1), "train_images": (train_images, 1), "val_images": (val_images, 1), "seed": (seed, 0)}
+        for name, (value, least) in numbers.items():
+            if type(value) is not int or value < least:
+                raise ValueError(f"data.source.{name}={value}: give a whole number of at least {least}")
         self._size = size
         self._images = {Subset.TRAIN: train_images, Subset.VAL: val_images}
         self._seed = seed
