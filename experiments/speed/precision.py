@@ -38,7 +38,7 @@ def main(checkpoint: Path, settings: list[str]) -> None:
             metric.update(labels[-1], episode.query_mask, episode.class_id, episode.number)
         alike += int((labels[0] == labels[1]).sum())
         pixels += labels[0].numel()
-        if number % 50 == 0:
+        if number % 25 == 0:
             found = {str(dtype): scores(metric.counts()) for dtype, metric in metrics.items()}
             told = {name: f"mIoU {value.miou:.3f}, FB-IoU {value.fb_iou:.3f}" for name, value in found.items()}
             print(f"{number * len(episode.query)} episodes: {100 * alike / pixels:.3f}% of pixels alike; {told}", flush=True)
