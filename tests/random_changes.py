@@ -86,7 +86,14 @@ CHOICES = (
     (),
     ("callbacks=[ema,early_stopping]", "val.episodes=1", "optimizer=adamw", "scheduler=every_epochs"),
     ("model=hsnet", "backbone=efficientnet_lite0", "optimizer=adam", "scheduler=polynomial"),
-    ("model=mshnet_lite", "ablation=cosine_only", "scheduler=every_steps", "val.episodes=1", "callbacks=[lr_finder]"),
+    (
+        "model=mshnet_lite",
+        "ablation=cosine_only",
+        "scheduler=every_steps",
+        "val.episodes=1",
+        "callbacks=[lr_finder]",
+        "callbacks.lr_finder.num_training_steps=4",
+    ),
 )
 """What the changes are made to, in turn; the first one more often."""
 

@@ -31,7 +31,7 @@ class Patience(EarlyStopping):
         ConfigError: a number that is none.
     """
 
-    def __init__(self, monitor: str, patience: int = 10, min_delta: float = 0.0, **others: Any) -> None:  # noqa: ANN401
+    def __init__(self, monitor: str, patience: int = 10, min_delta: int | float = 0.0, **others: Any) -> None:  # noqa: ANN401
         if not (type(patience) is int and patience >= 0 and _is_number(min_delta, 0, inf)):
             raise ConfigError(
                 f"callbacks.early_stopping: patience={patience}, min_delta={min_delta}; give a whole number and a number "
@@ -61,7 +61,7 @@ class ExponentialAverage(WeightAveraging):
         ConfigError: another decay.
     """
 
-    def __init__(self, decay: float = 0.999) -> None:
+    def __init__(self, decay: int | float = 0.999) -> None:
         if not _is_number(decay, 0, 1):
             raise ConfigError(f"callbacks.ema.decay={decay}: give a number from 0 to 1")
         super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
@@ -110,10 +110,10 @@ class RateFinder(LearningRateFinder):
 
     def __init__(
         self,
-        min_lr: float = 1e-5,
-        max_lr: float = 1.0,
+        min_lr: int | float = 1e-5,
+        max_lr: int | float = 1.0,
         num_training_steps: int = 100,
-        early_stop_threshold: float | None = 4.0,
+        early_stop_threshold: int | float | None = 4.0,
         **others: Any,  # noqa: ANN401 - Lightning's
     ) -> None:
         if not (_is_number(min_lr, 0, inf) and _is_number(max_lr, min_lr, inf) and 0 < min_lr < max_lr < inf):
