@@ -29,7 +29,7 @@ ALLOWED_INSIDE = {
     "tiles": {"labels", "errors"},
     "support_file": {"models", "errors"},
     "checkpoint": {"models", "similarity", "backbones", "errors"},
-    "stored": {"checkpoint", "config", "errors"},
+    "stored": {"checkpoint", "schema", "errors"},
     "segmenter": {
         "checkpoint",
         "support_file",
