@@ -63,5 +63,7 @@ def test_refused(command: Command, tmp_path: Path) -> None:
     for problem in ("bench.batch=0", "bench.shots=0", "bench.what=[]", "bench.repeats=0"):
         assert problem in done.err
     assert not (tmp_path / "bench.json").exists()
+    without_data = command("mshnet-bench", "bench.what=[test]")
+    assert without_data.code == 2 and "bench.what=[test] needs a data set" in without_data.err
     unknown = command("mshnet-bench", "bench.precision=[fp16]")
     assert unknown.code == 2 and "expected one of [fp32, bf16]" in unknown.err

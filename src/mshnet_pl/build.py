@@ -47,6 +47,8 @@ def make_datamodule(raw: DictConfig, config: Config) -> EpisodeDataModule:
     Raises:
         UserError: a setting or a data root that cannot work.
     """
+    if config.data.source is None:
+        raise ConfigError("data.source=null: give a data set, data=pascal5i data.root=DIR for one")
     return EpisodeDataModule(
         _make(raw.data.source),
         fold=config.fold,

@@ -121,6 +121,8 @@ def _no_nodes(config: Config) -> Iterator[str]:
     """Groups that are none, what says no class, and the trainer's numbers, which Lightning does not check."""
     for key in _NODES:
         node = config.data.source if key == "data.source" else getattr(config, key)
+        if key == "data.source" and node is None:  # a network alone needs no data; who needs them says so
+            continue
         if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
             yield f"{key}={node}: give one of its choices, or a group of settings with _target_"
     for key in ("callbacks", "similarity", "logger"):

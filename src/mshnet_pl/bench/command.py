@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from mshnet_pl import build, results
 from mshnet_pl.bench.measure import summary
-from mshnet_pl.bench.settings import BenchConfig, problems
+from mshnet_pl.bench.settings import BenchConfig, Work, problems
 from mshnet_pl.config import plain, typed
 from mshnet_pl.errors import ConfigError, RunFailed
 
@@ -34,6 +34,8 @@ def run(raw: DictConfig) -> list[dict[str, Any]]:
     assert isinstance(config, BenchConfig)
     bench, out = config.bench, Path(config.bench.out)
     found = problems(bench)
+    if Work.test in bench.what and config.data.source is None:
+        found.append("bench.what=[test] needs a data set; give data=synthetic, or data=pascal5i data.root=DIR")
     if out.exists() and not bench.overwrite:
         found.append(f"bench.out={out} exists; give another name, or bench.overwrite=true")
     if found:
