@@ -166,12 +166,12 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
         _fail(error)
     except RunFailed as error:
         _fail(error, code=1)
-    except OSError as error:
-        _fail(if_full(error))
     except Interrupted as error:
         _fail(error, error.code)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(ConfigError(_explain(error)))
+    except OSError as error:
+        _fail(if_full(error))
     except ValueError as error:
         if not str(error).startswith("Config group override"):  # Hydra's own, of a group that is set to nothing
             raise
