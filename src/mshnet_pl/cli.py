@@ -168,7 +168,7 @@ def _compose_and_run(job: Callable[[DictConfig], object], config_name: str) -> N
         _fail(error, code=1)
     except Interrupted as error:
         _fail(error, error.code)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException) as error:  # a choice that Hydra lacks is an OSError as well
         _fail(ConfigError(_explain(error)))
     except OSError as error:
         _fail(if_full(error))
