@@ -14,7 +14,7 @@ from mshnet_pl.errors import ConfigError
 log = logging.getLogger(__name__)
 
 
-def _is_number(value: object, least: float, most: float) -> bool:
+def _is_number(value: object, least: int | float, most: int | float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
