@@ -188,6 +188,20 @@ def test_checkpoints_that_are_none(command: Command, tmp_path: Path) -> None:
     assert "no result.json below" in command("mshnet-report", tmp_path).err
 
 
+@pytest.mark.parametrize("change", ["missing", "shape"])
+def test_a_checkpoint_of_another_network(command: Command, checkpoint: Path, tmp_path: Path, change: str) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    key = "method.decoder.head.0.weight"
+    if change == "missing":
+        del content["state_dict"][key]
+    else:
+        content["state_dict"][key] = torch.zeros(1)
+    torch.save(content, tmp_path / "other.ckpt")
+    done = command("mshnet-test", "ckpt=other.ckpt", "trainer.accelerator=cpu")
+    assert done.code == 2 and "Traceback" not in done.err, done.err
+    assert "ckpt=other.ckpt does not hold the weights" in done.err and key in done.err
+
+
 def test_nothing_is_overwritten(command: Command, tmp_path: Path) -> None:
     assert command("mshnet-train", *TINY).code == 0
     path, result = only(tmp_path)

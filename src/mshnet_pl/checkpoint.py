@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mshnet_pl.backbones.base import AbstractBackbone
 from mshnet_pl.errors import ConfigError
@@ -42,6 +43,21 @@ def read_checkpoint(path: Path, setting: str = "ckpt") -> dict[str, Any]:
     except Exception as error:  # a damaged or hostile file raises almost anything
         raise ConfigError(f"{setting}={path} is not a checkpoint of mshnet-train: {error}") from error
     return dict(checkpoint)
+
+
+def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Load a checkpoint's weights into the module that it describes.
+
+    Raises:
+        ConfigError: the weights are of another network.
+    """
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        problem = str(error).partition("\n\t")[2].partition("\n")[0] or error
+        raise ConfigError(
+            f"ckpt={path} does not hold the weights of the network that its settings describe: {problem}"
+        ) from error
 
 
 def read_method(path: Path) -> tuple[AbstractMethod, int]:

@@ -12,7 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from mshnet_pl import build
 from mshnet_pl.callbacks import NONFINITE
-from mshnet_pl.checkpoint import read_checkpoint
+from mshnet_pl.checkpoint import fill, read_checkpoint
 from mshnet_pl.config import typed
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
@@ -43,7 +43,7 @@ def repeat(raw: DictConfig) -> str:
     datamodule = build.make_datamodule(raw, config)
     datamodule.setup()
     module = build.make_module(without_weights(raw), config)
-    module.load_state_dict(kept["state_dict"])
+    fill(module, Path(config.ckpt), kept)
     trainer = pl.Trainer(
         accelerator=raw.trainer.accelerator, devices=1, precision=raw.trainer.precision, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

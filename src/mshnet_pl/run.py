@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from mshnet_pl import build, pictures, results
 from mshnet_pl.allocation import keep_freed_memory
 from mshnet_pl.callbacks import LAST, PREVIOUS, FiniteSteps, SaveOnSignal, Tracker
-from mshnet_pl.checkpoint import read_checkpoint
+from mshnet_pl.checkpoint import fill, read_checkpoint
 from mshnet_pl.config import plain, run_digest, typed
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.sampler import episodes_hash
@@ -248,7 +248,7 @@ def _test(raw: DictConfig, folder: Path) -> Result:
     datamodule = build.make_datamodule(raw, config)
     datamodule.setup()
     module = build.make_module(without_weights(raw), config)
-    module.load_state_dict(read_checkpoint(path)["state_dict"])
+    fill(module, path, read_checkpoint(path))
     trainer = build.make_trainer(raw, config, folder)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     tests = _Tester(config, trainer, datamodule, folder, keeper)(module, path.stem)
