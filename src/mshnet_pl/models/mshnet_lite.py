@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from mshnet_pl.backbones.base import AbstractBackbone
 from mshnet_pl.models.mshnet import MSHNet
@@ -45,12 +46,26 @@ class MSHNetLite(MSHNet):
         self.to(memory_format=torch.channels_last)
 
 
+class Depthwise(nn.Conv2d):
+    """One filter a channel; on a CPU in the weights' own precision, whatever autocast says.
+
+    oneDNN's gradient of dilated bf16 filters depends on memory that nobody has written (torch 2.15).
+    """
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """See the class."""
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
 def separate(part: nn.Module) -> None:
     """Replace every 3 x 3 convolution inside, but those that give two logits, by a depthwise and a 1 x 1 one."""
     for name, child in part.named_children():
         if isinstance(child, nn.Conv2d) and child.kernel_size == (3, 3) and child.out_channels > 2:
             inside, dilation = child.in_channels, child.dilation[0]
-            filters = nn.Conv2d(inside, inside, 3, padding=dilation, dilation=dilation, groups=inside, bias=False)
+            filters = Depthwise(inside, inside, 3, padding=dilation, dilation=dilation, groups=inside, bias=False)
             setattr(
                 part, name, nn.Sequential(filters, nn.Conv2d(inside, child.out_channels, 1, bias=child.bias is not None))
             )
