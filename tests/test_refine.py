@@ -53,7 +53,8 @@ def drawn(batch: int = 2, seed: int = 0) -> Episode:
             images[b, k] += 3 * masks[b, k] * rng.normal(size=(3, 1, 1)).astype(np.float32)
     x, m = torch.from_numpy(images), torch.from_numpy(masks)
     sizes, numbers, classes = torch.full((batch, 2), SIZE), torch.arange(batch), torch.zeros(batch, dtype=torch.int64)
-    return Episode(x[:, 0], x[:, 1:], m[:, 1:], m[:, 0].to(torch.uint8), sizes, classes, numbers)
+    given = torch.full((batch, x.shape[1]), -1)
+    return Episode(x[:, 0], x[:, 1:], m[:, 1:], m[:, 0].to(torch.uint8), sizes, classes, numbers, given[:, 0], given[:, 1:])
 
 
 def bilinear(plane: np.ndarray, height: int, width: int) -> np.ndarray:
