@@ -28,7 +28,7 @@ def wrong(path: Path, result: Result, counts: Mapping[int, tuple[Path, Counts]])
     if result.metric != METRIC:
         yield f"{path}: scored by version {result.metric} of the metric, but this is version {METRIC}: test it again"
     named = re.search(rf"_([0-9a-f]{{{_DIGEST}}})$", path.parent.name)
-    of_training = result.command == "train"  # a test's folder has the name of its checkpoint in it, not the content
+    of_training = result.command == "train"  # a test's folder tells the path of its checkpoint, the result its content
     if of_training and named and not result.config_hash.startswith(named[1]):
         yield f"{path}: of configuration {result.config_hash[:_DIGEST]}, but in the folder of {named[1]}: move it back"
     for place, test in enumerate(result.tests):
