@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import statistics
 from mshnet_pl.report.collection import Measured
+from mshnet_pl.report.formats import aligned
 from mshnet_pl.report.rows import FB_IOU, MIOU, Cell, Row, named_folds, rows
 from mshnet_pl.report.statistics import LEVEL, PERMUTATIONS, Estimate, Pooled, pooled
 
@@ -85,13 +86,12 @@ def markdown(comparison: Comparison) -> str:
         f"B: {comparison.b}",
         f"{named_folds(comparison.folds)}, {comparison.shot}-shot, {comparison.episodes:,} episodes, the same for both",
         "",
-        f"|        | A    | B    | A - B | {LEVEL}% interval | p      |",
-        "| ---    | ---: | ---: | ---:  | ---:          | ---:   |",
     ]
+    table = [["", "A", "B", "A - B", f"{LEVEL}% interval", "p"], ["---"] + ["---:"] * 5]
     for name, (a, b, (value, low, high), p) in comparison.scores.items():
-        lines.append(f"| {name:6} | {a:.1f} | {b:.1f} | {value:+.2f} | [{low:+.2f}, {high:+.2f}] | {p:.4f} |")
+        table.append([name, f"{a:.1f}", f"{b:.1f}", f"{value:+.2f}", f"[{low:+.2f}, {high:+.2f}]", f"{p:.4f}"])
     note = f"Interval: paired bootstrap. p: paired permutation test, two-sided, {PERMUTATIONS:,} permutations."
-    return "\n".join([*lines, "", note])
+    return "\n".join([*lines, aligned(table), "", note])
 
 
 def _chosen(tests: Sequence[Measured], name: str, weights: str | None, shot: int | None) -> tuple[Row, int]:

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mshnet_pl.report.formats import aligned
+
 _OUTLINE = "white"
 
 
@@ -88,5 +90,4 @@ def table(separation: Mapping[str, Mapping[int, float]]) -> str:
     blocks = [*next(iter(separation.values()))]
     lines = [["similarity", *(f"block {block}" for block in blocks)], ["---", *("---:" for _ in blocks)]]
     lines += [[name, *(f"{by_block[block]:.1f}" for block in blocks)] for name, by_block in separation.items()]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines)
+    return aligned(lines)

@@ -111,11 +111,15 @@ def markdown(table: Table) -> str:
                 body.append([*line.words, f"{shot}-shot", *numbers, line.learnable])
     if not any(line.backbone for line in table.lines):
         body = [cells[1:] for cells in body]
-    widths = [max(map(len, column)) for column in zip(*body, strict=True)]
-    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)) + " |" for cells in body]
     title = [f"### {table.title}", ""] if table.title else []
     notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
-    return "\n".join([*title, *lines, *notes])
+    return "\n".join([*title, aligned(body), *notes])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """The cells of a Markdown table, in columns that are as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines)
 
 
 def latex(table: Table) -> str:
