@@ -27,6 +27,9 @@ class MSHNet(AbstractMethod):
     With ResNet-50 and both similarities it has 29,626,952 learnable parameters; nothing in it depends on the number of
     shots or on the image's size.
 
+    The paper's mIoU, 1-shot / 5-shot: PASCAL-5i ResNet-50 65.5 / 69.9. Measured, fold 0 of a small part of PASCAL-5i after
+    6,400 episodes, 1-shot (experiments/field): 52.0.
+
     Args:
         backbone: frozen; its blocks are block 2, 3 and 4, finest first.
         similarities: name to a factory that takes a block's channels.

@@ -28,7 +28,7 @@ class PFENet(AbstractMethod):
     twice block 2's grid (inner ones: block 2's), the published ones on the image's.
 
     The paper's mIoU, 1-shot / 5-shot: PASCAL-5i ResNet-50 60.8 / 61.9, ResNet-101 60.1 / 61.4; COCO-20i ResNet-101 38.5 /
-    42.7.
+    42.7. Measured, fold 0 of a small part of PASCAL-5i after 6,400 episodes, 1-shot (experiments/field): 45.4.
 
     Args:
         backbone: of three blocks, finest first.
