@@ -1,9 +1,10 @@
 """Paths of the material that tests read where it is present, the commands as functions, and a drawn PASCAL tree."""
 
 import json
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,18 @@ class Done(NamedTuple):
 
 
 Command = Callable[..., Done]
+
+
+@pytest.fixture(autouse=True)
+def _logs_end_with_their_test() -> Iterator[None]:
+    """Close the log file that a run in this process leaves open: its folder goes with the test."""
+    root = logging.getLogger()
+    before = [*root.handlers]
+    yield
+    for handler in {*root.handlers}.difference(before):
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture
