@@ -94,6 +94,14 @@ def test_best_checkpoint_and_validation(command: Command, tmp_path: Path) -> Non
     assert result["tests"][0]["weights"] == "best" and result["training"]["val_classes"] == "base_heldout"
     assert result["tests"][0]["resolution"] == "original" and result["training"]["episodes"] == 3 * 2 * 2
     assert (path.parent / "checkpoints" / "best.ckpt").is_file()
+    callback = next(
+        state
+        for state in torch.load(path.parent / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"].values()
+        if state.get("monitor") == "val/miou"
+    )
+    validated = result["training"]["val_miou"]
+    assert validated["best"] == pytest.approx(float(callback["best_model_score"]), abs=1e-3)
+    assert 0 <= validated["newest"] <= validated["best"]
 
 
 def test_several_ways(command: Command, tmp_path: Path) -> None:
@@ -106,7 +114,8 @@ def test_several_ways(command: Command, tmp_path: Path) -> None:
 
 
 def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Path, pascal_root: Path) -> None:
-    common = ("experiment=pascal5i_mini", f"data.root={pascal_root}", "backbone=efficientnet_lite0", *TINY)
+    tests = ("test.shots=[1]", "test.seeds=[0]", "test.protocol=published")
+    common = ("experiment=pascal5i_mini", f"data.root={pascal_root}", "backbone=efficientnet_lite0", *TINY, *tests)
     for model in ("model=prototype_baseline", "model=mshnet"):
         arguments = [a for a in common if model == "model=mshnet" or not a.startswith("model.width")]
         done = command("mshnet-train", *arguments, model, "trainer.precision=32-true")
@@ -166,7 +175,13 @@ def test_bad_files_are_one_message(command: Command, pascal_root: Path) -> None:
     image = pascal_root / "JPEGImages" / "trn_06_0.jpg"
     image.write_bytes(image.read_bytes()[:300])
     Image.fromarray(np.zeros((9, 11), np.uint8)).save(pascal_root / "SegmentationClassAug" / "val_02_1.png")
-    arguments = ("experiment=pascal5i_mini", f"data.root={pascal_root}", "backbone=efficientnet_lite0", *TINY)
+    arguments = (
+        "experiment=pascal5i_mini",
+        f"data.root={pascal_root}",
+        "backbone=efficientnet_lite0",
+        *TINY,
+        "test.shots=[1]",
+    )
     done = command("mshnet-train", *arguments)
     assert done.code == 2 and "Traceback" not in done.err
     assert "trn_06_0.jpg" in done.err and "val_02_1.png: 11 x 9 pixels" in done.err

@@ -15,7 +15,7 @@ from mshnet_pl import config as configuration
 from mshnet_pl import report
 from mshnet_pl.report import settings
 from mshnet_pl.results import load
-from report_runs import config, write_run, write_sweep
+from report_runs import VOC, config, write_run, write_sweep
 
 
 def lines(text: str, *words: str) -> list[list[str]]:
@@ -58,6 +58,25 @@ def test_tables_of_a_sweep(command: Command, sweep: Path) -> None:
     assert "fold 2, 5-shot of MSHNet cosine, ResNet-50 (best), failed: CUDA out of memory. (log: " in notes[0]
     assert "fold 3, 5-shot of MSHNet prototype, ResNet-50 (best)" in notes[1] and "failed" not in notes[1]
     assert "one training seed" in done.out
+
+
+def test_scores_of_every_class(command: Command, sweep: Path) -> None:
+    done = command("mshnet-report", sweep, "--classes", "--format", "markdown")
+    assert done.code == 0, done.err
+    one_shot, five_shot = done.out.split("### ")[3:]
+    assert one_shot.startswith("PASCAL-5i, 1-shot") and five_shot.startswith("PASCAL-5i, 5-shot")
+    for table, shot in ((one_shot, 1), (five_shot, 5)):
+        (header, _, *body) = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "|" in line]
+        assert [row[0] for row in body] == [*VOC]
+        column = header.index("MSHNet prototype, ResNet-50 (best)")
+        for row in body:
+            fold = VOC.index(row[0]) // 5
+            run = f"mshnet_resnet50_prototype/fold{fold}_{shot}shot*/result.json"
+            own = [load(path).tests[0].class_iou[row[0]] for path in sweep.rglob(run)]
+            assert row[column] == (f"{own[0]:.1f}" if own else "-")
+    assert (shot, fold) == (5, 3) and body[-1][column] == "-", "the cell that is missing"
+    refused = command("mshnet-report", sweep, "--classes", "--format", "csv")
+    assert refused.code == 2 and "--classes" in refused.err
 
 
 def test_csv_and_latex(command: Command, sweep: Path) -> None:

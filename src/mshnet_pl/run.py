@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from mshnet_pl import build, pictures, results
 from mshnet_pl.allocation import keep_freed_memory
@@ -216,8 +217,18 @@ def _fit(
         **({} if module.lr is None else {"lr": module.lr}),
         "checkpoint": config.test.checkpoint.value,
         "checkpoint_sha256": results.sha256(_chosen(config, folder)) if trainer.is_global_zero else None,
-        "val_classes": config.val.classes.value if config.val.episodes else None,
+        **_validated(config, trainer),
     }
+
+
+def _validated(config: Config, trainer: pl.Trainer) -> dict[str, Any]:
+    """On which classes there was validation, and the best and the newest mIoU there, in percent."""
+    if not config.val.episodes:
+        return {"val_classes": None}
+    best = next(c.best_model_score for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
+    known = {"best": best, "newest": trainer.callback_metrics.get("val/miou")}
+    miou = {name: None if score is None else round(float(score), 3) for name, score in known.items()}
+    return {"val_classes": config.val.classes.value, "val_miou": miou}
 
 
 def _chosen(config: Config, folder: Path) -> Path:

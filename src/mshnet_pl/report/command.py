@@ -10,7 +10,7 @@ from mshnet_pl.report import compare, figures, formats, page
 from mshnet_pl.report.collection import Collection, Failure, collect
 from mshnet_pl.report.doubts import doubts
 from mshnet_pl.report.formats import Table
-from mshnet_pl.report.tables import INTERVALS, tables, unexplained
+from mshnet_pl.report.tables import INTERVALS, by_class, tables, unexplained
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -38,7 +38,10 @@ def _report(arguments: Sequence[str]) -> None:
     parser.add_argument("--html", type=Path, help="the page's file (default: report.html in the first FOLDER)")
     parser.add_argument("--pictures", type=Path, help="where episodes_Kshot.png go (default: the first FOLDER)")
     parser.add_argument("--episodes", type=int, default=1, help="how many of a kind of each test are drawn (default: 1)")
+    parser.add_argument("--classes", action="store_true", help="print the IoU of every class, too (markdown only)")
     chosen = parser.parse_args(arguments)
+    if chosen.classes and chosen.format not in (None, "markdown"):
+        raise ConfigError(f"--classes --format={chosen.format}: classes are printed as markdown; leave one of the two out")
     if chosen.episodes < 0:
         raise ConfigError(f"--episodes={chosen.episodes}: give a number of at least 0")
     target, pictures = chosen.html or chosen.folder[0] / "report.html", chosen.pictures or chosen.folder[0]
@@ -49,6 +52,8 @@ def _report(arguments: Sequence[str]) -> None:
     made = tables(found.tests, found.failures)
     others = unexplained(made, found.failures)
     print(_FORMATS[chosen.format or "markdown"](made))
+    if chosen.classes:
+        print("", *by_class(made), sep="\n\n")
     noticed = doubts(found.tests)
     notes = [*(f"failed: {failure.folder}: {failure.message}" for failure in others)]
     notes += [*(f"note: {line}" for line in noticed), "", INTERVALS]

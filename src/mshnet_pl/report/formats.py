@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mshnet_pl.report.collection import Failure
-from mshnet_pl.report.rows import Row
+from mshnet_pl.report.rows import ClassScores, Row
 from mshnet_pl.report.statistics import Estimate
 
 _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
@@ -114,6 +114,15 @@ def markdown(table: Table) -> str:
     title = [f"### {table.title}", ""] if table.title else []
     notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
     return "\n".join([*title, aligned(body), *notes])
+
+
+def class_table(title: str, found: ClassScores) -> str:
+    """A Markdown table with a line a class and a column a row."""
+    lines = [["class", *found.scores], ["---", *["---:"] * len(found.scores)]]
+    for name in found.classes:
+        known = [by_class.get(name) for by_class in found.scores.values()]
+        lines.append([name, *(_text(estimate, bare=True) for estimate in known)])
+    return "\n".join([f"### {title}", "", aligned(lines)])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

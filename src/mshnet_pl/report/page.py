@@ -19,10 +19,9 @@ from mshnet_pl.report import charts
 from mshnet_pl.report.collection import Collection, Failure, Measured, curves
 from mshnet_pl.report.figures import Picture, pictures
 from mshnet_pl.report.formats import Table
-from mshnet_pl.report.rows import Row
+from mshnet_pl.report.rows import Row, class_scores
 from mshnet_pl.report.settings import backbone, method
-from mshnet_pl.report.statistics import Estimate
-from mshnet_pl.report.tables import INTERVALS, TITLES
+from mshnet_pl.report.tables import INTERVALS, TITLES, learned
 
 _SIDE = 144  # pixels of a picture
 _GENERATOR = '<meta name="generator" content="mshnet-report">'
@@ -59,8 +58,7 @@ def render(
         noticed: what a reader should know of the results.
         each: episodes of a kind (best, median, worst) shown of each test.
     """
-    rows = list({id(line.row): line.row for table in tables for line in table.lines if line.row}.values())
-    learned = [row for row in rows if row.is_trained or row.key.weights == "training-free"]
+    shown = learned(tables)
     versions: dict[str, int] = defaultdict(int)
     for result in found.results:
         versions[" · ".join(f"{name} {version}" for name, version in result.versions.items())] += 1
@@ -72,9 +70,9 @@ def render(
         failures=failures,
         noticed=noticed,
         intervals=INTERVALS,
-        curves=list(_curves([row for row in rows if row.is_trained])),
-        bars=list(_bars(learned)),
-        episodes=list(_episodes(learned, each)),
+        curves=list(_curves([row for row in shown if row.is_trained])),
+        bars=list(_bars(shown)),
+        episodes=list(_episodes(shown, each)),
         tests=[_provenance(measured) for measured in found.tests],
         versions=versions,
         newest=max((measured.result.date for measured in found.tests), default=""),
@@ -98,24 +96,9 @@ def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
 
 def _bars(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
     """A chart a data set and number of shots."""
-    by_data: dict[tuple[str, int], list[Row]] = defaultdict(list)
-    for row in rows:
-        for shot in row.shots:
-            by_data[row.key.data, shot].append(row)
-    for (data, shot), group in sorted(by_data.items()):
-        classes: dict[str, None] = {}
-        scores: dict[str, dict[str, Estimate]] = {}
-        for row in group:
-            own = scores.setdefault(row.label, {})
-            for cell, tests in sorted(row.tests.items()):
-                names = dict.fromkeys(name for measured in tests.values() for name in measured.test.class_iou)
-                for name in names if cell.shot == shot else ():
-                    estimate = row.estimate(shot, [cell.fold], name)
-                    if estimate:
-                        own[name] = estimate
-                        classes[name] = None
-        title = f"{TITLES.get(data, data)}, {shot}-shot"
-        yield title, Markup(charts.class_bars(list(classes), scores, f"IoU of every class, {title}"))
+    for found in class_scores(rows):
+        title = f"{TITLES.get(found.data, found.data)}, {found.shot}-shot"
+        yield title, Markup(charts.class_bars(found.classes, found.scores, f"IoU of every class, {title}"))
 
 
 def _episodes(rows: Sequence[Row], each: int) -> Iterator[tuple[str, list[_Episode]]]:

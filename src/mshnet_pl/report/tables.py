@@ -7,7 +7,7 @@ from mshnet_pl.report import formats
 from mshnet_pl.report.collection import Failure, Measured
 from mshnet_pl.report.formats import Line, Scores, Shots, Table
 from mshnet_pl.report.published import published
-from mshnet_pl.report.rows import AS_TESTED, FB_IOU, MIOU, Cell, Row, named_folds, order, rows
+from mshnet_pl.report.rows import AS_TESTED, FB_IOU, MIOU, Cell, Row, class_scores, named_folds, order, rows
 from mshnet_pl.report.statistics import LEVEL
 from mshnet_pl.results import Result
 
@@ -43,6 +43,20 @@ def tables(tests: Sequence[Measured], failures: Sequence[Failure] = ()) -> list[
             both = [row for row in main if row.is_baseline or (_similarities(row) == 2 and row.variant == "full")]
             found.append(_table(title + _SINGLE, single, both, published(data, single=True), failures))
     return found
+
+
+def learned(tables: Sequence[Table]) -> list[Row]:
+    """The rows of networks that learned something or need not, each once."""
+    shown = {id(line.row): line.row for table in tables for line in table.lines if line.row}
+    return [row for row in shown.values() if row.is_trained or row.key.weights == "training-free"]
+
+
+def by_class(tables: Sequence[Table]) -> list[str]:
+    """The IoU of every class as Markdown, a table a data set and number of shots: a line a class, a column a row."""
+    return [
+        formats.class_table(f"{TITLES.get(found.data, found.data)}, {found.shot}-shot, IoU of every class", found)
+        for found in class_scores(learned(tables))
+    ]
 
 
 def markdown(runs: Sequence[Result]) -> str:
