@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mshnet_pl.similarity import cosine
+from mshnet_pl.similarity.background import BackgroundSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.masking import ObjectMask, object_masks
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
@@ -47,6 +48,17 @@ def test_cosine(features: tuple[Tensor, Tensor, ObjectMask], monkeypatch: pytest
     assert (maps[1, 1] == 0).all()  # the empty mask
     monkeypatch.setattr(cosine, "_MOST_ELEMENTS", 3 * BATCH * LAYERS * HEIGHT * WIDTH)
     torch.testing.assert_close(similarity.compare(query, similarity.encode(support, objects)), maps)
+
+
+def test_background(features: tuple[Tensor, Tensor, ObjectMask]) -> None:
+    query, support, objects = features
+    similarity = BackgroundSimilarity(CHANNELS)
+    maps = similarity.compare(query, similarity.encode(support, objects))
+    for b, k in np.ndindex(BATCH, SHOTS):
+        rest = (objects.weight[b, k] == 0).double().numpy()
+        expected = naive_cosine(query[b].numpy(), support[b, k].numpy(), rest)
+        np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
+    assert (maps[1, 1] > 0).any() and (maps[1, 2] == 0).all()  # the empty mask, and that of everything
 
 
 def test_prototype(features: tuple[Tensor, Tensor, ObjectMask]) -> None:
