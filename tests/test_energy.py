@@ -163,8 +163,16 @@ def test_command(command: Command, tmp_path: Path) -> None:
         whole = picture.width
     rows = {line.split("|")[1].strip(): line.split("|")[2:5] for line in done.out.splitlines() if line.startswith("|")}
     found = {name: [float(cell) for cell in rows[name]] for name in ("cosine", "prototype")}
-    for name, by_block in areas(checkpoint).items():
-        np.testing.assert_allclose(found[name], by_block, atol=0.051)
+    by_class = areas(checkpoint)
+    for name, by_block in found.items():
+        expected = np.mean([np.mean(of_class[name], 0) for of_class in by_class.values()], 0)
+        np.testing.assert_allclose(by_block, expected, atol=0.051)
+    for class_name, of_class in by_class.items():
+        (line,) = (line for line in done.out.splitlines() if line.startswith(f"| {class_name} "))
+        cells = [float(cell) for cell in line.split("|")[2:-1]]
+        expected = [area for name in ("cosine", "prototype") for area in np.mean(of_class[name], 0)]
+        np.testing.assert_allclose(cells, expected, atol=0.051)
+    assert len(by_class) > 1
     assert "3 episodes" in done.out and "maps/energy.png" in done.out
 
     again = command(*energy, "out=maps/energy.png")
@@ -176,8 +184,8 @@ def test_command(command: Command, tmp_path: Path) -> None:
     assert left <= {"runs", "maps", "cache", ".cache"}, left
 
 
-def areas(checkpoint: Path) -> dict[str, list[float]]:
-    """The same numbers, an episode at a time, by SciPy."""
+def areas(checkpoint: Path) -> dict[str, dict[str, list[list[float]]]]:
+    """The same numbers by class and similarity, an episode at a time, by SciPy."""
     config.register()
     with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
         raw = hydra.compose("config", overrides=[*TINY, "shot=2"])
@@ -185,13 +193,14 @@ def areas(checkpoint: Path) -> dict[str, list[float]]:
     module.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"])
     datamodule = build.make_datamodule(raw, config.typed(raw))
     datamodule.use_test_episodes(datamodule.draws(3, 2, 0, Protocol.seeded))
-    found: dict[str, list[list[float]]] = {"cosine": [], "prototype": []}
+    found: dict[str, dict[str, list[list[float]]]] = {}
     for batch in datamodule.test_dataloader():
         maps = module.method.similarity_maps(batch.query, batch.support, batch.support_mask)
         for i, truth in enumerate(batch.query_mask.numpy()):
-            for name, listed in found.items():
+            of_class = found.setdefault(datamodule.class_names[batch.class_id[i]], {"cosine": [], "prototype": []})
+            for name, listed in of_class.items():
                 listed.append([_area(maps[block][name][i].mean((0, 1)), truth) for block in (2, 3, 4)])
-    return {name: np.mean(listed, 0).tolist() for name, listed in found.items()}
+    return found
 
 
 def _area(energy: Tensor, truth: np.ndarray) -> float:

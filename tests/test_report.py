@@ -181,6 +181,21 @@ def test_shots_of_training(tmp_path: Path, command: Command) -> None:
     ]
 
 
+def test_other_classes_than_those_left_out_of_training_are_a_row_of_their_own(tmp_path: Path, command: Command) -> None:
+    pascal = config()["data"]["source"]["_target_"]
+    write_run(tmp_path / "train", config(), 0.6, 40, training={"checkpoint_sha256": "aa"})
+    for name, fold, trained in (("same", 1, (1, pascal)), ("seen", 2, (1, pascal)), ("other", 3, (3, "x.coco.Coco20i"))):
+        training = {"checkpoint_sha256": "aa", "fold": trained[0], "data": trained[1]}
+        write_run(tmp_path / name, config(fold, changes={"ckpt": name}), 0.7, 40, command="test", training=training)
+    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    words = ["best", "best, tested classes trained", "best, trained on Coco20i"]
+    rows = {row[2]: row[4:8] for row in lines(done.out, "MSHNet cosine+prototype")}
+    assert sorted(rows) == words
+    assert [[cell != "-" for cell in rows[word]] for word in words] == [
+        [True, True, False, False], [False, False, True, False], [False, False, False, True]
+    ]  # fmt: skip
+
+
 def test_settings_without_effect_are_those_of_the_configuration() -> None:
     inside = {f"{group}.{key}" for group, keys in configuration._WITHOUT_EFFECT_INSIDE.items() for key in keys}
     assert inside | set(configuration._WITHOUT_EFFECT) <= set(settings._WITHOUT_EFFECT)
@@ -236,14 +251,20 @@ def test_only_failures(tmp_path: Path, command: Command) -> None:
 
 def test_grids_of_episodes(tmp_path: Path, command: Command) -> None:
     write_run(tmp_path / "runs", config(shot=2), 0.6, 40, pictures=True)
-    heights = []
+    heights, widths = [], []
     for each in (1, 2):
         done = command("mshnet-report", tmp_path / "runs", "--pictures", tmp_path / "grids", "--episodes", each)
         assert "grids/episodes_2shot.png" in done.err
         with Image.open(tmp_path / "grids" / "episodes_2shot.png") as grid:
             assert grid.width > 500 and len(grid.convert("RGB").getcolors(2**24) or []) > 1000
             heights.append(grid.height)
+            widths.append(grid.width)
     assert heights[1] == pytest.approx(2 * heights[0], rel=0.1)
+    done = command("mshnet-report", tmp_path / "runs", "--pictures", tmp_path / "masks", "--masks-only")
+    with Image.open(tmp_path / "masks" / "episodes_2shot.png") as grid:
+        colours = grid.convert("RGB")
+        assert done.code == 0 and colours.convert("L").convert("RGB").tobytes() == colours.tobytes()
+        assert grid.width < 0.9 * widths[0]  # four columns instead of five
 
 
 def test_compare(tmp_path: Path, command: Command) -> None:

@@ -1,9 +1,7 @@
 """``mshnet-report energy``: the energy maps of a checkpoint's similarities (section 6.1 of the paper)."""
 
 from collections import defaultdict
-from math import isnan, nan
 from pathlib import Path
-from statistics import fmean
 
 import torch
 from omegaconf import DictConfig
@@ -18,6 +16,7 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.evaluation import Resolution
 from mshnet_pl.models.mshnet import MSHNet
 from mshnet_pl.report import energy
+from mshnet_pl.report.energy import mean
 from mshnet_pl.schema import EnergyConfig
 
 
@@ -50,19 +49,24 @@ def make(raw: DictConfig) -> str:
     network.to("cuda" if torch.cuda.is_available() and raw.trainer.accelerator != "cpu" else "cpu")
     device = next(network.parameters()).device
     drawn: list[energy.EnergyPicture] = []
-    areas: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    areas: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for batch in tqdm(datamodule.test_dataloader(), "energy", disable=not raw.trainer.enable_progress_bar):
         places = [numbers[i] for i in batch.number.tolist()]
         classes = [datamodule.class_names[c] for c in batch.class_id.tolist()]
         titles = [f"episode {number}: {name}" for number, name in zip(places, classes, strict=True)]
         rows = energy_pictures(network, Episode(*(part.to(device) for part in batch)), titles)
-        for number, row in zip(places, rows, strict=True):
+        for number, class_name, row in zip(places, classes, rows, strict=True):
             drawn += [row] if number in config.episodes else []
             for name, by_block in row.separation.items():
                 for block, area in by_block.items():
-                    areas[name][block] += [area] if number < config.average and not isnan(area) else []
+                    areas[class_name][name][block] += [area] if number < config.average else []
     out.parent.mkdir(parents=True, exist_ok=True)
     energy.draw(drawn, config.pictures).savefig(out, dpi=120)
-    means = {name: {b: fmean(a) if a else nan for b, a in by_block.items()} for name, by_block in areas.items()}
-    heading = f"Area under the ROC curve in percent, {config.shot}-shot, mean over {config.average} episodes; 50 is chance"
+    means = {
+        c: {name: {block: mean(found) for block, found in by_block.items()} for name, by_block in areas[c].items()}
+        for c in datamodule.class_names
+        if c in areas
+    }
+    what = "means over the episodes of a class and over classes; 50 is chance"
+    heading = f"Area under the ROC curve in percent, {config.shot}-shot, {config.average} episodes, {what}"
     return f"{heading}\n\n{energy.table(means)}\n\nenergy maps: {out}"

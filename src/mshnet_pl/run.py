@@ -259,11 +259,14 @@ def _test(raw: DictConfig, folder: Path) -> Result:
     datamodule = build.make_datamodule(raw, config)
     datamodule.setup()
     module = build.make_module(without_weights(raw), config)
-    fill(module, path, read_checkpoint(path))
+    checkpoint = read_checkpoint(path)
+    fill(module, path, checkpoint)
     trainer = build.make_trainer(raw, config, folder)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     tests = _Tester(config, trainer, datamodule, folder, keeper)(module, path.stem)
-    training = {"checkpoint": str(path), "checkpoint_sha256": results.sha256(path)}
+    trained = checkpoint["hyper_parameters"]["config"]
+    training = {"checkpoint": str(path), "checkpoint_sha256": results.sha256(path), "fold": trained["fold"]}
+    training["data"] = (trained["data"]["source"] or {}).get("_target_")
     result = _result("test", raw, datamodule, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:
         log.info("result: %s", results.save(folder, result))

@@ -38,6 +38,7 @@ def _report(arguments: Sequence[str]) -> None:
     parser.add_argument("--html", type=Path, help="the page's file (default: report.html in the first FOLDER)")
     parser.add_argument("--pictures", type=Path, help="where episodes_Kshot.png go (default: the first FOLDER)")
     parser.add_argument("--episodes", type=int, default=1, help="how many of a kind of each test are drawn (default: 1)")
+    parser.add_argument("--masks-only", action="store_true", help="draw episodes without their photographs")
     parser.add_argument("--classes", action="store_true", help="print the IoU of every class, too (markdown only)")
     chosen = parser.parse_args(arguments)
     if chosen.classes and chosen.format not in (None, "markdown"):
@@ -59,7 +60,7 @@ def _report(arguments: Sequence[str]) -> None:
     notes += [*(f"note: {line}" for line in noticed), "", INTERVALS]
     print("", *notes, sep="\n", file=sys.stderr if chosen.format in ("latex", "csv") else sys.stdout)
     if with_files:
-        for written in _write(made, found, others, noticed, target, pictures, chosen.episodes):
+        for written in _write(made, found, others, noticed, target, pictures, chosen.episodes, not chosen.masks_only):
             print(written, file=sys.stderr)
 
 
@@ -71,12 +72,13 @@ def _write(
     target: Path,
     pictures: Path,
     each: int,
+    photographs: bool,
 ) -> Iterator[str]:
     try:
         pictures.mkdir(parents=True, exist_ok=True)
-        yield from (f"episodes: {path}" for path in figures.episode_grids(found.tests, pictures, each))
+        yield from (f"episodes: {path}" for path in figures.episode_grids(found.tests, pictures, each, photographs))
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page.render(made, found, others, noticed, each))
+        target.write_text(page.render(made, found, others, noticed, each, photographs))
         yield f"page: {target}"
     except OSError as error:
         where = f"{error.filename}: {error.strerror}"

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from math import isnan, nan
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -85,9 +87,28 @@ def _outline(ax: Axes, mask: np.ndarray) -> None:
         ax.contour(inside, levels=[0.5], colors=_OUTLINE, linewidths=0.8, extent=(0, 1, 0, 1), origin="lower")
 
 
-def table(separation: Mapping[str, Mapping[int, float]]) -> str:
-    """A Markdown table of areas under the ROC curve in percent: a row a similarity, a column a block."""
-    blocks = [*next(iter(separation.values()))]
-    lines = [["similarity", *(f"block {block}" for block in blocks)], ["---", *("---:" for _ in blocks)]]
-    lines += [[name, *(f"{by_block[block]:.1f}" for block in blocks)] for name, by_block in separation.items()]
-    return aligned(lines)
+def mean(values: Sequence[float]) -> float:
+    """The mean of those that are numbers; NaN if none is."""
+    known = [value for value in values if not isnan(value)]
+    return fmean(known) if known else nan
+
+
+Areas = Mapping[str, Mapping[str, Mapping[int, float]]]
+"""Areas under the ROC curve in percent, by class, similarity and block."""
+
+
+def table(areas: Areas) -> str:
+    """Two Markdown tables of areas under the ROC curve, means over classes and every class.
+
+    The first has a row a similarity and a column a block, the second a row a class and a column a similarity and block.
+    """
+    first = next(iter(areas.values()))
+    names, blocks = [*first], [*next(iter(first.values()))]
+    lines = [["similarity", *(f"block {block}" for block in blocks)], ["---", *["---:"] * len(blocks)]]
+    for name in names:
+        means = (mean([by_name[name][block] for by_name in areas.values()]) for block in blocks)
+        lines.append([name, *(f"{value:.1f}" for value in means)])
+    columns = [(name, block) for name in names for block in blocks]
+    classes = [["class", *(f"{name}, block {block}" for name, block in columns)], ["---", *["---:"] * len(columns)]]
+    classes += [[c, *(f"{by_name[name][block]:.1f}" for name, block in columns)] for c, by_name in areas.items()]
+    return f"{aligned(lines)}\n\n{aligned(classes)}"

@@ -17,6 +17,8 @@ from mshnet_pl.report.settings import method
 
 _DIM = 0.3
 """Brightness of what a mask leaves out."""
+_GROUND = 220
+"""Of masks without photographs."""
 _OUTLINE = np.array([255, 255, 255])
 _GAP = 2  # white pixels at either side of a picture
 _KINDS = ("best", "median", "worst", "example")
@@ -36,8 +38,13 @@ class Picture(NamedTuple):
     """Titles and images: supports, query, truth, prediction."""
 
 
-def pictures(measured: Measured, each: int) -> list[Picture]:
+def pictures(measured: Measured, each: int, photographs: bool = True) -> list[Picture]:
     """The recorded episodes of a test, up to ``each`` of a kind, the best first; none where none were recorded.
+
+    Args:
+        measured: the test.
+        each: how many of a kind.
+        photographs: False shows masks on a plain ground, for photographs that may not be passed on.
 
     Raises:
         DataError: a damaged file.
@@ -53,19 +60,20 @@ def pictures(measured: Measured, each: int) -> list[Picture]:
                 if len(kept[kind]) < each:
                     row = {key.partition("/")[2]: arrays[key] for key in arrays.files if key.startswith(f"{i}/")}
                     numbers = int(row["number"]), int(row["class_id"]), float(row["iou"])
-                    kept[kind].append(Picture(kind, *numbers, _panels(row)))
+                    kept[kind].append(Picture(kind, *numbers, _panels(row, photographs)))
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{path} does not hold pictures of episodes: {error}; move it away to go without") from error
     return [picture for kind in _KINDS for picture in kept[kind]]
 
 
-def episode_grids(tests: Sequence[Measured], target: Path, each: int = 1) -> list[Path]:
+def episode_grids(tests: Sequence[Measured], target: Path, each: int = 1, photographs: bool = True) -> list[Path]:
     """Draw recorded episodes of every test but those of untrained networks, a picture for each number of shots.
 
     Args:
         tests: whose episodes.
         target: folder of the PNGs ``episodes_Kshot.png``.
         each: episodes of a kind (best, median, worst) of each test.
+        photographs: False shows masks alone.
 
     Returns:
         The PNGs' paths.
@@ -75,7 +83,7 @@ def episode_grids(tests: Sequence[Measured], target: Path, each: int = 1) -> lis
     for measured in tests:
         if measured.test.weights != "untrained":
             where = [method(measured.result.config)] * several + [f"fold {measured.result.config['fold']}"]
-            rows[measured.test.shot] += [("\n".join([*where, p.kind]), p) for p in pictures(measured, each)]
+            rows[measured.test.shot] += [("\n".join([*where, p.kind]), p) for p in pictures(measured, each, photographs)]
     paths = []
     for shot, found in sorted(rows.items()):
         if found:
@@ -84,11 +92,11 @@ def episode_grids(tests: Sequence[Measured], target: Path, each: int = 1) -> lis
     return paths
 
 
-def _panels(row: dict[str, np.ndarray]) -> list[tuple[str, _Image]]:
-    query = row["query"]
+def _panels(row: dict[str, np.ndarray], photographs: bool) -> list[tuple[str, _Image]]:
+    query, support = (row[name] if photographs else np.full_like(row[name], _GROUND) for name in ("query", "support"))
     return [
-        *(("support", _spotlight(image, mask)) for image, mask in zip(row["support"], row["support_mask"], strict=True)),
-        ("query", query),
+        *(("support", _spotlight(image, mask)) for image, mask in zip(support, row["support_mask"], strict=True)),
+        *([("query", query)] if photographs else []),
         ("truth", _spotlight(query, row["truth"])),
         ("prediction", _spotlight(query, row["prediction"])),
     ]

@@ -47,7 +47,12 @@ def check_target(path: Path) -> None:
 
 
 def render(
-    tables: Sequence[Table], found: Collection, failures: Sequence[Failure], noticed: Sequence[str], each: int
+    tables: Sequence[Table],
+    found: Collection,
+    failures: Sequence[Failure],
+    noticed: Sequence[str],
+    each: int,
+    photographs: bool = True,
 ) -> str:
     """The page as HTML: scripts, styles and pictures inside, nothing to fetch.
 
@@ -57,6 +62,7 @@ def render(
         failures: those that no table names.
         noticed: what a reader should know of the results.
         each: episodes of a kind (best, median, worst) shown of each test.
+        photographs: False shows masks alone.
     """
     shown = learned(tables)
     versions: dict[str, int] = defaultdict(int)
@@ -72,7 +78,7 @@ def render(
         intervals=INTERVALS,
         curves=list(_curves([row for row in shown if row.is_trained])),
         bars=list(_bars(shown)),
-        episodes=list(_episodes(shown, each)),
+        episodes=list(_episodes(shown, each, photographs)),
         tests=[_provenance(measured) for measured in found.tests],
         versions=versions,
         newest=max((measured.result.date for measured in found.tests), default=""),
@@ -101,14 +107,14 @@ def _bars(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
         yield title, Markup(charts.class_bars(found.classes, found.scores, f"IoU of every class, {title}"))
 
 
-def _episodes(rows: Sequence[Row], each: int) -> Iterator[tuple[str, list[_Episode]]]:
+def _episodes(rows: Sequence[Row], each: int, photographs: bool) -> Iterator[tuple[str, list[_Episode]]]:
     """Recorded episodes of the first seeds of every row, number of shots and fold."""
     for row in rows:
         for shot in row.shots:
             shown = []
             for cell, tests in sorted(row.tests.items()):
                 measured = tests[min(tests)]
-                for picture in pictures(measured, each) if cell.shot == shot else ():
+                for picture in pictures(measured, each, photographs) if cell.shot == shot else ():
                     where = ", ".join(filter(None, (f"fold {cell.fold}", measured.class_names.get(picture.class_id))))
                     shown.append(_Episode(where, picture, [(title, _data_url(image)) for title, image in picture.panels]))
             if shown:

@@ -32,7 +32,7 @@ class Key(NamedTuple):
     method: str
     weights: str
     trained: str
-    """Shots of training: ``as tested``, ``1-shot`` and the like, or ``?``; empty where nothing was trained."""
+    """``as tested``; else ``1-shot training`` and the like, and which classes were trained; empty where nothing was."""
 
 
 class Cell(NamedTuple):
@@ -87,8 +87,8 @@ class Row:
 
     @property
     def weights(self) -> str:
-        """The weights, and the shots of training where they are not those of the test."""
-        other = "" if self.key.trained in ("", AS_TESTED) else f", {self.key.trained} training"
+        """The weights, and how training was unlike the test."""
+        other = "" if self.key.trained in ("", AS_TESTED) else f", {self.key.trained}"
         return self.key.weights + other
 
     @property
@@ -237,8 +237,18 @@ def _key(measured: Measured, shots: Mapping[str | None, int]) -> Key:
     trained = ""
     if weights not in _NOTHING_TRAINED:
         shot = config["shot"] if result.command == "train" else shots.get(result.training.get("checkpoint_sha256"))
-        trained = "?" if shot is None else AS_TESTED if shot == measured.test.shot else f"{shot}-shot"
+        other = [] if shot == measured.test.shot else [f"{'?' if shot is None else f'{shot}-shot'} training"]
+        trained = ", ".join([*other, *_classes_trained(result)]) or AS_TESTED
     return Key(data(config), backbone(config), method(config), weights, trained)
+
+
+def _classes_trained(result: Result) -> Iterator[str]:
+    """Where a checkpoint was tested on other classes than those that its training left out."""
+    source, fold = (result.training.get(key) for key in ("data", "fold"))
+    if source is not None and source != result.config["data"]["source"]["_target_"]:
+        yield f"trained on {source.rpartition('.')[2]}"
+    elif fold is not None and fold != result.config["fold"]:
+        yield "tested classes trained"
 
 
 def _scores(test: Measurement, baseline: bool) -> dict[str, float]:
