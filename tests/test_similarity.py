@@ -9,6 +9,7 @@ from mshnet_pl.similarity import cosine
 from mshnet_pl.similarity.background import BackgroundSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.masking import ObjectMask, object_masks
+from mshnet_pl.similarity.nearest import NearestSimilarity
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
 
 BATCH, SHOTS, LAYERS, CHANNELS, HEIGHT, WIDTH = 2, 3, 2, 5, 4, 6
@@ -24,8 +25,8 @@ def features() -> tuple[Tensor, Tensor, ObjectMask]:
     return query, support, ObjectMask(weight, (weight > 0).sum((2, 3)).double())
 
 
-def naive_cosine(query: np.ndarray, support: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(L, d, h, w) and (h, w) to (L, h, w), eq. 5 pixel by pixel."""
+def naive_cosine(query: np.ndarray, support: np.ndarray, weight: np.ndarray, largest: bool = False) -> np.ndarray:
+    """(L, d, h, w) and (h, w) to (L, h, w), eq. 5 pixel by pixel, or the largest in place of the mean."""
     out = np.zeros(query.shape[:1] + query.shape[2:])
     chosen = np.argwhere(weight > 0)
     for layer, y, x in np.ndindex(*out.shape):
@@ -33,7 +34,7 @@ def naive_cosine(query: np.ndarray, support: np.ndarray, weight: np.ndarray) -> 
         for i, j in chosen:
             s = support[layer, :, i, j] * weight[i, j]
             value = (q / (np.sqrt((q**2).sum()) + 1e-5)) @ (s / (np.sqrt((s**2).sum()) + 1e-5))
-            out[layer, y, x] += max(value, 0) / len(chosen)
+            out[layer, y, x] = max(value, out[layer, y, x]) if largest else out[layer, y, x] + max(value, 0) / len(chosen)
     return out
 
 
@@ -59,6 +60,18 @@ def test_background(features: tuple[Tensor, Tensor, ObjectMask]) -> None:
         expected = naive_cosine(query[b].numpy(), support[b, k].numpy(), rest)
         np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
     assert (maps[1, 1] > 0).any() and (maps[1, 2] == 0).all()  # the empty mask, and that of everything
+
+
+def test_nearest(features: tuple[Tensor, Tensor, ObjectMask], monkeypatch: pytest.MonkeyPatch) -> None:
+    query, support, objects = features
+    similarity = NearestSimilarity(CHANNELS)
+    maps = similarity.compare(query, similarity.encode(support, objects))
+    for b, k in np.ndindex(BATCH, SHOTS):
+        expected = naive_cosine(query[b].numpy(), support[b, k].numpy(), objects.weight[b, k].numpy(), largest=True)
+        np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
+    assert (maps[1, 1] == 0).all()  # the empty mask
+    monkeypatch.setattr(cosine, "_MOST_ELEMENTS", 3 * HEIGHT * WIDTH)
+    torch.testing.assert_close(similarity.compare(query, similarity.encode(support, objects)), maps)
 
 
 def test_prototype(features: tuple[Tensor, Tensor, ObjectMask]) -> None:

@@ -59,19 +59,25 @@ class CosineSimilarity(AbstractSimilarity):
     ) -> Float[Tensor, "batch shots layers height width"]:
         """See the class."""
         pixels, count = code
-        total = _total_cosines(query, pixels)
+        total = positive_cosines(query, pixels)
         return (total / count[:, None, :, None, None]).transpose(1, 2)
 
 
-def _total_cosines(query: Tensor, pixels: Tensor) -> Tensor:
-    """Sums (B, L, K, h, w) of positive cosines of query pixels (B, L, d, h, w) with each shot's unit ones, (B, L, K, m, d).
+def positive_cosines(query: Tensor, pixels: Tensor, largest: bool = False) -> Tensor:
+    """Sums (B, L, K, h, w) of ``ReLU(cosine)`` of query pixels (B, L, d, h, w) with each shot's unit ones, (B, L, K, m, d).
 
     Query pixels are divided by their norm last: ReLU commutes with a positive factor.
+
+    Args:
+        query: features.
+        pixels: unit vectors, and zeros.
+        largest: the largest one of every query pixel instead of their sum.
     """
     precise = torch.promote_types(query.dtype, torch.float32)
     if torch.compiler.is_compiling():  # a graph cannot loop over shots of any number
         norm = torch.linalg.vector_norm(query, dim=2, dtype=precise) + _EPS
-        return (pixels @ query.flatten(3)[:, :, None]).relu().sum(3).unflatten(3, query.shape[3:]) / norm[:, :, None]
+        cosines = (pixels @ query.flatten(3)[:, :, None]).relu()
+        return (cosines.amax(3) if largest else cosines.sum(3)).unflatten(3, query.shape[3:]) / norm[:, :, None]
     batch, layers, _, *grid = query.shape
     total = query.new_zeros(batch, layers, pixels.shape[2], *grid, dtype=precise)
     step = max(_MOST_ELEMENTS // math.prod(grid), 1)
@@ -79,8 +85,13 @@ def _total_cosines(query: Tensor, pixels: Tensor) -> Tensor:
         for layer in range(layers):
             one = query[b : b + 1, layer]
             for shot in range(pixels.shape[2]):
+                so_far = total[b, layer, shot]
                 for part in pixels[min(b, len(pixels) - 1), layer, shot].split(step):  # (m, d)
-                    total[b, layer, shot] += _products(one, part).relu_().sum(0, dtype=precise)
+                    products = _products(one, part)
+                    if largest:
+                        so_far.copy_(torch.maximum(so_far, products.amax(0)))
+                    else:
+                        so_far += products.relu_().sum(0, dtype=precise)
             total[b, layer] /= torch.linalg.vector_norm(one, dim=1, dtype=precise) + _EPS
     return total
 
