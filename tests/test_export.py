@@ -24,8 +24,11 @@ from mshnet_pl.exchange import card
 from mshnet_pl.models.algebra import resize
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.results import sha256
+from mshnet_pl.similarity.background import BackgroundSimilarity
+from mshnet_pl.similarity.base import AbstractSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.masking import ObjectMask
+from mshnet_pl.similarity.nearest import NearestSimilarity
 
 NAMES = ("query", "support", "support_mask")
 TINY = (
@@ -180,7 +183,7 @@ def test_a_checkpoint_cannot_have_a_module_imported(checkpoint: Path, tmp_path: 
 
 
 def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Path) -> None:
-    ckpt = trained(command, tmp_path, "backbone=vgg16", "similarity=[cosine]", "fold=2")
+    ckpt = trained(command, tmp_path, "backbone=vgg16", "similarity=[cosine,nearest,background]", "fold=2")
     export(f"ckpt={ckpt}", "format=torch_export", f"out={tmp_path / 'net.pt2'}", "shots=3", "image_size=96")
     assert_same_archive(tmp_path / "net.pt2", ckpt, 96, (1, 3), (3, 3))
     described = (tmp_path / "net.pt2.md").read_text()
@@ -188,18 +191,19 @@ def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Pa
     assert f"| 1 | 0 | seeded | resized | 2 | {result['tests'][0]['miou']:.1f} |" in described
     assert (
         "support (B, 3, 3, 96, 96)" in described
-        and "similarities cosine, width 4, backbone VGG16 (weights: random)" in described
+        and "similarities cosine, nearest, background, width 4, backbone VGG16 (weights: random)" in described
     )
     never, seen = (described.partition(f"| {row} |")[2].partition("\n")[0] for row in ("Never seen", "Trained on"))
     for i, name in enumerate(Synthetic.classes):
         assert ((name in never), (name in seen)) == ((True, False) if 10 <= i < 15 else (False, True))
 
 
-def test_cosines_of_all_pixels_are_those_of_the_selected_ones() -> None:
+@pytest.mark.parametrize("kind", [CosineSimilarity, NearestSimilarity, BackgroundSimilarity])
+def test_cosines_of_all_pixels_are_those_of_the_selected_ones(kind: type[AbstractSimilarity]) -> None:
     class Compare(torch.nn.Module):
         def forward(self, query: Tensor, support: Tensor, weight: Tensor) -> Tensor:
             objects = ObjectMask(weight, (weight > 0).sum((2, 3)).to(weight.dtype))
-            similarity = CosineSimilarity(5)
+            similarity = kind(5)
             return similarity.compare(query, similarity.encode(support, objects))
 
     rng = torch.Generator().manual_seed(0)

@@ -101,7 +101,7 @@ def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:
     model = config["model"]
     parts = [_last(model)]
     if "similarities" in model:
-        parts.append(f"similarities {' and '.join(config['similarity'])}, width {model['width']}")
+        parts.append(f"similarities {', '.join(config['similarity'])}, width {model['width']}")
     weights = Path(str(config["backbone"].get("weights"))).name
     state = "trained" if config["backbone"].get("trainable") else "frozen"
     parts.append(f"backbone {_backbone(config['backbone'])} (weights: {weights}), {state}")
