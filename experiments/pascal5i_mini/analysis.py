@@ -1,0 +1,132 @@
+"""What the recorded runs say about the paper's claim and about what limits the score, as Markdown.
+
+Run with ``python experiments/pascal5i_mini/analysis.py`` from anywhere; it reads the result files beside it alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, product
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from mshnet_pl.report.collection import Measured, collect
+from mshnet_pl.report.compare import compare
+from mshnet_pl.report.formats import aligned
+from mshnet_pl.report.rows import MIOU, named_folds
+from mshnet_pl.report.statistics import Counts, pooled
+
+HERE = Path(__file__).parent
+PAIRS = (
+    ("both", "cosine"),
+    ("both", "prototype"),
+    ("both", "baseline"),
+    ("improved", "both"),
+    ("both", "hsnet"),
+)
+SHOTS = (1, 5)
+PARTS = 4
+
+Test = tuple[int, int, int]
+"""Fold, shots and seed of the episodes."""
+
+
+def main() -> None:
+    """Print every section whose runs are there."""
+    print("## Differences on the same episodes, mIoU in percent\n")
+    print(aligned([["A", "B", "tested", "A", "B", "A - B", "p"], ["---"] * 3 + ["---:"] * 4, *differences()]))
+    tests = {name: counts_of(name) for name in ("cosine", "prototype", "both", "improved") if (HERE / name).is_dir()}
+    if {"cosine", "prototype", "both"} <= tests.keys():
+        print("\n## Episode by episode: the networks of one similarity, and what the better of the two would give\n")
+        print(aligned(list(complements(tests))))
+    print("\n## By the object's share of the query, 1-shot\n")
+    print(aligned(list(sizes(tests))))
+
+
+def differences() -> Iterator[list[str]]:
+    """A line a pair and number of shots, over the folds that both sides have."""
+    for (a, b), shot in product(PAIRS, SHOTS):
+        sides = [
+            [m for m in collect([HERE / name]).tests if m.test.shot == shot] for name in (a, b) if (HERE / name).is_dir()
+        ]
+        if len(sides) == 2 and all(sides):
+            shared = set.intersection(*({m.result.config["fold"] for m in side} for side in sides))
+            chosen = ([m for m in side if m.result.config["fold"] in shared] for side in sides)
+            found = compare(*chosen).scores[MIOU]
+            value, low, high = found.difference
+            numbers = (f"{found.a:.1f}", f"{found.b:.1f}", f"{value:+.1f} [{low:+.1f}, {high:+.1f}]", f"{found.p:.4f}")
+            yield [a, b, f"{shot}-shot, {named_folds(sorted(shared))}", *numbers]
+
+
+def counts_of(name: str) -> dict[Test, Counts]:
+    """The pixel counts of a method's tests."""
+
+    def place(measured: Measured) -> Test:
+        return measured.result.config["fold"], measured.test.shot, measured.test.seed
+
+    return {place(m): m.counts for m in collect([HERE / name]).tests if m.counts is not None}
+
+
+def ious(counts: Counts) -> Float64[np.ndarray, "N"]:
+    """The IoU of every episode, in percent."""
+    intersection, predicted, true, *_ = np.moveaxis(counts.pixels.sum(1), -1, 0)
+    return 100 * intersection / (predicted + true - intersection)
+
+
+def complements(tests: Mapping[str, Mapping[Test, Counts]]) -> Iterator[list[str]]:
+    """A line a number of shots."""
+    yield ["tested", "correlation of IoU", "cosine better by > 5", "prototype better by > 5", "better of the two", "both"]
+    yield ["---", *["---:"] * 5]
+    shared = sorted(set.intersection(*(set(tests[name]) for name in ("cosine", "prototype", "both"))))
+    for shot in SHOTS:
+        places = [place for place in shared if place[1] == shot]
+        a, b = (np.concatenate([ious(tests[name][place]) for place in places]) for name in ("cosine", "prototype"))
+        best = [_better(tests["cosine"][place], tests["prototype"][place]) for place in places]
+        both = [tests["both"][place] for place in places]
+        yield [
+            f"{shot}-shot",
+            f"{np.corrcoef(a, b)[0, 1]:.2f}",
+            *(f"{100 * np.mean(x - y > 5):.0f}%" for x, y in ((a, b), (b, a))),
+            *(f"{_over_folds(places, found):.1f}" for found in (best, both)),
+        ]
+
+
+def _better(a: Counts, b: Counts) -> Counts:
+    """Of every episode the counts with the larger IoU."""
+    return a._replace(pixels=np.where((ious(a) >= ious(b))[:, None, None], a.pixels, b.pixels))
+
+
+def _over_folds(places: Sequence[Test], counts: Sequence[Counts]) -> float:
+    """The mean over folds of the means over seeds of mIoU."""
+    by_fold: dict[int, list[float]] = {}
+    for (fold, *_), found in zip(places, counts, strict=True):
+        by_fold.setdefault(fold, []).append(float(pooled(found, np.ones((1, len(found.pixels)))).miou[0]))
+    return fmean(map(fmean, by_fold.values()))
+
+
+def sizes(tests: Mapping[str, Mapping[Test, Counts]]) -> Iterator[list[str]]:
+    """A line a quarter of the episodes, from small objects to large ones: pooled IoU, and the parts of the union."""
+    names = list(tests)
+    yield ["object's share", *(f"{name}: IoU" for name in names), f"{names[-1]}: missed", f"{names[-1]}: too much"]
+    yield ["---", *["---:"] * (len(names) + 2)]
+    places = sorted(place for place in set.intersection(*map(set, tests.values())) if place[1] == 1)
+    stacked = {name: np.concatenate([tests[name][place].pixels.sum(1) for place in places]) for name in names}
+    share = 100 * stacked[names[0]][:, 2] / stacked[names[0]][:, 3]
+    limits = np.quantile(share, np.linspace(0, 1, PARTS + 1))
+    for low, high in pairwise(limits.tolist()):
+        inside = (share >= low) & ((share < high) | (high == limits[-1]))
+        found = {name: _pooled_parts(pixels, inside) for name, pixels in stacked.items()}
+        last = found[names[-1]]
+        yield [f"{low:.1f}% to {high:.1f}%", *(f"{found[n][0]:.1f}" for n in names), f"{last[1]:.1f}", f"{last[2]:.1f}"]
+
+
+def _pooled_parts(pixels: Float64[np.ndarray, "N 5"], inside: Bool[np.ndarray, "N"]) -> tuple[float, float, float]:
+    """Percent of the union: hit, missed, too much."""
+    intersection, predicted, true, *_ = pixels[inside].sum(0)
+    union = predicted + true - intersection
+    return 100 * intersection / union, 100 * (true - intersection) / union, 100 * (predicted - intersection) / union
+
+
+if __name__ == "__main__":
+    main()
