@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
+@cache
 def git_revision() -> str | None:
-    """The package's git revision, with ``+changes`` where the work tree differs; None where it is no checkout of it."""
+    """The package's git revision, with ``+changes`` where the work tree differs; None where it is no checkout of it.
+
+    That of the first call: what a process runs does not change with the work tree.
+    """
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:

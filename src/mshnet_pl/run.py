@@ -104,6 +104,7 @@ def _named(pooled: Scores, classes: tuple[str, ...]) -> dict[str, Any]:
 def _begin(config: Config) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    results.git_revision()
     keep_freed_memory()
     pl.seed_everything(config.seed, verbose=False)
 
