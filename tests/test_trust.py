@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -143,4 +144,6 @@ def test_recorded_results_stay_readable(command: Command) -> None:
         assert done.code == 0 and "cannot be right" not in done.err
         for path in recorded:
             if path.parents[1] == experiment:
-                assert all(str(test.miou) in done.out for test in results.load(path).tests)
+                tests = results.load(path).tests
+                for shot in {test.shot for test in tests}:
+                    assert str(fmean(test.miou for test in tests if test.shot == shot)) in done.out
