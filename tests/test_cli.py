@@ -1,6 +1,7 @@
 """The commands as users type them."""
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import hydra
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -273,6 +275,15 @@ def test_every_choice_composes() -> None:
                 raw = hydra.compose("config", overrides=[choice, "data.root=/nowhere", "val.episodes=1"])
                 assert config.typed(raw).data.image_size >= 32
                 assert not OmegaConf.missing_keys(raw)
+
+
+def test_every_recipe_with_every_optimizer() -> None:
+    choices = ([path.stem for path in (ROOT / "conf" / group).glob("*.yaml")] for group in ("recipe", "optimizer"))
+    for recipe, optimizer in itertools.product(*choices):
+        raw = config.compose(f"recipe={recipe}", f"optimizer={optimizer}")
+        made = instantiate(raw.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+        assert type(made).__name__.lower() == optimizer and made.defaults["lr"] == raw.optimizer.lr
+        assert made.defaults.get("momentum", 0.9) == 0.9
 
 
 def test_the_installed_command_works_from_any_folder(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from mshnet_pl.similarity.base import AbstractSimilarity
 from mshnet_pl.similarity.masking import object_masks
 
 _BLOCKS = (2, 3, 4)
+_LEAST_VARIANCE = 1e-6
 
 SimilarityMaps = dict[int, dict[str, Float[Tensor, "batch shots layers h w"]]]
 """Similarity maps by block (2, 3, 4) and by the similarity's name."""
@@ -38,6 +39,9 @@ class MSHNet(AbstractMethod):
         channel_gate: gate the merged channels of every block.
         atrous: Shot-Conv with dilated branches on the paths whose similarity asks for them.
         deep_supervision: intermediate logits of every block in training mode.
+        standardise: give every similarity map of a layer and a shot mean 0 and variance 1 over the query before it is
+            merged. Not the paper's: how like a layer finds things at large differs from class to class and from picture to
+            picture, and novel classes bring levels that training has not met.
 
     Raises:
         ValueError: no similarity, a backbone without exactly three blocks, blocks other than 2, 3 and 4, or a width that is
@@ -53,6 +57,7 @@ class MSHNet(AbstractMethod):
         channel_gate: bool = True,
         atrous: bool = True,
         deep_supervision: bool = True,
+        standardise: bool = False,
     ) -> None:
         super().__init__()
         if not similarities:
@@ -67,6 +72,7 @@ class MSHNet(AbstractMethod):
         specs = {block: spec for block, spec in zip(_BLOCKS, backbone.blocks, strict=True) if block in blocks}
         built = {name: [make(spec.channels) for spec in specs.values()] for name, make in similarities.items()}
         self.blocks = tuple(specs)
+        self._standardise = standardise
         self.similarities = nn.ModuleDict({name: nn.ModuleList(per_block) for name, per_block in built.items()})
         paths = {name: (per_block[0].wide, per_block[0].atrous and atrous) for name, per_block in built.items()}
         self.merging = nn.ModuleList(
@@ -117,6 +123,8 @@ class MSHNet(AbstractMethod):
 
     def segment(self, maps: SimilarityMaps, grid: Sequence[int]) -> Prediction:
         """Merge similarity maps into logits on twice block 2's ``grid``."""
+        if self._standardise:
+            maps = {block: {name: standardised(m) for name, m in by_name.items()} for block, by_name in maps.items()}
         merged = {block: merge(maps[block]) for block, merge in zip(self.blocks, self.merging, strict=True)}
         if 3 in merged and 4 in merged:
             merged[4] = resize(merged[4], merged[3].shape[2:])
@@ -126,3 +134,10 @@ class MSHNet(AbstractMethod):
         heads = zip(self.blocks, self.inner_heads, strict=True)
         inner = {f"block{block}": inner_head(merged[block]) for block, inner_head in heads}
         return Prediction(logits, dict(reversed(inner.items())))
+
+
+def standardised(maps: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:
+    """Each map with mean 0 and variance 1, in at least float32; one that is the same everywhere becomes 0."""
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    variance, mean = torch.var_mean(maps, dim=(-2, -1), correction=0, keepdim=True)
+    return (maps - mean) * torch.rsqrt(variance + _LEAST_VARIANCE)
