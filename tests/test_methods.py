@@ -71,6 +71,24 @@ def test_a_switch_takes_its_part_away(switches: dict[str, object], parameters: i
     assert [*prediction.inner] == ([] if "deep_supervision" in switches else ["block4", "block3", "block2"])
 
 
+def test_standardised_maps_have_no_level_and_no_scale() -> None:
+    query, support, mask = episode(batch=2, shots=2)
+    for standardise in (False, True):
+        method = network(standardise=standardise).eval()
+        with torch.no_grad():
+            maps = method.similarity_maps(query, support, mask)
+            changed = {}
+            for block, by_name in maps.items():
+                changed[block] = {}
+                for name, m in by_name.items():
+                    level = torch.arange(m.shape[1] * m.shape[2], dtype=m.dtype).view(m.shape[1], m.shape[2], 1, 1)
+                    changed[block][name] = level + 1000 * (1 + level) * m  # so large that the least variance is nothing
+            enlarged = {b: {name: 1000 * m for name, m in by_name.items()} for b, by_name in maps.items()}
+            found, expected = (method.segment(m, (8, 8)).logits for m in (changed, enlarged))
+        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5) == standardise
+    assert network(standardise=True).learnable_parameters() == FULL
+
+
 @pytest.mark.parametrize("blocks", [[2], [3], [4], [2, 4], [3, 4]])
 def test_only_the_chosen_blocks_matter(blocks: list[int]) -> None:
     method = network(blocks=blocks).eval()
