@@ -16,7 +16,6 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.evaluation import Resolution
 from mshnet_pl.models.mshnet import MSHNet
 from mshnet_pl.report import energy
-from mshnet_pl.report.energy import mean
 from mshnet_pl.schema import EnergyConfig
 
 
@@ -63,7 +62,7 @@ def make(raw: DictConfig) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     energy.draw(drawn, config.pictures).savefig(out, dpi=120)
     means = {
-        c: {name: {block: mean(found) for block, found in by_block.items()} for name, by_block in areas[c].items()}
+        c: {name: {block: energy.mean(found) for block, found in by_block.items()} for name, by_block in areas[c].items()}
         for c in datamodule.class_names
         if c in areas
     }
