@@ -198,12 +198,13 @@ def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Pa
         assert ((name in never), (name in seen)) == ((True, False) if 10 <= i < 15 else (False, True))
 
 
+@pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("kind", [CosineSimilarity, NearestSimilarity, BackgroundSimilarity])
-def test_cosines_of_all_pixels_are_those_of_the_selected_ones(kind: type[AbstractSimilarity]) -> None:
+def test_cosines_of_all_pixels_are_those_of_the_selected_ones(kind: type[CosineSimilarity], centred: bool) -> None:
     class Compare(torch.nn.Module):
         def forward(self, query: Tensor, support: Tensor, weight: Tensor) -> Tensor:
             objects = ObjectMask(weight, (weight > 0).sum((2, 3)).to(weight.dtype))
-            similarity = kind(5)
+            similarity = kind(5, centred)
             return similarity.compare(query, similarity.encode(support, objects))
 
     rng = torch.Generator().manual_seed(0)

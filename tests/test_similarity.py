@@ -38,36 +38,48 @@ def naive_cosine(query: np.ndarray, support: np.ndarray, weight: np.ndarray, lar
     return out
 
 
-def test_cosine(features: tuple[Tensor, Tensor, ObjectMask], monkeypatch: pytest.MonkeyPatch) -> None:
+def prepared(features: Tensor, centred: bool) -> np.ndarray:
+    """(L, d, h, w) features, channel by channel less its mean over the picture."""
+    out = features.numpy().copy()
+    for layer, channel in np.ndindex(*out.shape[:2]):
+        out[layer, channel] -= out[layer, channel].mean() if centred else 0
+    return out
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_cosine(features: tuple[Tensor, Tensor, ObjectMask], monkeypatch: pytest.MonkeyPatch, centred: bool) -> None:
     query, support, objects = features
-    similarity = CosineSimilarity(CHANNELS)
+    similarity = CosineSimilarity(CHANNELS, centred)
     maps = similarity.compare(query, similarity.encode(support, objects))
     assert maps.shape == (BATCH, SHOTS, LAYERS, HEIGHT, WIDTH)
     for b, k in np.ndindex(BATCH, SHOTS):
-        expected = naive_cosine(query[b].numpy(), support[b, k].numpy(), objects.weight[b, k].numpy())
+        expected = naive_cosine(prepared(query[b], centred), prepared(support[b, k], centred), objects.weight[b, k].numpy())
         np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
     assert (maps[1, 1] == 0).all()  # the empty mask
     monkeypatch.setattr(cosine, "_MOST_ELEMENTS", 3 * BATCH * LAYERS * HEIGHT * WIDTH)
     torch.testing.assert_close(similarity.compare(query, similarity.encode(support, objects)), maps)
 
 
-def test_background(features: tuple[Tensor, Tensor, ObjectMask]) -> None:
+@pytest.mark.parametrize("centred", [False, True])
+def test_background(features: tuple[Tensor, Tensor, ObjectMask], centred: bool) -> None:
     query, support, objects = features
-    similarity = BackgroundSimilarity(CHANNELS)
+    similarity = BackgroundSimilarity(CHANNELS, centred)
     maps = similarity.compare(query, similarity.encode(support, objects))
     for b, k in np.ndindex(BATCH, SHOTS):
         rest = (objects.weight[b, k] == 0).double().numpy()
-        expected = naive_cosine(query[b].numpy(), support[b, k].numpy(), rest)
+        expected = naive_cosine(prepared(query[b], centred), prepared(support[b, k], centred), rest)
         np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
     assert (maps[1, 1] > 0).any() and (maps[1, 2] == 0).all()  # the empty mask, and that of everything
 
 
-def test_nearest(features: tuple[Tensor, Tensor, ObjectMask], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("centred", [False, True])
+def test_nearest(features: tuple[Tensor, Tensor, ObjectMask], monkeypatch: pytest.MonkeyPatch, centred: bool) -> None:
     query, support, objects = features
-    similarity = NearestSimilarity(CHANNELS)
+    similarity = NearestSimilarity(CHANNELS, centred)
     maps = similarity.compare(query, similarity.encode(support, objects))
     for b, k in np.ndindex(BATCH, SHOTS):
-        expected = naive_cosine(query[b].numpy(), support[b, k].numpy(), objects.weight[b, k].numpy(), largest=True)
+        q, s = prepared(query[b], centred), prepared(support[b, k], centred)
+        expected = naive_cosine(q, s, objects.weight[b, k].numpy(), largest=True)
         np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
     assert (maps[1, 1] == 0).all()  # the empty mask
     monkeypatch.setattr(cosine, "_MOST_ELEMENTS", 3 * HEIGHT * WIDTH)

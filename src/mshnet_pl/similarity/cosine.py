@@ -23,13 +23,17 @@ class CosineSimilarity(AbstractSimilarity):
 
     Args:
         channels: width d of the block's maps (unused: the similarity has no parameters).
+        centred: take the picture's mean feature from every feature first, the query's from the query's and each support's
+            from its own. Not the paper's: what all of a picture's pixels share says nothing about which of them are alike,
+            and before a block's last ReLU it is most of a feature (experiments/improved.md).
     """
 
     wide = True
     atrous = False
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, centred: bool = False) -> None:
         super().__init__()
+        self._centred = centred
 
     def encode(
         self, support: Float[Tensor, "batch shots layers channels height width"], objects: ObjectMask
@@ -41,6 +45,7 @@ class CosineSimilarity(AbstractSimilarity):
         Returns:
             (B, L, K, m, d) unit vectors, zero where padded, and (B, K) numbers of selected pixels, at least 1.
         """
+        support = self._from_mean(support)
         pixels = support.permute(0, 2, 1, 4, 5, 3).flatten(3, 4)  # (B, L, K, hw, d)
         weight = objects.weight.flatten(2).to(pixels.dtype)  # (B, K, hw)
         if torch.compiler.is_compiling():
@@ -59,8 +64,15 @@ class CosineSimilarity(AbstractSimilarity):
     ) -> Float[Tensor, "batch shots layers height width"]:
         """See the class."""
         pixels, count = code
-        total = positive_cosines(query, pixels)
+        total = positive_cosines(self._from_mean(query), pixels)
         return (total / count[:, None, :, None, None]).transpose(1, 2)
+
+    def _from_mean(self, features: Tensor) -> Tensor:
+        """(..., h, w) features as they are, or if ``centred`` less their mean over the picture."""
+        if not self._centred:
+            return features
+        mean = features.mean((-2, -1), keepdim=True, dtype=torch.promote_types(features.dtype, torch.float32))
+        return (features - mean).to(features.dtype)
 
 
 def positive_cosines(query: Tensor, pixels: Tensor, largest: bool = False) -> Tensor:

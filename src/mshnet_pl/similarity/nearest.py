@@ -24,4 +24,4 @@ class NearestSimilarity(CosineSimilarity):
     ) -> Float[Tensor, "batch shots layers height width"]:
         """See the class."""
         pixels, _ = code
-        return positive_cosines(query, pixels, largest=True).transpose(1, 2)
+        return positive_cosines(self._from_mean(query), pixels, largest=True).transpose(1, 2)
