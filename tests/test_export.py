@@ -25,7 +25,7 @@ from mshnet_pl.models.algebra import resize
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.results import sha256
 from mshnet_pl.similarity.background import BackgroundSimilarity
-from mshnet_pl.similarity.base import AbstractSimilarity
+from mshnet_pl.similarity.contrast import ContrastSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.masking import ObjectMask
 from mshnet_pl.similarity.nearest import NearestSimilarity
@@ -199,7 +199,7 @@ def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Pa
 
 
 @pytest.mark.parametrize("centred", [False, True])
-@pytest.mark.parametrize("kind", [CosineSimilarity, NearestSimilarity, BackgroundSimilarity])
+@pytest.mark.parametrize("kind", [CosineSimilarity, ContrastSimilarity, NearestSimilarity, BackgroundSimilarity])
 def test_cosines_of_all_pixels_are_those_of_the_selected_ones(kind: type[CosineSimilarity], centred: bool) -> None:
     class Compare(torch.nn.Module):
         def forward(self, query: Tensor, support: Tensor, weight: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mshnet_pl.similarity import cosine
 from mshnet_pl.similarity.background import BackgroundSimilarity
+from mshnet_pl.similarity.contrast import ContrastSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.masking import ObjectMask, object_masks
 from mshnet_pl.similarity.nearest import NearestSimilarity
@@ -70,6 +71,18 @@ def test_background(features: tuple[Tensor, Tensor, ObjectMask], centred: bool) 
         expected = naive_cosine(prepared(query[b], centred), prepared(support[b, k], centred), rest)
         np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
     assert (maps[1, 1] > 0).any() and (maps[1, 2] == 0).all()  # the empty mask, and that of everything
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_contrast(features: tuple[Tensor, Tensor, ObjectMask], centred: bool) -> None:
+    query, support, objects = features
+    similarity = ContrastSimilarity(CHANNELS, centred)
+    maps = similarity.compare(query, similarity.encode(support, objects))
+    for b, k in np.ndindex(BATCH, SHOTS):
+        weight = objects.weight[b, k].numpy()
+        q, s = prepared(query[b], centred), prepared(support[b, k], centred)
+        expected = naive_cosine(q, s, weight) - naive_cosine(q, s, (weight == 0) * 1.0)
+        np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("centred", [False, True])

@@ -1,0 +1,53 @@
+"""How well every similarity by itself tells object from background; the prototype's weights are random.
+
+Prints for every similarity and block the area under the ROC curve of the mean over the block's layers, in percent, over 1-shot
+training episodes: base classes only. ``within`` is the mean over episodes, ``pooled`` takes the pixels of all of them as one
+picture, so that a level that differs from episode to episode costs.
+
+Run with ``python experiments/separation.py EPISODES data.root=ROOT backbone.weights=WEIGHTS SETTING=VALUE ...``.
+"""
+
+import sys
+from collections import defaultdict
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from mshnet_pl import build, config
+from mshnet_pl.models.energy import energy_maps, enlarge, separation
+from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.report.formats import aligned
+
+STRIDE = 4
+"""Every how many pixels of the query are looked at, in both directions."""
+SIMILARITIES = ("cosine", "centred", "contrast", "prototype", "nearest", "background", "centred_background")
+
+
+def main(episodes: int, overrides: list[str]) -> None:
+    """Look at the first episodes of training."""
+    raw = config.compose("experiment=pascal5i_mini", f"similarity=[{','.join(SIMILARITIES)}]", *overrides)
+    data = build.make_datamodule(raw, config.typed(raw))
+    data.setup()
+    method = build.make_module(raw, config.typed(raw)).method.eval()
+    assert isinstance(method, MSHNet)
+    found: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
+    truths = []
+    with torch.inference_mode():
+        for number in range(episodes):
+            episode = data.training_batch([number])
+            truth = episode.query_mask[0]
+            truths.append(truth[::STRIDE, ::STRIDE].flatten())
+            for name, by_block in energy_maps(method, episode).items():
+                for block, energy in by_block.items():
+                    found[name, block].append(enlarge(energy[0], truth)[::STRIDE, ::STRIDE].flatten())
+    lines = [["similarity", "block", "within", "pooled"], ["---", "---:", "---:", "---:"]]
+    for (name, block), energies in found.items():
+        areas = [separation(energy, truth) for energy, truth in zip(energies, truths, strict=True)]
+        pooled = separation(torch.cat(energies), torch.cat(truths))
+        lines.append([name, str(block), f"{fmean(area for area in areas if area == area):.1f}", f"{pooled:.1f}"])
+    print(aligned(lines))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])
