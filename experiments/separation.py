@@ -1,10 +1,10 @@
 """How well every similarity by itself tells object from background; the prototype's weights are random.
 
-Prints for every similarity and block the area under the ROC curve of the mean over the block's layers, in percent, over 1-shot
-training episodes: base classes only. ``within`` is the mean over episodes, ``pooled`` takes the pixels of all of them as one
-picture, so that a level that differs from episode to episode costs.
+Prints for every similarity and block the area under the ROC curve of the mean over the block's layers, in percent, over
+1-shot training episodes: base classes only. ``within`` is the mean over episodes, ``pooled`` takes the pixels of all of them
+as one picture, so that a level that differs from episode to episode costs.
 
-Run with ``python experiments/separation.py EPISODES data.root=ROOT backbone.weights=WEIGHTS SETTING=VALUE ...``.
+    python experiments/separation.py EPISODES data.root=ROOT backbone.weights=WEIGHTS SETTING=VALUE ...
 """
 
 import sys
@@ -21,7 +21,7 @@ from mshnet_pl.report.formats import aligned
 
 STRIDE = 4
 """Every how many pixels of the query are looked at, in both directions."""
-SIMILARITIES = ("cosine", "centred", "contrast", "prototype", "nearest", "background", "centred_background")
+SIMILARITIES = ("cosine", "prototype", "nearest", "background", "centred", "centred_background", "contrast")
 
 
 def main(episodes: int, overrides: list[str]) -> None:

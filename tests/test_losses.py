@@ -8,14 +8,14 @@ from mshnet_pl.episode import Prediction
 from mshnet_pl.losses import episode_loss
 
 
-def cross_entropy(logits: np.ndarray, target: np.ndarray, counted: np.ndarray) -> float:
+def cross_entropy(logits: np.ndarray, target: np.ndarray, counted: np.ndarray, foreground: float) -> float:
     log_sum = np.log(np.exp(logits).sum(1))
     chosen = np.take_along_axis(logits, target[:, None], 1)[:, 0]
-    return float((log_sum - chosen)[counted].mean())
+    return float(np.average((log_sum - chosen)[counted], weights=np.where(target == 1, foreground, 1)[counted]))
 
 
-@pytest.mark.parametrize("ignore", [False, True])
-def test_loss(ignore: bool) -> None:
+@pytest.mark.parametrize(("ignore", "foreground"), [(False, 1.0), (True, 1.0), (False, 2.5), (True, 2.5)])
+def test_loss(ignore: bool, foreground: float) -> None:
     rng = np.random.default_rng(0)
     final = rng.normal(size=(2, 2, 8, 8))
     inner = [rng.normal(size=(2, 2, 4, 4)) for _ in range(3)]
@@ -24,9 +24,9 @@ def test_loss(ignore: bool) -> None:
     for logits, step in ((final, 2), *((x, 4) for x in inner)):
         target = mask[:, ::step, ::step]  # nearest neighbour of an integer ratio
         counted = target != 255 if ignore else np.ones_like(target, bool)
-        expected.append(cross_entropy(logits, (target == 1).astype(int), counted))
+        expected.append(cross_entropy(logits, (target == 1).astype(int), counted, foreground))
     prediction = Prediction(torch.from_numpy(final), {f"block{i}": torch.from_numpy(x) for i, x in enumerate(inner)})
-    loss, parts = episode_loss(prediction, torch.from_numpy(mask), inner_weight=0.25, ignore_unknown=ignore)
+    loss, parts = episode_loss(prediction, torch.from_numpy(mask), 0.25, ignore, foreground)
     assert [*parts] == ["final", "block0", "block1", "block2"]
     np.testing.assert_allclose([part.item() for part in parts.values()], expected, rtol=1e-12)
     assert loss.item() == pytest.approx(expected[0] + 0.25 * sum(expected[1:]), rel=1e-12)

@@ -43,6 +43,7 @@ def test_random_changes(tmp_path: Path) -> None:
         (["eval='${fold}'"], "eval=0: give a group of settings"),
         (["test.seeds=[[1]]"], "test.seeds=[[1]]: give"),
         (["loss.inner_weight=nan"], "loss.inner_weight=nan"),
+        (["loss.foreground_weight=0"], "loss.foreground_weight=0.0: give a number of at least 0.01"),
         (["loss.nonfinite=maybe"], "stop"),
         (["data.bad_files=maybe"], "skip"),
         (["data.source.size=true"], "data.source.size=True: give a whole number"),

@@ -97,6 +97,7 @@ def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
         schedule=schedule,
         inner_weight=config.loss.inner_weight,
         ignore_unknown=config.loss.ignore_unknown,
+        foreground_weight=config.loss.foreground_weight,
         seed=config.seed,
         config=plain(raw, resolve=False),
         refinement=refinement if refinement.changes else None,

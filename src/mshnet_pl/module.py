@@ -1,6 +1,7 @@
 """The LightningModule: trains and tests any method on episodes."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class EpisodicModule(pl.LightningModule):
         schedule: from (optimizer, total_steps, steps_per_epoch) to a scheduler that steps with the optimizer.
         inner_weight: weight of each intermediate loss.
         ignore_unknown: leave pixels labelled 255 out of the loss.
+        foreground_weight: what a pixel of the object counts in the loss.
         seed: of the steps' randomness.
         config: plain dictionary that rebuilds all this; saved in checkpoints.
         refinement: of tests' predictions; none if left out.
@@ -51,6 +53,7 @@ class EpisodicModule(pl.LightningModule):
         schedule: Callable[..., LRScheduler] | None = None,
         inner_weight: float = 1 / 3,
         ignore_unknown: bool = False,
+        foreground_weight: float = 1.0,
         seed: int = 0,
         config: Mapping[str, Any] | None = None,
         refinement: Refinement | None = None,
@@ -59,7 +62,10 @@ class EpisodicModule(pl.LightningModule):
         self.method = method
         self.refinement = refinement
         self._optimizer, self._schedule = optimizer, schedule
-        self._inner_weight, self._ignore_unknown, self._seed = inner_weight, ignore_unknown, seed
+        self._loss = partial(
+            episode_loss, inner_weight=inner_weight, ignore_unknown=ignore_unknown, foreground_weight=foreground_weight
+        )
+        self._seed = seed
         self.save_hyperparameters({"config": dict(config or {})})
         self.lr: float | None = None
         """Takes the place of the optimizer's own learning rate; what a search sets."""
@@ -100,7 +106,7 @@ class EpisodicModule(pl.LightningModule):
         step_seed = np.random.SeedSequence((self._seed, int(batch.number[0]))).generate_state(1)
         torch.manual_seed(int(step_seed[0]))
         prediction = self(batch)
-        loss, parts = episode_loss(prediction, batch.query_mask, self._inner_weight, self._ignore_unknown)
+        loss, parts = self._loss(prediction, batch.query_mask)
         return loss, parts, prediction
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:

@@ -29,6 +29,7 @@ def problems(config: Config) -> list[str]:
         ("data.min_images", config.data.min_images, 0),
         ("data.cache_mb", config.data.cache_mb, 0),
         ("loss.inner_weight", config.loss.inner_weight, 0),
+        ("loss.foreground_weight", config.loss.foreground_weight, 0.01),
         ("val.episodes", config.val.episodes, 0),
         ("val.every_n_steps", config.val.every_n_steps, 1),
         ("val.heldout", config.val.heldout, 1),

@@ -64,6 +64,7 @@ class LossConfig:
 
     inner_weight: float = 1 / 3
     ignore_unknown: bool = False
+    foreground_weight: float = 1.0
     nonfinite: NonFinite = NonFinite.stop
 
 
