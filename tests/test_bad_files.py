@@ -114,13 +114,12 @@ def test_whose_pixels_are_turned(tmp_path: Path, pascal_root: Path) -> None:
     assert np.array_equal(np.asarray(benchmark.image("trn_06_0")), before)
 
 
-def test_damaged_bytes_are_one_error() -> None:
+def test_damaged_bytes_are_one_error(tmp_path: Path) -> None:
     """Bytes changed and cut off at random: an image, or a message that names the file."""
     rng = random.Random(0)
     image, mask = scene()
     outcomes = {"read": 0, "named": 0}
-    path = Path("cache") / "victim"
-    path.parent.mkdir(exist_ok=True)
+    path = tmp_path / "victim"
     for form in ("JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP"):
         content = io.BytesIO()
         Image.fromarray(image).save(content, form)
