@@ -1,0 +1,43 @@
+"""What validation would score with a bias added to the object's logit, so with another threshold than one half.
+
+    python experiments/threshold.py CHECKPOINT SETTING=VALUE ...
+
+The settings are those of mshnet-train that choose the data and the validation episodes.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from mshnet_pl import build, config
+from mshnet_pl.checkpoint import read_method
+from mshnet_pl.labels import predict_labels
+from mshnet_pl.metrics import EpisodeIoU, scores
+from mshnet_pl.report.formats import aligned
+
+BIASES = (-1.0, -0.6, -0.3, 0.0, 0.3, 0.6, 1.0, 1.5)
+
+
+def main(checkpoint: Path, overrides: list[str]) -> None:
+    """Predict every validation episode once."""
+    raw = config.compose("experiment=pascal5i_mini", *overrides)
+    data = build.make_datamodule(raw, config.typed(raw))
+    data.setup()
+    method = read_method(checkpoint)[0].eval()
+    metrics = {bias: EpisodeIoU() for bias in BIASES}
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for episode in data.val_dataloader():
+            logits = method(*episode[:3]).logits.float()
+            for bias, metric in metrics.items():
+                labels = predict_labels(logits + logits.new_tensor([0, bias])[:, None, None], episode)
+                metric.update(labels, episode.query_mask, episode.class_id, episode.number)
+    lines = [["bias", "threshold", "mIoU", "FB-IoU"], ["---:"] * 4]
+    for bias, metric in metrics.items():
+        found = scores(metric.counts())
+        lines.append([f"{bias:+.1f}", f"{torch.tensor(-bias).sigmoid():.2f}", f"{found.miou:.1f}", f"{found.fb_iou:.1f}"])
+    print(aligned(lines))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
