@@ -15,7 +15,7 @@ from mshnet_pl.report.collection import Measured, collect
 from mshnet_pl.report.compare import compare
 from mshnet_pl.report.formats import aligned
 from mshnet_pl.report.rows import MIOU, named_folds
-from mshnet_pl.report.statistics import Counts, pooled
+from mshnet_pl.report.statistics import Counts, estimate, pooled, resamples
 
 HERE = Path(__file__).parent
 PAIRS = (
@@ -26,6 +26,12 @@ PAIRS = (
     ("both", "hsnet"),
 )
 SHOTS = (1, 5)
+PUBLISHED = {
+    "prototypes, training-free": HERE.parent / "field" / "prototype_baseline",
+    "`recipe=paper`, 800 steps": HERE.parent / "field" / "mshnet",
+    "`recipe=improved`, 800 steps": HERE / "improved_800_steps",
+}
+"""Records that were tested on fold 0's published 1-shot episodes."""
 PARTS = 4
 
 Test = tuple[int, int, int]
@@ -42,6 +48,8 @@ def main() -> None:
         print(aligned(list(complements(tests))))
     print("\n## By the object's share of the query, 1-shot\n")
     print(aligned(list(sizes(tests))))
+    print("\n## Published episodes of fold 0, 1-shot, mIoU in percent\n")
+    print(aligned([["", "first 400", "all 1,000"], ["---", "---:", "---:"], *published()]))
 
 
 def differences() -> Iterator[list[str]]:
@@ -119,6 +127,21 @@ def sizes(tests: Mapping[str, Mapping[Test, Counts]]) -> Iterator[list[str]]:
         found = {name: _pooled_parts(pixels, inside) for name, pixels in stacked.items()}
         last = found[names[-1]]
         yield [f"{low:.1f}% to {high:.1f}%", *(f"{found[n][0]:.1f}" for n in names), f"{last[1]:.1f}", f"{last[2]:.1f}"]
+
+
+def published() -> Iterator[list[str]]:
+    """A line a record: the scores of the first 400 episodes and of all, with intervals over episodes."""
+    for name, folder in PUBLISHED.items():
+        for measured in collect([folder]).tests if folder.is_dir() else ():
+            counts, episodes = measured.counts, measured.test.episodes_sha256
+            assert counts is not None
+            yield [name, *(_with_interval(counts._replace(pixels=counts.pixels[:n]), episodes) for n in (400, None))]
+
+
+def _with_interval(counts: Counts, episodes_hash: str) -> str:
+    drawn = pooled(counts, resamples(episodes_hash, len(counts.pixels))).miou
+    value, low, high = estimate(float(pooled(counts, np.ones((1, len(counts.pixels)))).miou[0]), drawn)
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _pooled_parts(pixels: Float64[np.ndarray, "N 5"], inside: Bool[np.ndarray, "N"]) -> tuple[float, float, float]:

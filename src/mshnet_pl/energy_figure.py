@@ -40,6 +40,8 @@ def make(raw: DictConfig) -> str:
     network, _ = read_method(Path(config.ckpt))
     if not isinstance(network, MSHNet):
         raise ConfigError(f"ckpt={config.ckpt} holds {type(network).__name__}, which has no similarities; give an MSHNet")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     datamodule = build.make_datamodule(raw, config)
     numbers = sorted({*config.episodes, *range(config.average)})
     draws = datamodule.draws(numbers[-1] + 1, config.shot, config.test.seeds[0], config.test.protocol)
