@@ -100,10 +100,14 @@ def test_a_cache_changes_no_number(command: Command, tmp_path: Path, precision: 
     assert done.code == 2 and "does not tell when an image changes" in done.err
 
 
-def test_training_on_kept_features_changes_no_number(command: Command, tmp_path: Path, pascal_root: Path) -> None:
+@pytest.mark.parametrize("callbacks", ["[]", "[ema]"])
+def test_training_on_kept_features_changes_no_number(
+    command: Command, tmp_path: Path, pascal_root: Path, callbacks: str
+) -> None:
     real = (
         "data=pascal5i", f"data.root={pascal_root}", f"data.splits_dir={pascal_root}/splits", "recipe=demo",
         "test.shots=[1]", "backbone=efficientnet_lite0", "val.episodes=4", "val.every_n_steps=2",
+        f"callbacks={callbacks}",
     )  # fmt: skip
     plain = result_of(command, tmp_path / "plain", *real, "test.feature_mb=0")
     kept = result_of(command, tmp_path / "kept", *real, f"data.feature_cache={tmp_path / 'features'}")

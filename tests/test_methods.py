@@ -89,6 +89,36 @@ def test_standardised_maps_have_no_level_and_no_scale() -> None:
     assert network(standardise=True).learnable_parameters() == FULL
 
 
+def test_a_query_that_supports_itself_is_one_more_shot() -> None:
+    methods = [network(self_support=times).eval() for times in range(3)]
+    query, support, _ = episode(batch=2, shots=2)
+    mask = torch.zeros(2, 2, 16, 16, dtype=torch.float64)  # on the logits' grid, as what is found
+    mask[..., 2:9, 3:12] = 1
+    with torch.no_grad():
+        of_query, of_support = methods[0].features(query, support)
+        margin = methods[0].decode(of_query, methods[0].encode(of_support, mask)).logits.diff(dim=1)
+        for level, some in ((margin.median(), True), (margin.max() + 1, False)):
+            for method in methods:
+                method.decoder.head[-1].bias.copy_(torch.stack([level, level * 0]))
+            supports, objects = of_support, mask
+            for method in methods:
+                logits = method.decode(of_query, method.encode(of_support, mask)).logits
+                torch.testing.assert_close(logits, methods[0].decode(of_query, methods[0].encode(supports, objects)).logits)
+                found = (logits[:, 1:] > logits[:, :1]).double()
+                assert bool(found.any()) == some
+                if some:
+                    supports = tuple(torch.cat([s, q[:, None]], 1) for s, q in zip(of_support, of_query, strict=True))
+                    objects = torch.cat([mask, found], 1)
+    assert methods[2].learnable_parameters() == FULL
+    training = []
+    for method in methods:
+        torch.manual_seed(0)  # of the dropout
+        training.append(method.train()(*episode(batch=2, shots=2)).logits)
+    assert all(torch.equal(logits, training[0]) for logits in training)
+    with pytest.raises(ValueError, match=r"model\.self_support=-1"):
+        network(self_support=-1)
+
+
 @pytest.mark.parametrize("blocks", [[2], [3], [4], [2, 4], [3, 4]])
 def test_only_the_chosen_blocks_matter(blocks: list[int]) -> None:
     method = network(blocks=blocks).eval()

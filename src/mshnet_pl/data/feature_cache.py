@@ -64,6 +64,10 @@ class AbstractFeatureCache(ABC):
     def get(self, places: Int64[Tensor, "images"]) -> tuple[Tensor, ...]:
         """The features at ``places``: (N, L, d, h, w) of every block, on the CPU or where they were computed."""
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "AbstractFeatureCache":
+        """Itself: a copy of what reads from it, as averages of weights are, reads the same features."""
+        return self
+
 
 class FeatureMemory(AbstractFeatureCache):
     """Features in memory, on the device that computed them.

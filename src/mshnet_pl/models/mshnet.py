@@ -42,10 +42,12 @@ class MSHNet(AbstractMethod):
         standardise: give every similarity map of a layer and a shot mean 0 and variance 1 over the query before it is
             merged. Not the paper's: base classes are learned faster, and held-out ones were segmented worse
             (experiments/improved.md).
+        self_support: how often, outside of training, a query with what was found in it is taken as one more of its own
+            supports. Not the paper's; after Fan et al., ECCV 2022: an object is most like itself.
 
     Raises:
-        ValueError: no similarity, a backbone without exactly three blocks, blocks other than 2, 3 and 4, or a width that is
-            no multiple of 2.
+        ValueError: no similarity, a backbone without exactly three blocks, blocks other than 2, 3 and 4, a width that is no
+            multiple of 2, or a negative ``self_support``.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class MSHNet(AbstractMethod):
         atrous: bool = True,
         deep_supervision: bool = True,
         standardise: bool = False,
+        self_support: int = 0,
     ) -> None:
         super().__init__()
         if not similarities:
@@ -68,11 +71,13 @@ class MSHNet(AbstractMethod):
             raise ValueError(f"model.width={width}: give a positive even number, 128 for the paper's network")
         if not blocks or len({*blocks}) < len(blocks) or not {*blocks} <= {*_BLOCKS}:
             raise ValueError(f"model.blocks={[*blocks]}: give one or more of 2, 3, 4, each once")
+        if self_support < 0:
+            raise ValueError(f"model.self_support={self_support}: give 0, or how often a query supports itself")
         self.backbone = backbone
         specs = {block: spec for block, spec in zip(_BLOCKS, backbone.blocks, strict=True) if block in blocks}
         built = {name: [make(spec.channels) for spec in specs.values()] for name, make in similarities.items()}
         self.blocks = tuple(specs)
-        self._standardise = standardise
+        self._standardise, self._self_support = standardise, self_support
         self.similarities = nn.ModuleDict({name: nn.ModuleList(per_block) for name, per_block in built.items()})
         paths = {name: (per_block[0].wide, per_block[0].atrous and atrous) for name, per_block in built.items()}
         self.merging = nn.ModuleList(
@@ -98,7 +103,15 @@ class MSHNet(AbstractMethod):
 
     def decode(self, query: Features, code: SupportCode) -> Prediction:
         """Logits (B, 2, 2h, 2w) on twice block 2's grid, in training mode with intermediate ones."""
-        return self.segment(self.compare(query, code), query[0].shape[3:])
+        maps, grid = self.compare(query, code), query[0].shape[3:]
+        prediction = self.segment(maps, grid)
+        for _ in range(0 if self.training else self._self_support):
+            found = (prediction.logits[:, 1:] > prediction.logits[:, :1]).float()  # (B, 1, 2h, 2w)
+            own = self.compare(query, self.encode(tuple(f[:, None] for f in query), found))
+            joined = {b: {name: torch.cat([m, own[b][name]], dim=1) for name, m in maps[b].items()} for b in maps}
+            logits = self.segment(joined, grid).logits
+            prediction = Prediction(torch.where(found.amax((2, 3), keepdim=True) > 0, logits, prediction.logits))
+        return prediction
 
     def compare(self, query: Features, code: SupportCode) -> SimilarityMaps:
         """Every similarity's maps (B, K, L, h, w), by block and name."""
