@@ -119,6 +119,36 @@ def test_a_query_that_supports_itself_is_one_more_shot() -> None:
         network(self_support=-1)
 
 
+@pytest.mark.parametrize("changes", [{}, {"standardise": True}, {"blocks": [2, 4]}])
+def test_late_fusion_adds_the_mean_map_to_the_objects_logit(changes: dict[str, object]) -> None:
+    plain, fused = (network(**changes, late_fusion=late).eval() for late in (None, {"cosine": 20.0, "prototype": -3.0}))
+    query, support, mask = episode(batch=2, shots=2)
+    with torch.no_grad():
+        maps = plain.similarity_maps(query, support, mask)
+        before, after = (method(query, support, mask).logits for method in (plain, fused))
+    for b in range(2):
+        for name, factor in (("cosine", 20.0), ("prototype", -3.0)):
+            for by_name in maps.values():
+                of_shots = by_name[name][b].flatten(0, 1)  # (K L, h, w)
+                mean = sum(of_shots) / len(of_shots)
+                size = before.shape[2:]
+                resized = torch.nn.functional.interpolate(mean[None, None], size, mode="bilinear", align_corners=True)[0, 0]
+                before[b, 1] += factor / len(maps) * resized
+    torch.testing.assert_close(after, before)
+    assert fused.learnable_parameters() == plain.learnable_parameters()
+    training = []
+    for method in (plain, fused):
+        torch.manual_seed(0)  # of the dropout
+        training.append(method.train()(query, support, mask).logits)
+    assert torch.equal(*training)
+
+
+@pytest.mark.parametrize("late", [{"contrast": 20.0}, {"cosine": float("inf")}])
+def test_refused_late_fusion(late: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"model\.late_fusion=.*\['cosine', 'prototype'\]"):
+        network(late_fusion=late)
+
+
 @pytest.mark.parametrize("blocks", [[2], [3], [4], [2, 4], [3, 4]])
 def test_only_the_chosen_blocks_matter(blocks: list[int]) -> None:
     method = network(blocks=blocks).eval()

@@ -1,5 +1,6 @@
 """MSHNet: multi-similarity based hyperrelation network (Shi et al., arXiv 2203.09550)."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -44,10 +45,14 @@ class MSHNet(AbstractMethod):
             (experiments/improved.md).
         self_support: how often, outside of training, a query with what was found in it is taken as one more of its own
             supports. Not the paper's; after Fan et al., ECCV 2022: an object is most like itself.
+        late_fusion: a similarity's name to the factor by which, outside of training, its mean map (over shots, layers and
+            blocks) is added to the object's logit. Not the paper's: what compares has a say that training on base classes
+            cannot take from it (experiments/improved.md).
 
     Raises:
         ValueError: no similarity, a backbone without exactly three blocks, blocks other than 2, 3 and 4, a width that is no
-            multiple of 2, or a negative ``self_support``.
+            multiple of 2, a negative ``self_support``, or a ``late_fusion`` of a similarity that there is not or by a factor
+            that is not finite.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class MSHNet(AbstractMethod):
         deep_supervision: bool = True,
         standardise: bool = False,
         self_support: int = 0,
+        late_fusion: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if not similarities:
@@ -73,11 +79,15 @@ class MSHNet(AbstractMethod):
             raise ValueError(f"model.blocks={[*blocks]}: give one or more of 2, 3, 4, each once")
         if self_support < 0:
             raise ValueError(f"model.self_support={self_support}: give 0, or how often a query supports itself")
+        for name, factor in (late_fusion or {}).items():
+            if name not in similarities or not math.isfinite(factor):
+                raise ValueError(f"model.late_fusion={{{name}: {factor}}}: give one of {[*similarities]} a finite factor")
         self.backbone = backbone
         specs = {block: spec for block, spec in zip(_BLOCKS, backbone.blocks, strict=True) if block in blocks}
         built = {name: [make(spec.channels) for spec in specs.values()] for name, make in similarities.items()}
         self.blocks = tuple(specs)
         self._standardise, self._self_support = standardise, self_support
+        self._late_fusion = dict(late_fusion or {})
         self.similarities = nn.ModuleDict({name: nn.ModuleList(per_block) for name, per_block in built.items()})
         paths = {name: (per_block[0].wide, per_block[0].atrous and atrous) for name, per_block in built.items()}
         self.merging = nn.ModuleList(
@@ -136,17 +146,28 @@ class MSHNet(AbstractMethod):
 
     def segment(self, maps: SimilarityMaps, grid: Sequence[int]) -> Prediction:
         """Merge similarity maps into logits on twice block 2's ``grid``."""
+        seen = maps
         if self._standardise:
-            maps = {block: {name: standardised(m) for name, m in by_name.items()} for block, by_name in maps.items()}
-        merged = {block: merge(maps[block]) for block, merge in zip(self.blocks, self.merging, strict=True)}
+            seen = {block: {name: standardised(m) for name, m in by_name.items()} for block, by_name in maps.items()}
+        merged = {block: merge(seen[block]) for block, merge in zip(self.blocks, self.merging, strict=True)}
         if 3 in merged and 4 in merged:
             merged[4] = resize(merged[4], merged[3].shape[2:])
         logits = self.decoder(self.pyramid(merged, grid))
-        if not self.training or not self.inner_heads:
+        if not self.training:
+            return Prediction(self._fused(logits, maps))
+        if not self.inner_heads:
             return Prediction(logits)
         heads = zip(self.blocks, self.inner_heads, strict=True)
         inner = {f"block{block}": inner_head(merged[block]) for block, inner_head in heads}
         return Prediction(logits, dict(reversed(inner.items())))
+
+    def _fused(self, logits: Tensor, maps: SimilarityMaps) -> Tensor:
+        """(B, 2, h, w) logits with what ``late_fusion`` adds."""
+        for name, factor in self._late_fusion.items():
+            means = [resize(by_name[name].mean((1, 2))[:, None], logits.shape[2:]) for by_name in maps.values()]
+            said = factor * torch.stack(means).mean(0)  # (B, 1, h, w)
+            logits = logits + torch.cat([torch.zeros_like(said), said], dim=1)
+        return logits
 
 
 def standardised(maps: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:
