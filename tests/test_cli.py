@@ -106,6 +106,36 @@ def test_best_checkpoint_and_validation(command: Command, tmp_path: Path) -> Non
     assert 0 <= validated["newest"] <= validated["best"]
 
 
+def test_late_fusion_is_a_choice_of_the_test(command: Command, tmp_path: Path) -> None:
+    settings = ("trainer.accelerator=cpu", "test.episodes=5", "trainer.enable_progress_bar=false")
+    fused = "+model.late_fusion.contrast"
+    assert command("mshnet-train", *TINY, "similarity=[contrast,prototype]", "trainer.accelerator=cpu").code == 0
+    (checkpoint,) = tmp_path.rglob("last.ckpt")
+    for factor in (0, 100, -100):  # what a network of so few steps says itself is far less
+        done = command("mshnet-test", f"ckpt={checkpoint}", f"{fused}={factor}", *settings)
+        assert done.code == 0, done.err
+    counts = {}
+    for path in results(tmp_path):
+        late = json.loads(path.read_text())["config"]["model"].get("late_fusion", {"contrast": None})
+        with next(path.parent.glob("episodes_*.csv")).open() as file:
+            counts[late["contrast"]] = [(int(row["predicted"]), int(row["true"])) for row in csv.DictReader(file)]
+    assert counts[None] == counts[0]
+    pixels = 48 * 48
+    for one, other in zip(counts[100], counts[-100], strict=True):
+        assert one[0] + other[0] == pytest.approx(pixels, rel=0.05) and 0 < one[0] < pixels
+    assert counts[100] != counts[0]
+
+
+def test_bf16_that_is_computed_with_other_instructions_is_said(command: Command) -> None:
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text().split()) if info.is_file() else set()
+    if "avx512f" not in flags:
+        pytest.skip("/proc/cpuinfo tells of no processor with AVX-512")
+    done = command("mshnet-train", *TINY, "trainer.accelerator=cpu", "trainer.precision=bf16-mixed")
+    assert done.code == 0, done.err
+    assert ("no instructions for bf16" in done.err) == flags.isdisjoint({"avx512_bf16", "amx_bf16"})
+
+
 def test_several_ways(command: Command, tmp_path: Path) -> None:
     done = command("mshnet-train", *TINY, "way=2", "shot=2", "val.episodes=2", "val.every_n_steps=3")
     assert done.code == 0, done.err
@@ -155,6 +185,7 @@ def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Pat
         (["gpus=some"], ["gpus=some", "all"]),
         (["threads=0"], ["threads=0", "at least 1"]),
         (["model.blocks=[5]"], ["model.blocks=[5]", "2, 3, 4"]),
+        (["+model.late_fusion.contrast=20"], ["model.late_fusion={contrast: 20}", "cosine"]),
         (["hydra/launcher=slrm"], ["hydra/launcher/slrm", "slurm"]),
         (["trainer.max_steps=-1"], ["trainer.max_steps"]),
         (["test.checkpoint=best"], ["test.checkpoint=best", "val.episodes"]),

@@ -1,5 +1,6 @@
 """From a configuration to objects: the only place that instantiates."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.module import EpisodicModule
 from mshnet_pl.refine import Refinement
 from mshnet_pl.schema import Config
+
+log = logging.getLogger(__name__)
 
 _REFRESH = 10  # batches between two refreshes of the progress bar
 
@@ -175,4 +178,16 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
     for key, episodes in (("val.episodes", config.val.episodes), ("test.episodes", config.test.episodes)):
         if 0 < episodes < trainer.world_size:
             raise ConfigError(f"{key}={episodes}: give at least one to each of the {trainer.world_size} processes")
+    if str(trainer.precision).startswith("bf16") and trainer.strategy.root_device.type == "cpu" and _emulates_bf16():
+        log.warning(
+            "trainer.precision=%s: this processor has no instructions for bf16 and computes it several times slower than "
+            "trainer.precision=32-true",
+            trainer.precision,
+        )
     return trainer
+
+
+def _emulates_bf16() -> bool:
+    """Whether this is known to be an x86 processor that computes bf16 with other instructions; older PyTorch cannot tell."""
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return known.get("architecture") == "x86_64" and not (known.get("avx512_bf16") or known.get("amx_bf16"))

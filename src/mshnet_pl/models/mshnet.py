@@ -66,7 +66,7 @@ class MSHNet(AbstractMethod):
         deep_supervision: bool = True,
         standardise: bool = False,
         self_support: int = 0,
-        late_fusion: Mapping[str, float] | None = None,
+        late_fusion: Mapping[str, int | float] | None = None,
     ) -> None:
         super().__init__()
         if not similarities:
