@@ -5,15 +5,19 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity, interpolate
 
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
 from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.models.contrast_baseline import ContrastBaseline
 from mshnet_pl.models.mshnet import MSHNet
 from mshnet_pl.models.prototype_baseline import PrototypeBaseline
 from mshnet_pl.similarity.cosine import CosineSimilarity
+from mshnet_pl.similarity.masking import object_masks
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
 
 SIMILARITIES = {"cosine": CosineSimilarity, "prototype": PrototypeSimilarity}
+BASELINES = (PrototypeBaseline, ContrastBaseline)
 WIDTH = 8
 
 
@@ -30,7 +34,7 @@ def episode(batch: int, shots: int, size: int = 64) -> tuple[Tensor, Tensor, Ten
     return images[:, 0], images[:, 1:], masks
 
 
-@pytest.mark.parametrize("make", [network, lambda: PrototypeBaseline(EfficientNetLite0("random")).double()])
+@pytest.mark.parametrize("make", [network, *(lambda b=b: b(EfficientNetLite0("random")).double() for b in BASELINES)])
 def test_a_support_that_was_encoded_once_serves_any_query(make: Callable[[], AbstractMethod]) -> None:
     method = make().eval()
     query, support, mask = episode(batch=3, shots=2)
@@ -132,7 +136,7 @@ def test_late_fusion_adds_the_mean_map_to_the_objects_logit(changes: dict[str, o
                 of_shots = by_name[name][b].flatten(0, 1)  # (K L, h, w)
                 mean = sum(of_shots) / len(of_shots)
                 size = before.shape[2:]
-                resized = torch.nn.functional.interpolate(mean[None, None], size, mode="bilinear", align_corners=True)[0, 0]
+                resized = interpolate(mean[None, None], size, mode="bilinear", align_corners=True)[0, 0]
                 before[b, 1] += factor / len(maps) * resized
     torch.testing.assert_close(after, before)
     assert fused.learnable_parameters() == plain.learnable_parameters()
@@ -147,6 +151,35 @@ def test_late_fusion_adds_the_mean_map_to_the_objects_logit(changes: dict[str, o
 def test_refused_late_fusion(late: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"model\.late_fusion=.*\['cosine', 'prototype'\]"):
         network(late_fusion=late)
+
+
+def test_contrast_baseline_is_the_mean_contrast_of_the_two_deepest_blocks() -> None:
+    method = ContrastBaseline(EfficientNetLite0("random"), least=0.03).double().eval()
+    query, support, mask = episode(batch=2, shots=2)
+    with torch.no_grad():
+        of_query, of_support = method.features(query, support)
+        logits = method.decode(of_query, method.encode(of_support, mask)).logits
+    objects = object_masks(mask, [(f.shape[4], f.shape[5]) for f in of_support])
+    for b in range(2):
+        means = []
+        for q, s, selected in [*zip(of_query, of_support, objects, strict=True)][1:]:
+            found = []
+            for layer in range(q.shape[1]):
+                pixels = q[b, layer] - q[b, layer].mean((1, 2), keepdim=True)  # (d, h, w)
+                for k in range(2):
+                    shown = s[b, k, layer] - s[b, k, layer].mean((1, 2), keepdim=True)
+                    inside = selected.weight[b, k] > 0
+                    sides = [
+                        sum(cosine_similarity(pixels, one[:, None, None], dim=0).relu() for one in shown[:, side].T)
+                        / side.sum()
+                        for side in (inside, ~inside)
+                    ]
+                    found.append(sides[0] - sides[1])
+            means.append(torch.stack(found).mean(0))
+        coarse = interpolate(means[1][None, None], means[0].shape, mode="bilinear", align_corners=True)[0, 0]
+        margin = 20 * ((means[0] + coarse) / 2 - 0.03)
+        torch.testing.assert_close(logits[b], torch.stack([-margin, margin]) / 2, rtol=1e-3, atol=1e-3)  # 1e-5 on norms
+    assert method.learnable_parameters() == 0
 
 
 @pytest.mark.parametrize("blocks", [[2], [3], [4], [2, 4], [3, 4]])
