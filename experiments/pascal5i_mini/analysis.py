@@ -22,6 +22,9 @@ PAIRS = (
     ("both", "cosine"),
     ("both", "prototype"),
     ("both", "baseline"),
+    ("contrast_baseline", "baseline"),
+    ("both", "contrast_baseline"),
+    ("improved", "contrast_baseline"),
     ("improved", "both"),
     ("both", "hsnet"),
 )
@@ -30,6 +33,8 @@ PUBLISHED = {
     "prototypes, training-free": HERE.parent / "field" / "prototype_baseline",
     "`recipe=paper`, 800 steps": HERE.parent / "field" / "mshnet",
     "`recipe=improved`, 800 steps": HERE / "improved_800_steps",
+    "`recipe=improved`, 400 steps in fp32": HERE / "late_fusion" / "without",
+    "the same network, late fusion": HERE / "late_fusion" / "with",
 }
 """Records that were tested on fold 0's published 1-shot episodes."""
 PARTS = 4

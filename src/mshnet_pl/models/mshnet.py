@@ -46,8 +46,8 @@ class MSHNet(AbstractMethod):
         self_support: how often, outside of training, a query with what was found in it is taken as one more of its own
             supports. Not the paper's; after Fan et al., ECCV 2022: an object is most like itself.
         late_fusion: a similarity's name to the factor by which, outside of training, its mean map (over shots, layers and
-            blocks) is added to the object's logit. Not the paper's: what compares has a say that training on base classes
-            cannot take from it (experiments/improved.md).
+            blocks) is added to the object's logit. Not the paper's; it gained nothing on fold 0's novel classes
+            (experiments/improved.md).
 
     Raises:
         ValueError: no similarity, a backbone without exactly three blocks, blocks other than 2, 3 and 4, a width that is no
