@@ -189,5 +189,5 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
 
 def _emulates_bf16() -> bool:
     """Whether this is known to be an x86 processor that computes bf16 with other instructions; older PyTorch cannot tell."""
-    known = getattr(torch.cpu, "get_capabilities", dict)()
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return known.get("architecture") == "x86_64" and not (known.get("avx512_bf16") or known.get("amx_bf16"))
