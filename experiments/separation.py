@@ -2,7 +2,8 @@
 
 Prints for every similarity and block the area under the ROC curve of the mean over the block's layers, in percent, over
 1-shot training episodes: base classes only. ``within`` is the mean over episodes, ``pooled`` takes the pixels of all of them
-as one picture, so that a level that differs from episode to episode costs.
+as one picture, so that a level that differs from episode to episode costs. ``others`` is the mean over those episodes whose
+query shows labelled objects of other classes, too, over the pixels of labelled objects alone.
 
     python experiments/separation.py EPISODES data.root=ROOT backbone.weights=WEIGHTS SETTING=VALUE ...
 """
@@ -11,10 +12,13 @@ import sys
 from collections import defaultdict
 from statistics import fmean
 
+import hydra
 import torch
 from torch import Tensor
 
 from mshnet_pl import build, config
+from mshnet_pl.data.transforms import resize_mask
+from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.models.energy import energy_maps, enlarge, separation
 from mshnet_pl.models.mshnet import MSHNet
 from mshnet_pl.report.formats import aligned
@@ -32,21 +36,31 @@ def main(episodes: int, overrides: list[str]) -> None:
     method = build.make_module(raw, config.typed(raw)).method.eval()
     assert isinstance(method, MSHNet)
     found: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
-    truths = []
+    source = hydra.utils.instantiate(raw.data.source)
+    classes = range(len(data.class_names))
+    truths, objects = [], []
     with torch.inference_mode():
         for number in range(episodes):
             episode = data.training_batch([number])
             truth = episode.query_mask[0]
             truths.append(truth[::STRIDE, ::STRIDE].flatten())
+            labelled = resize_mask(source.mask(data.training_draws(number)[0].query, classes), data.image_size) == 1
+            objects.append(torch.where(labelled, truth, UNKNOWN)[::STRIDE, ::STRIDE].flatten())
             for name, by_block in energy_maps(method, episode).items():
                 for block, energy in by_block.items():
                     found[name, block].append(enlarge(energy[0], truth)[::STRIDE, ::STRIDE].flatten())
-    lines = [["similarity", "block", "within", "pooled"], ["---", "---:", "---:", "---:"]]
+    lines = [["similarity", "block", "within", "pooled", "others"], ["---", *["---:"] * 4]]
     for (name, block), energies in found.items():
-        areas = [separation(energy, truth) for energy, truth in zip(energies, truths, strict=True)]
         pooled = separation(torch.cat(energies), torch.cat(truths))
-        lines.append([name, str(block), f"{fmean(area for area in areas if area == area):.1f}", f"{pooled:.1f}"])
+        areas = mean_separation(energies, truths), pooled, mean_separation(energies, objects)
+        lines.append([name, str(block), *(f"{area:.1f}" for area in areas)])
     print(aligned(lines))
+
+
+def mean_separation(energies: list[Tensor], truths: list[Tensor]) -> float:
+    """Over the episodes in which there is something to separate."""
+    areas = [separation(energy, truth) for energy, truth in zip(energies, truths, strict=True)]
+    return fmean(area for area in areas if area == area)
 
 
 if __name__ == "__main__":

@@ -113,11 +113,12 @@ def test_every_query_gets_its_mask_overlay_and_numbers(own: Path, predict: Calla
 def test_several_classes_and_tiles(own: Path, predict: Callable[..., Done], checkpoint: Path) -> None:
     for class_id, name in enumerate(("cat", "dog", "emu")):
         draw(own / "classes" / name, class_id, range(1 + class_id), mask_value=7)
-    done = predict("support=classes", "query=query/stack.tif", "out=out", "tile=48", "value=7", "threshold=0.2")
+    settings = "tile=48", "value=7", "threshold=0.2", "guided=0.05"
+    done = predict("support=classes", "query=query/stack.tif", "out=out", *settings)
     assert done.code == 0, done.err
     record = json.loads((own / "out" / "predictions.json").read_text())
     assert record["classes"] == {"cat": 1, "dog": 2, "emu": 3}
-    segmenter = Segmenter.from_checkpoint(checkpoint)
+    segmenter = Segmenter.from_checkpoint(checkpoint, guided=0.05)
     for name in record["classes"]:
         folder = own / "classes" / name
         segmenter.fit(name, sorted(folder.glob("images/*")), sorted(folder.glob("masks/*")))
@@ -247,6 +248,7 @@ def test_bad_coco_is_explained(tmp_path: Path) -> None:
         (["support=support", "query=query", "out=out", "out=other"], ["out=other", "once"]),
         (["support=support", "query=query", "out=out", "threshold=high"], ["threshold=high", "number"]),
         (["support=support", "query=query", "out=out", "threshold=1.5"], ["threshold=1.5", "between 0 and 1"]),
+        (["support=support", "query=query", "out=out", "guided=2"], ["guided=2.0", "0.008 to 0.5"]),
         (["support=support", "query=query", "out=out", "tile=5"], ["tile=5", "32"]),
         (["support=support", "query=query", "out=out", "batch_size=2.5"], ["batch_size=2.5", "whole number"]),
         (["support=support", "query=query", "out=out", "batch_size=0"], ["batch_size=0", "at least 1"]),

@@ -15,6 +15,7 @@ from mshnet_pl.backbones.base import Features
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
 from mshnet_pl.episode import Episode, Prediction
 from mshnet_pl.evaluation import Fusion
+from mshnet_pl.guided import guided_filter
 from mshnet_pl.labels import predict_labels
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.mshnet import MSHNet
@@ -137,6 +138,56 @@ def test_votes_are_those_of_the_published_rule() -> None:
     assert most == {0, 1, 2, 3}
 
 
+def fitted(image: np.ndarray, x: np.ndarray, radius: int, penalty: float) -> np.ndarray:
+    """The guided filter, (3, H, W) and (H, W) to (H, W): a ridge regression by least squares in every pixel's window."""
+    height, width = x.shape
+    windows = [
+        [
+            np.s_[max(i - radius, 0) : i + radius + 1, max(j - radius, 0) : j + radius + 1]
+            for j in range(width)
+        ]
+        for i in range(height)
+    ]  # fmt: skip
+    functions = np.zeros((height, width, 4))
+    for i in range(height):
+        for j in range(width):
+            colours = image[:, *windows[i][j]].reshape(3, -1).T
+            ones = np.ones((len(colours), 1))
+            ridge = np.sqrt(len(colours) * penalty) * np.eye(3, 4)  # least squares with rows that ask for slopes of 0
+            rows = np.vstack([np.hstack([colours, ones]), ridge])
+            wanted = np.concatenate([x[windows[i][j]].ravel(), np.zeros(3)])
+            functions[i, j] = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+    mean = np.array([[functions[windows[i][j]].mean((0, 1)) for j in range(width)] for i in range(height)])
+    out: np.ndarray = (mean[..., :3] * image.transpose(1, 2, 0)).sum(-1) + mean[..., 3]
+    return out
+
+
+@pytest.mark.parametrize("radius", [1, 3, 20])
+def test_guided_filter_is_a_regression_in_every_window(radius: int) -> None:
+    rng = np.random.default_rng(radius)
+    image = rng.normal(size=(2, 3, 11, 14)).astype(np.float32)
+    x = (image[:, :1] > 0.3) * 0.8 + 0.1 * rng.random((2, 1, 11, 14))
+    with torch.autocast("cpu", torch.bfloat16):
+        smoothed = guided_filter(torch.from_numpy(image), torch.from_numpy(x.astype(np.float32)), radius).numpy()
+    for b in range(2):
+        np.testing.assert_allclose(smoothed[b, 0], fitted(image[b].astype(float), x[b, 0], radius, 2e-3), atol=1e-4)
+
+
+@torch.no_grad()
+def test_guided_logits_follow_the_query() -> None:
+    method, episode = Readier(EfficientNetLite0()).eval(), drawn()
+    refined = Refinement(guided=0.05)(method, *episode[:3]).logits
+    plain = method(*episode[:3]).logits.numpy()
+    assert refined.shape == (2, 2, SIZE, SIZE) and not refined[:, 0].any()
+    for b in range(2):
+        probability = 1 / (1 + np.exp(-bilinear(plain[b, 1] - plain[b, 0], SIZE, SIZE)))
+        smoothed = fitted(episode.query[b].numpy().astype(float), probability, 3, 2e-3).clip(1e-4, 1 - 1e-4)
+        np.testing.assert_allclose(refined[b, 1].sigmoid().numpy(), smoothed, atol=1e-4)
+    twice = Refinement(flip=True, guided=0.05)(method, *episode[:3]).logits
+    mean = Refinement(flip=True)(method, *episode[:3])
+    torch.testing.assert_close(twice, Refinement(guided=0.05).guide(mean, episode.query).logits)
+
+
 @pytest.mark.parametrize("scales", [[], [0.0], [1.0, -1.0], [float("inf")], [float("nan")]])
 def test_refused_scales(scales: list[float]) -> None:
     with pytest.raises(ValueError, match=r"eval\.scales="):
@@ -159,7 +210,7 @@ def test_commands_and_report(command: Command, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     (trained,) = (tmp_path / "runs").rglob("result.json")
     result = json.loads(trained.read_text())
-    recorded = {"resolution": "resized", "flip": True, "scales": [0.75, 1.0], "fusion": "network"}
+    recorded = {"resolution": "resized", "flip": True, "scales": [0.75, 1.0], "fusion": "network", "guided": 0.0}
     assert result["config"]["eval"] == recorded and result["tests"][0]["episodes"] == 3
     tests = {}
     settings = {"plain": (), "vote": ("eval.fusion=vote",), "mean": ("eval.fusion=mean", "eval.resolution=original")}
@@ -181,9 +232,25 @@ def test_commands_and_report(command: Command, tmp_path: Path) -> None:
     assert len(re.findall(r"everything foreground +\|[^|]*\| \d-shot", report.out)) == 2  # not one for each way to predict
 
 
+def test_the_filter_needs_the_queries_not_the_backbone(command: Command, tmp_path: Path) -> None:
+    found = {}
+    settings = {"plain": (), "kept": ("eval.guided=0.1",), "computed": ("eval.guided=0.1", "test.feature_mb=0")}
+    for name, changes in settings.items():
+        tiny = [setting for setting in TINY if setting != "model.width=4"]
+        done = command("mshnet-train", *tiny, "model=contrast_baseline", f"runs={name}", *changes)
+        assert done.code == 0, done.err
+        (path,) = (tmp_path / name).rglob("result.json")
+        (file,) = path.parent.glob("episodes_*.csv")
+        found[name] = counts(path.parent, file.name)
+    assert (found["kept"] == found["computed"]).all() and (found["kept"] != found["plain"]).any()
+
+
 @pytest.mark.parametrize(
     ("argument", "parts"),
     [
+        ("eval.guided=-0.1", ["eval.guided=-0.1", "0.008 to 0.5"]),
+        ("eval.guided=0.001", ["eval.guided=0.001", "0.008 to 0.5"]),
+        ("eval.guided=nan", ["eval.guided=nan"]),
         ("eval.scales=[]", ["eval.scales=[]", "1.0"]),
         ("eval.scales=[0.3]", ["eval.scales=0.3", "0.50"]),
         ("eval.scales=[1.0,inf]", ["eval.scales=inf"]),

@@ -94,10 +94,11 @@ def test_predictions_are_those_of_the_method_itself(method: AbstractMethod, way:
     assert probabilities.dtype == np.float32
 
 
-def test_counts_are_those_of_the_test_command(command: Command, checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("guided", [0.0, 0.1])
+def test_counts_are_those_of_the_test_command(command: Command, checkpoint: Path, tmp_path: Path, guided: float) -> None:
     done = command(
         "mshnet-test", f"ckpt={checkpoint}", "eval.resolution=original", "data.source.size=90", "shot=2", "way=2",
-        "test.episodes=4", "runs=tested",
+        "test.episodes=4", "runs=tested", f"eval.guided={guided}",
     )  # fmt: skip
     assert done.code == 0, done.err
     (path,) = (tmp_path / "tested").rglob("episodes_*.csv")
@@ -108,7 +109,7 @@ def test_counts_are_those_of_the_test_command(command: Command, checkpoint: Path
     segmenter = Segmenter.from_checkpoint(checkpoint)
     for number in range(4):
         draws = draw_seeded(names, classes, 2, 0, number, 2)
-        segmenter = Segmenter(segmenter.method, segmenter.image_size)
+        segmenter = Segmenter(segmenter.method, segmenter.image_size, guided=guided)
         for draw in draws:
             masks = [SOURCE.mask(name, [draw.class_id]) for name in draw.supports]
             segmenter.fit(f"{draw.class_id}", [SOURCE.image(name) for name in draw.supports], masks)
@@ -308,11 +309,13 @@ def test_impossible_settings_are_refused(segmenter: Segmenter, settings: dict[st
         segmenter.predict(QUERY, **settings)
 
 
-def test_impossible_devices_and_batches_are_refused(method: AbstractMethod) -> None:
+def test_what_no_segmenter_can_be_made_of_is_refused(method: AbstractMethod) -> None:
     with pytest.raises(ConfigError, match="device=gpu"):
         Segmenter(method, SIZE, "gpu")
     with pytest.raises(ConfigError, match="batch_size=0"):
         Segmenter(method, SIZE, batch_size=0)
+    with pytest.raises(ConfigError, match=r"guided=0\.6: .*0\.008 to 0\.5"):
+        Segmenter(method, SIZE, guided=0.6)
 
 
 def test_only_parts_of_a_network_are_built(checkpoint: Path, tmp_path: Path) -> None:

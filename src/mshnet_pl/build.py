@@ -91,7 +91,7 @@ def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
     Raises:
         UserError: a setting that cannot work, or weights that do not fit.
     """
-    refinement = Refinement(config.eval.flip, config.eval.scales, config.eval.fusion)
+    refinement = Refinement(config.eval.flip, config.eval.scales, config.eval.fusion, config.eval.guided)
     optimizer, schedule = _make(raw.optimizer), _make(raw.scheduler)
     _try(optimizer, schedule)
     return EpisodicModule(

@@ -33,6 +33,7 @@ class EvalConfig:
     flip: bool = False
     scales: list[float] = field(default_factory=lambda: [1.0])
     fusion: Fusion = Fusion.network
+    guided: float = 0.0
 
 
 def eval_problems(config: EvalConfig, image_size: int) -> list[str]:
@@ -40,8 +41,17 @@ def eval_problems(config: EvalConfig, image_size: int) -> list[str]:
     if not config.scales:
         return ["eval.scales=[]: give at least one, 1.0 for the images' own size"]
     least = LEAST_SIDE / image_size
-    return [
+    problems = guided_problems("eval.guided", config.guided, image_size)
+    return problems + [
         f"eval.scales={scale}: give numbers of at least {least:.2f}, for images of {LEAST_SIDE} pixels or more"
         for scale in config.scales
         if not math.isfinite(scale) or round(scale * image_size) < LEAST_SIDE
     ]
+
+
+def guided_problems(name: str, radius: float, image_size: int) -> list[str]:
+    """What cannot work about a guided filter's ``radius``, a share of the images' side."""
+    if radius == 0 or (radius <= 0.5 and round(radius * image_size) >= 1):
+        return []
+    least = math.ceil(500 / image_size) / 1000
+    return [f"{name}={radius}: give 0 for no filter, or its radius as a share of the side, {least} to 0.5"]

@@ -45,7 +45,8 @@ class FeatureKeeper:
         learns = any(p.requires_grad for p in module.method.backbone.parameters())
         if learns and folder is not None:
             raise ConfigError(f"data.feature_cache={folder}: the backbone learns, so its features change; leave it null")
-        self._tests = not learns and module.refinement is None and (folder is not None or megabytes > 0)
+        plainly = module.refinement is None or not module.refinement.looks_again
+        self._tests = not learns and plainly and (folder is not None or megabytes > 0)
 
     def before_training(self) -> None:
         """Compute and keep the features of all images that training and validation read."""

@@ -138,7 +138,14 @@ class EpisodicModule(pl.LightningModule):
     def _one_by_one(self, batch: Episode, refinement: Refinement | None = None) -> Tensor:
         """Logits an episode at a time: neither the batch size nor the number of processes can then change a rounding."""
         episodes = (Episode(*(part[i : i + 1] for part in batch)) for i in range(len(batch.query)))
-        return torch.cat([refinement(self.method, *e[:3]).logits if refinement else self(e).logits for e in episodes])
+        return torch.cat([self._refined(episode, refinement).logits for episode in episodes])
+
+    def _refined(self, episode: Episode, refinement: Refinement | None) -> Prediction:
+        if refinement is None:
+            return self(episode)
+        if refinement.looks_again:
+            return refinement(self.method, *episode[:3])
+        return refinement.guide(self(episode), episode.query)
 
     def on_train_epoch_end(self) -> None:
         """Logs the IoU of every class over the epoch so far."""

@@ -1,4 +1,4 @@
-"""Predictions refined at test time: averaged over mirrored and resized views, and over shots that predict alone."""
+"""Predictions refined at test time: averaged over mirrored and resized views and over shots, led by the query's colours."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,8 +9,12 @@ from torch.nn.functional import interpolate
 
 from mshnet_pl.episode import Prediction
 from mshnet_pl.evaluation import Fusion
+from mshnet_pl.guided import guided_filter
+from mshnet_pl.labels import margins
 from mshnet_pl.models.algebra import resize
 from mshnet_pl.models.base import AbstractMethod
+
+_LEAST_PROBABILITY = 1e-4
 
 
 class Refinement:
@@ -23,21 +27,35 @@ class Refinement:
     votes at every pixel of the S x S query: votes for the foreground are summed and divided by their maximum over the query
     (at least 1), and the foreground is where that exceeds 0.5 (Min et al., ICCV 2021).
 
+    Last, with ``guided``, the foreground's probability is smoothed along the query's colours (``guided_filter``): the
+    network predicts on a coarse grid, whose outlines are not the object's.
+
     Args:
         flip: also predict the mirrored episode.
         scales: factors of the image size.
         fusion: how the supports become one prediction.
+        guided: radius of the guided filter's windows as a share of the query's side; 0 for no filter.
 
     Raises:
         ValueError: no scale, or one that is not positive.
     """
 
-    def __init__(self, flip: bool = False, scales: Sequence[float] = (1.0,), fusion: Fusion = Fusion.network) -> None:
+    def __init__(
+        self,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        fusion: Fusion = Fusion.network,
+        guided: float = 0.0,
+    ) -> None:
         if not scales or not all(0 < scale < float("inf") for scale in scales):
             raise ValueError(f"eval.scales={[*scales]}: give one or more positive numbers")
         self._flips = (False, True) if flip else (False,)
-        self._scales, self._fusion = tuple(scales), fusion
-        self.changes = flip or self._scales != (1.0,) or fusion is not Fusion.network
+        self._scales, self._fusion, self._guided = tuple(scales), fusion, guided
+        self.looks_again = flip or self._scales != (1.0,) or fusion is not Fusion.network
+        """Whether the method is called in another way than plainly, for which kept features do not serve."""
+        self.guides = guided > 0
+        """Whether the query's image is needed after the prediction."""
+        self.changes = self.looks_again or self.guides
         """Whether any of the settings is other than plain."""
 
     def __call__(
@@ -50,10 +68,14 @@ class Refinement:
         """What ``method`` predicts, refined.
 
         Returns:
-            Logits (B, 2, S, S), after a vote 0.5 and the share of the votes.
+            Logits (B, 2, S, S), after a vote without a filter 0.5 and the share of the votes.
         """
         shots = torch.stack([*self._views(method, query, support, support_mask)]).mean(0)  # (1 or K, B, 2, S, S)
-        return Prediction(_vote(shots) if self._fusion is Fusion.vote else shots.mean(0))
+        return self.guide(Prediction(_vote(shots) if self._fusion is Fusion.vote else shots.mean(0)), query)
+
+    def guide(self, prediction: Prediction, query: Float[Tensor, "batch 3 height width"]) -> Prediction:
+        """The last step alone: logits (B, 2, h, w) to (B, 2, S, S), or the prediction itself where there is no filter."""
+        return Prediction(guided_logits(prediction.logits, query, self._guided)) if self.guides else prediction
 
     def _views(self, method: AbstractMethod, query: Tensor, support: Tensor, mask: Tensor) -> Iterator[Tensor]:
         """Every view's logits (K, B, 2, S, S) of each shot alone; (1, B, 2, S, S) where the method takes them together."""
@@ -76,3 +98,22 @@ def _vote(logits: Float[Tensor, "shots batch 2 height width"]) -> Float[Tensor, 
     votes = (logits[:, :, 1] > logits[:, :, 0]).sum(0).float()  # (B, H, W)
     share = votes / votes.amax((1, 2), keepdim=True).clamp(min=1)
     return torch.stack([torch.full_like(share, 0.5), share], dim=1)
+
+
+def guided_logits(
+    logits: Float[Tensor, "batch 2 h w"], image: Float[Tensor, "batch 3 height width"], radius: float
+) -> Float[Tensor, "batch 2 height width"]:
+    """Smooth the foreground's probability, bilinearly upsampled, along the colours of the normalised ``image``.
+
+    Args:
+        logits: background and foreground.
+        image: the query.
+        radius: of the filter's windows, as a share of the image's longer side.
+
+    Returns:
+        0 for the background, and the log-odds of the smoothed probability.
+    """
+    height, width = image.shape[2:]
+    probability = margins(logits, (height, width))[:, None].sigmoid()
+    smoothed = guided_filter(image, probability, round(radius * max(height, width)))
+    return torch.cat([torch.zeros_like(smoothed), smoothed.logit(eps=_LEAST_PROBABILITY)], dim=1)

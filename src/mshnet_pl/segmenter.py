@@ -20,10 +20,12 @@ from mshnet_pl.checkpoint import read_method
 from mshnet_pl.data.own_images import Picture, Pictures, name_of, read_image, read_mask, several
 from mshnet_pl.data.transforms import resize_mask, to_input
 from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.evaluation import guided_problems
 from mshnet_pl.labels import least_margin, to_labels, to_probabilities
 from mshnet_pl.models.algebra import resize
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.refine import guided_logits
 from mshnet_pl.tiles import blend, boxes, check_tile
 
 
@@ -40,9 +42,11 @@ class Segmenter:
         device: such as ``cpu`` or ``cuda:1``; CUDA where there is one, by default.
         batch_size: how many pictures go through the network at a time.
         bf16: compute in bfloat16 where that is safe.
+        guided: smooth predictions along the pictures' colours, as ``eval.guided`` does in tests: the radius as a share of
+            the side, 0.09 for instance; 0 for not.
 
     Raises:
-        ConfigError: no such device, or a batch size below 1.
+        ConfigError: no such device, a batch size below 1, or an impossible radius.
     """
 
     def __init__(
@@ -52,16 +56,19 @@ class Segmenter:
         device: str | torch.device | None = None,
         batch_size: int = 8,
         bf16: bool = False,
+        guided: float = 0.0,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: give a number of at least 1")
+        for problem in guided_problems("guided", guided, image_size):
+            raise ConfigError(problem)
         try:
             self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
             self.method = method.to(self._device).eval()
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # for a device that is not there
             raise ConfigError(f"device={device}: {error}; give cpu, or leave it out") from error
         self.image_size = image_size
-        self._batch_size, self._bf16 = batch_size, bf16
+        self._batch_size, self._bf16, self._guided = batch_size, bf16, guided
         self._codes: dict[str, SupportCode] = {}
 
     @classmethod
@@ -71,13 +78,14 @@ class Segmenter:
         device: str | torch.device | None = None,
         batch_size: int = 8,
         bf16: bool = False,
+        guided: float = 0.0,
     ) -> "Segmenter":
         """A checkpoint of ``mshnet-train``; nothing else is read, and nothing in it is executed.
 
         Raises:
             ConfigError: no such file, none of ours, or as the constructor.
         """
-        return cls(*read_method(Path(path).expanduser()), device, batch_size, bf16)
+        return cls(*read_method(Path(path).expanduser()), device, batch_size, bf16, guided)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -192,13 +200,19 @@ class Segmenter:
     @torch.inference_mode()
     def _logits(self, pictures: Sequence[Image.Image], codes: Sequence[SupportCode]) -> Float[Tensor, "batch way 2 h w"]:
         with self._precision():
-            query = self._features(pictures)
-            return torch.stack([self.method.decode(query, code).logits.float() for code in codes], dim=1)
+            inputs = self._inputs(pictures)
+            query = self.method.backbone(inputs)
+            logits = [self.method.decode(query, code).logits.float() for code in codes]
+        if self._guided:
+            logits = [guided_logits(of_class, inputs, self._guided) for of_class in logits]
+        return torch.stack(logits, dim=1)
 
     def _features(self, pictures: Sequence[Image.Image]) -> Features:
-        inputs = torch.stack([to_input(picture, self.image_size) for picture in pictures])
-        features: Features = self.method.backbone(inputs.to(self._device))
+        features: Features = self.method.backbone(self._inputs(pictures))
         return features
+
+    def _inputs(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "batch 3 side side"]:
+        return torch.stack([to_input(picture, self.image_size) for picture in pictures]).to(self._device)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)

@@ -237,12 +237,18 @@ class EpisodeDataModule(pl.LightningDataModule):
         """How a data set of these lists and this seed deals with bad images."""
         return {"replace": partial(without, names, seed), "bad": self.bad} if self._skip_bad else {}
 
-    def use_test_episodes(self, draws: list[Draws], original_size: bool = False) -> None:
-        """Choose what ``test_dataloader`` gives; ``original_size`` scores at each query's own size."""
+    def use_test_episodes(self, draws: list[Draws], original_size: bool = False, show_queries: bool = False) -> None:
+        """Choose what ``test_dataloader`` gives.
+
+        Args:
+            draws: the episodes, by name.
+            original_size: score at each query's own size.
+            show_queries: have the queries' images in the episodes even where their features are kept.
+        """
         self._drawn = draws
         of_test = self._source, draws.__getitem__, len(draws), self.image_size, original_size
         self._pictured = LoadedEpisodes(*of_test, cache=self._cache)
-        self._test = LoadedEpisodes(*of_test, cache=self._cache, places=self._places)
+        self._test = LoadedEpisodes(*of_test, cache=self._cache, places=self._places, show_queries=show_queries)
 
     def test_episodes(self, numbers: Sequence[int]) -> EpisodeLoader:
         """Some of the episodes of ``use_test_episodes``, the same ones in every process."""

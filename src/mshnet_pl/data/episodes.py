@@ -33,6 +33,7 @@ class EpisodeDataset(Dataset[Episode]):
         cache: keeps resized images; changes no episode.
         augment: random changes of the pictures; not together with ``original_size``.
         places: where features are kept, by the image's name; such images are not read.
+        show_queries: read the queries' images even so.
         replace: from an episode, its number and the bad images to the episode in its place; without it, a bad image is an
             error.
         bad: what is wrong with an image, by its name; what is met is added.
@@ -49,6 +50,7 @@ class EpisodeDataset(Dataset[Episode]):
         cache: ImageCache | None = None,
         augment: Augment | None = None,
         places: Mapping[str, int] | None = None,
+        show_queries: bool = False,
         replace: Callable[[Draws, int, Collection[str]], Draws] | None = None,
         bad: dict[str, str] | None = None,
     ) -> None:
@@ -57,7 +59,7 @@ class EpisodeDataset(Dataset[Episode]):
         """What is wrong with an image, by its name, as far as it is known here."""
         self._source, self._draw, self._length = source, draw, length
         self._size, self._original_size, self._unknown = image_size, original_size, tuple(unknown)
-        self._cache, self._augment = cache, augment
+        self._cache, self._augment, self._show_queries = cache, augment, show_queries
 
     def __len__(self) -> int:
         """Episodes in an epoch; numbers may go beyond it."""
@@ -124,7 +126,7 @@ class EpisodeDataset(Dataset[Episode]):
             shown = torch.from_numpy(np.stack(masks))
         else:
             shown = torch.stack([resize_mask(mask, self._size) for mask in masks])
-        if name in self._places:
+        if name in self._places and not (self._show_queries and picture == 0):
             return torch.zeros(1).expand(3, self._size, self._size), shown
         image = square(self._source, name, self._size, self._cache, masks[0].shape)
         if self._augment:

@@ -15,7 +15,7 @@ _WITHOUT_EFFECT = (
     "test.pictures", "test.feature_mb", "test.untrained", "test.seeds", "test.shots", "test.checkpoint",
 )  # fmt: skip
 """Settings that change no number, that a table shows anyway, or that repeat another."""
-_PLAIN = {"flip": False, "scales": [1.0], "fusion": "network"}
+_PLAIN = {"flip": False, "scales": [1.0], "fusion": "network", "guided": 0.0}
 """How results predict that do not say it."""
 OF_EPISODES = ("data.source", "data.image_size", "data.min_images", "way", "eval.resolution", "test", "splits")
 """What decides which pixels are scored."""

@@ -26,10 +26,10 @@ from mshnet_pl.use.supports import Support, read_supports
 
 USAGE = (
     "mshnet-predict ckpt=FILE support=DIR query=DIR|FILE|PATTERN out=DIR "
-    "[threshold=0.5] [tile=PIXELS] [value=PIXEL_VALUE] [batch_size=8] [device=cpu|cuda] [overwrite=true]"
+    "[threshold=0.5] [guided=0.09] [tile=PIXELS] [value=PIXEL_VALUE] [batch_size=8] [device=cpu|cuda] [overwrite=true]"
 )
 _KNOWN = {key: True for key in ("ckpt", "support", "query", "out")} | {
-    key: False for key in ("threshold", "tile", "value", "batch_size", "device", "overwrite")
+    key: False for key in ("threshold", "guided", "tile", "value", "batch_size", "device", "overwrite")
 }
 _MOST_CLASSES = 255
 """So many colours a palette has besides the background's."""
@@ -58,6 +58,7 @@ class _Settings(NamedTuple):
     query: str
     out: Path
     threshold: float
+    guided: float
     tile: int | None
     value: int | None
     batch_size: int
@@ -84,7 +85,7 @@ def predict(settings: Sequence[str]) -> list[str]:
     _check_out(given, queries, [sheet, record, *(path for query in queries for path in _results(given.out, query))])
     supports = read_supports(given.support)
     _check_supports(given, supports)
-    segmenter = Segmenter.from_checkpoint(given.ckpt, given.device, given.batch_size)
+    segmenter = Segmenter.from_checkpoint(given.ckpt, given.device, given.batch_size, guided=given.guided)
     panels = []
     for number, (name, shown) in enumerate(supports.items(), start=1):
         segmenter.fit(name, [s.image for s in shown], [s.mask for s in shown], value=given.value)
@@ -120,6 +121,7 @@ def _parse(settings: Sequence[str]) -> _Settings:
         query=values["query"],
         out=Path(values["out"]).expanduser(),
         threshold=_number(values, "threshold", float, 0.5),
+        guided=_number(values, "guided", float, 0.0),
         tile=_number(values, "tile", int, None),
         value=_number(values, "value", int, None),
         batch_size=_number(values, "batch_size", int, 8),
