@@ -32,11 +32,22 @@ SHOTS = (1, 5)
 PUBLISHED = {
     "prototypes, training-free": HERE.parent / "field" / "prototype_baseline",
     "`recipe=paper`, 800 steps": HERE.parent / "field" / "mshnet",
-    "`recipe=improved`, 800 steps": HERE / "improved_800_steps",
-    "`recipe=improved`, 400 steps in fp32": HERE / "late_fusion" / "without",
+    "`recipe=paper`, 400 steps in fp32": HERE / "fp32" / "first",
+    "the same from a fresh clone": HERE / "fp32" / "repeated",
+    "the same network, guided filter": HERE / "guided" / "paper",
+    "`recipe=improved` without its filter, 800 steps": HERE / "improved_800_steps",
+    "`recipe=improved` without its filter, 400 steps in fp32": HERE / "late_fusion" / "without",
     "the same network, late fusion": HERE / "late_fusion" / "with",
+    "`recipe=improved`, 400 steps in fp32 (the same network)": HERE / "guided" / "improved",
 }
 """Records that were tested on fold 0's published 1-shot episodes."""
+OF_ONE_MACHINE = (
+    ("guided/improved", "fp32/first"),
+    ("guided/improved", "late_fusion/without"),
+    ("guided/paper", "fp32/first"),
+    ("late_fusion/without", "fp32/first"),
+)
+"""Trained in fp32 on the same machine and tested on the same published episodes."""
 PARTS = 4
 
 Test = tuple[int, int, int]
@@ -59,7 +70,7 @@ def main() -> None:
 
 def differences() -> Iterator[list[str]]:
     """A line a pair and number of shots, over the folds that both sides have."""
-    for (a, b), shot in product(PAIRS, SHOTS):
+    for (a, b), shot in product((*PAIRS, *OF_ONE_MACHINE), SHOTS):
         sides = [
             [m for m in collect([HERE / name]).tests if m.test.shot == shot] for name in (a, b) if (HERE / name).is_dir()
         ]
