@@ -13,9 +13,9 @@ import torch
 
 from mshnet_pl import build, config
 from mshnet_pl.checkpoint import read_method
+from mshnet_pl.guided import guided_logits
 from mshnet_pl.labels import predict_labels
 from mshnet_pl.metrics import EpisodeIoU, scores
-from mshnet_pl.refine import guided_logits
 from mshnet_pl.report.formats import aligned
 
 RADII = (0.0, 0.03, 0.06, 0.09, 0.12, 0.18)

@@ -38,6 +38,8 @@ ALLOWED_INSIDE = {
         "data",
         "models",
         "backbones",
+        "evaluation",
+        "guided",
         "errors",
     },
     "backbones": {"backbones", "episode"},
@@ -50,7 +52,8 @@ ALLOWED_INSIDE = {
     "use": {"use", "segmenter", "results", "tiles", "labels", "data", "arguments", "errors", "__version__"},
     "app": {"app", "use", "segmenter", "labels", "data", "models", "arguments", "errors"},
     "evaluation": set(),
-    "refine": {"models", "evaluation", "episode"},
+    "guided": {"labels"},
+    "refine": {"models", "evaluation", "guided", "episode"},
     "module": {"models", "refine", "backbones", "data", "labels", "losses", "metrics", "episode"},
     "keeping": {"module", "data", "backbones", "errors"},
     "exchange": {

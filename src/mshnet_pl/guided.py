@@ -4,8 +4,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mshnet_pl.labels import margins
+
+_LEAST_PROBABILITY = 1e-4
 _PENALTY = 2e-3
 """Of the squared slopes (epsilon in the paper), for images with a variance of about 1: 1e-4 for colours from 0 to 1."""
+
+
+def guided_logits(
+    logits: Float[Tensor, "batch 2 h w"], image: Float[Tensor, "batch 3 height width"], radius: float
+) -> Float[Tensor, "batch 2 height width"]:
+    """Smooth the foreground's probability, bilinearly upsampled, along the colours of the normalised ``image``.
+
+    Args:
+        logits: background and foreground.
+        image: the query.
+        radius: of the filter's windows, as a share of the image's longer side.
+
+    Returns:
+        0 for the background, and the log-odds of the smoothed probability.
+    """
+    height, width = image.shape[2:]
+    probability = margins(logits, (height, width))[:, None].sigmoid()
+    smoothed = guided_filter(image, probability, round(radius * max(height, width)))
+    return torch.cat([torch.zeros_like(smoothed), smoothed.logit(eps=_LEAST_PROBABILITY)], dim=1)
 
 
 def guided_filter(

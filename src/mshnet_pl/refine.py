@@ -9,13 +9,9 @@ from torch.nn.functional import interpolate
 
 from mshnet_pl.episode import Prediction
 from mshnet_pl.evaluation import Fusion
-from mshnet_pl.guided import guided_filter
-from mshnet_pl.labels import margins
+from mshnet_pl.guided import guided_logits
 from mshnet_pl.models.algebra import resize
 from mshnet_pl.models.base import AbstractMethod
-
-_LEAST_PROBABILITY = 1e-4
-
 
 class Refinement:
     """Calls a method on views of an episode and merges what it predicts.
@@ -98,22 +94,3 @@ def _vote(logits: Float[Tensor, "shots batch 2 height width"]) -> Float[Tensor, 
     votes = (logits[:, :, 1] > logits[:, :, 0]).sum(0).float()  # (B, H, W)
     share = votes / votes.amax((1, 2), keepdim=True).clamp(min=1)
     return torch.stack([torch.full_like(share, 0.5), share], dim=1)
-
-
-def guided_logits(
-    logits: Float[Tensor, "batch 2 h w"], image: Float[Tensor, "batch 3 height width"], radius: float
-) -> Float[Tensor, "batch 2 height width"]:
-    """Smooth the foreground's probability, bilinearly upsampled, along the colours of the normalised ``image``.
-
-    Args:
-        logits: background and foreground.
-        image: the query.
-        radius: of the filter's windows, as a share of the image's longer side.
-
-    Returns:
-        0 for the background, and the log-odds of the smoothed probability.
-    """
-    height, width = image.shape[2:]
-    probability = margins(logits, (height, width))[:, None].sigmoid()
-    smoothed = guided_filter(image, probability, round(radius * max(height, width)))
-    return torch.cat([torch.zeros_like(smoothed), smoothed.logit(eps=_LEAST_PROBABILITY)], dim=1)

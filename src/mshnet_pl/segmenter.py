@@ -21,11 +21,11 @@ from mshnet_pl.data.own_images import Picture, Pictures, name_of, read_image, re
 from mshnet_pl.data.transforms import resize_mask, to_input
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.evaluation import guided_problems
+from mshnet_pl.guided import guided_logits
 from mshnet_pl.labels import least_margin, to_labels, to_probabilities
 from mshnet_pl.models.algebra import resize
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.mshnet import MSHNet
-from mshnet_pl.refine import guided_logits
 from mshnet_pl.tiles import blend, boxes, check_tile
 
 
