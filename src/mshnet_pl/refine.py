@@ -13,6 +13,7 @@ from mshnet_pl.guided import guided_logits
 from mshnet_pl.models.algebra import resize
 from mshnet_pl.models.base import AbstractMethod
 
+
 class Refinement:
     """Calls a method on views of an episode and merges what it predicts.
 

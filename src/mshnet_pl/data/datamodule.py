@@ -238,7 +238,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         return {"replace": partial(without, names, seed), "bad": self.bad} if self._skip_bad else {}
 
     def use_test_episodes(self, draws: list[Draws], original_size: bool = False, show_queries: bool = False) -> None:
-        """Choose what ``test_dataloader`` gives: masks of ``original_size``, and ``show_queries`` though features are kept."""
+        """Choose what ``test_dataloader`` gives: masks of ``original_size``, ``show_queries`` though features are kept."""
         self._drawn = draws
         of_test = self._source, draws.__getitem__, len(draws), self.image_size, original_size
         self._pictured = LoadedEpisodes(*of_test, cache=self._cache)
