@@ -42,7 +42,7 @@ class Episode(NamedTuple):
     number: Tensor
     """(B,) int64: the episode's number, which together with the seed identifies it."""
     query_place: Tensor
-    """(B,) int64: where a cache keeps the query's features, whose image may then be left out; -1 where it is given."""
+    """(B,) int64: where a cache keeps the query's features, whose image may then be left out; -1 where none does."""
     support_place: Tensor
     """(B, K) int64: the same for the supports."""
 
