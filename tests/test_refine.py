@@ -194,6 +194,12 @@ def test_refused_scales(scales: list[float]) -> None:
         Refinement(scales=scales)
 
 
+@pytest.mark.parametrize("guided", [-0.1, 0.6, float("nan")])
+def test_refused_radii(guided: float) -> None:
+    with pytest.raises(ValueError, match=r"eval\.guided="):
+        Refinement(guided=guided)
+
+
 TINY = (
     "data.image_size=64", "data.batch_size=2", "model.width=4", "logger=none", "trainer.enable_progress_bar=false",
     "trainer.accelerator=cpu", "trainer.max_steps=3", "test.episodes=3", "test.pictures=1",

@@ -34,6 +34,7 @@ class EvalConfig:
     scales: list[float] = field(default_factory=lambda: [1.0])
     fusion: Fusion = Fusion.network
     guided: float = 0.0
+    """Radius of the guided filter's windows as a share of the image's side; 0 for no filter."""
 
 
 def eval_problems(config: EvalConfig, image_size: int) -> list[str]:

@@ -34,7 +34,7 @@ class Refinement:
         guided: radius of the guided filter's windows as a share of the query's side; 0 for no filter.
 
     Raises:
-        ValueError: no scale, or one that is not positive.
+        ValueError: no scale, or one that is not positive; a radius that is not from 0 to 0.5.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class Refinement:
     ) -> None:
         if not scales or not all(0 < scale < float("inf") for scale in scales):
             raise ValueError(f"eval.scales={[*scales]}: give one or more positive numbers")
+        if not 0 <= guided <= 0.5:
+            raise ValueError(f"eval.guided={guided}: give 0 for no filter, or a share of the side up to 0.5")
         self._flips = (False, True) if flip else (False,)
         self._scales, self._fusion, self._guided = tuple(scales), fusion, guided
         self.looks_again = flip or self._scales != (1.0,) or fusion is not Fusion.network
