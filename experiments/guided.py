@@ -9,10 +9,8 @@ that it was not. The settings are those of mshnet-train that choose the data.
 import sys
 from pathlib import Path
 
-import torch
+from opened import opened, predicting
 
-from mshnet_pl import build, config
-from mshnet_pl.checkpoint import read_method
 from mshnet_pl.guided import guided_logits
 from mshnet_pl.labels import predict_labels
 from mshnet_pl.metrics import EpisodeIoU, scores
@@ -23,14 +21,10 @@ RADII = (0.0, 0.03, 0.06, 0.09, 0.12, 0.18)
 
 def main(checkpoint: Path, episodes: int, overrides: list[str]) -> None:
     """Predict every episode once and filter it with every radius."""
-    raw = config.compose("experiment=pascal5i_mini", "data.batch_size=1", *overrides)
-    typed = config.typed(raw)
-    torch.set_num_threads(typed.threads or torch.get_num_threads())
-    data = build.make_datamodule(raw, typed)
+    _, typed, data, method = opened(checkpoint, *overrides)
     data.use_test_episodes(data.draws(episodes, typed.shot, typed.test.seeds[0], typed.test.protocol))
-    method = read_method(checkpoint)[0].eval()
     metrics = {radius: EpisodeIoU() for radius in RADII}
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=typed.trainer["precision"] == "bf16-mixed"):
+    with predicting(typed):
         for episode in data.test_dataloader():
             logits = method(*episode[:3]).logits
             for radius, metric in metrics.items():

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import hydra
 import numpy as np
-import torch
+from opened import opened, predicting
 
-from mshnet_pl import build, config
-from mshnet_pl.checkpoint import read_method
 from mshnet_pl.data.transforms import resize_mask
 from mshnet_pl.labels import predict_labels
 from mshnet_pl.report.formats import aligned
@@ -23,16 +21,12 @@ from mshnet_pl.report.formats import aligned
 
 def main(checkpoint: Path, episodes: int, overrides: list[str]) -> None:
     """Predict the episodes and count whose pixels are wrong."""
-    raw = config.compose("experiment=pascal5i_mini", "data.batch_size=1", *overrides)
-    typed = config.typed(raw)
-    torch.set_num_threads(typed.threads or torch.get_num_threads())
-    data = build.make_datamodule(raw, typed)
+    raw, typed, data, method = opened(checkpoint, *overrides)
     draws = data.draws(episodes, typed.shot, typed.test.seeds[0], typed.test.protocol)
     data.use_test_episodes(draws)
     source = hydra.utils.instantiate(raw.data.source)
-    method = read_method(checkpoint)[0].eval()
     found: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(6))
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=typed.trainer["precision"] == "bf16-mixed"):
+    with predicting(typed):
         for episode, (drawn,) in zip(data.test_dataloader(), draws, strict=True):
             others = [c for c in range(len(data.class_names)) if c != drawn.class_id]
             mask, other = episode.query_mask[0], resize_mask(source.mask(drawn.query, others), data.image_size) == 1

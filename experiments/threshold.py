@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import torch
+from opened import opened, predicting
 
-from mshnet_pl import build, config
-from mshnet_pl.checkpoint import read_method
 from mshnet_pl.labels import predict_labels
 from mshnet_pl.metrics import EpisodeIoU, scores
 from mshnet_pl.report.formats import aligned
@@ -21,12 +20,10 @@ BIASES = (-1.0, -0.6, -0.3, 0.0, 0.3, 0.6, 1.0, 1.5)
 
 def main(checkpoint: Path, overrides: list[str]) -> None:
     """Predict every validation episode once."""
-    raw = config.compose("experiment=pascal5i_mini", *overrides)
-    data = build.make_datamodule(raw, config.typed(raw))
+    _, typed, data, method = opened(checkpoint, *overrides)
     data.setup()
-    method = read_method(checkpoint)[0].eval()
     metrics = {bias: EpisodeIoU() for bias in BIASES}
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with predicting(typed):
         for episode in data.val_dataloader():
             logits = method(*episode[:3]).logits.float()
             for bias, metric in metrics.items():

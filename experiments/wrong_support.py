@@ -10,10 +10,8 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
-import torch
+from opened import opened, predicting
 
-from mshnet_pl import build, config
-from mshnet_pl.checkpoint import read_method
 from mshnet_pl.episode import Episode
 from mshnet_pl.labels import predict_labels
 from mshnet_pl.metrics import EpisodeIoU, scores
@@ -22,15 +20,11 @@ from mshnet_pl.report.formats import aligned
 
 def main(checkpoint: Path, episodes: int, overrides: list[str]) -> None:
     """Predict every test episode of the first seed twice."""
-    raw = config.compose("experiment=pascal5i_mini", "data.batch_size=1", *overrides)
-    typed = config.typed(raw)
-    torch.set_num_threads(typed.threads or torch.get_num_threads())
-    data = build.make_datamodule(raw, typed)
+    _, typed, data, method = opened(checkpoint, *overrides)
     data.use_test_episodes(data.draws(episodes, typed.shot, typed.test.seeds[0], typed.test.protocol), False)
-    method = read_method(checkpoint)[0].eval()
     own, wrong = EpisodeIoU(), EpisodeIoU()
     last: dict[int, Episode] = {}
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with predicting(typed):
         for episode in data.test_dataloader():
             label = int(episode.class_id)
             other = next((last[c] for c in reversed(last) if c != label), None)

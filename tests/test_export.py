@@ -86,7 +86,7 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
 def test_onnx(command: Command, tmp_path: Path) -> None:
     ckpt = trained(command, tmp_path, "backbone=vgg16")
     query, support, mask = drawn_episode(tmp_path)
-    margin = logits_of(read_method(ckpt)[0], query, support, mask).diff(dim=1)
+    margin = logits_of(read_method(ckpt).method, query, support, mask).diff(dim=1)
     changed = torch.load(ckpt, weights_only=True)
     changed["state_dict"]["method.decoder.head.2.bias"][1] -= margin.median()  # so that there is foreground and background
     torch.save(changed, ckpt)
@@ -94,7 +94,7 @@ def test_onnx(command: Command, tmp_path: Path) -> None:
     done = export(f"ckpt={ckpt}", "format=onnx", f"out={path}")
     assert done.stdout == f"{path}, described in {path}.md\n" and "Warning" not in done.stderr
     onnx.checker.check_model(onnx.load(path), full_check=True)
-    method, _ = read_method(ckpt)
+    method = read_method(ckpt).method
     session = session_of(path)
     assert [axis.shape for axis in session.get_inputs()] == [
         ["batch", 3, "height", "width"],
@@ -155,7 +155,7 @@ def segment_without_this_package(folder: Path) -> np.ndarray:
 def assert_same_archive(path: Path, ckpt: Path, side: int, *sizes: tuple[int, int]) -> None:
     extra = {"image_size": ""}
     loaded = torch.export.load(path, extra_files=extra).module()
-    method, _ = read_method(ckpt)
+    method = read_method(ckpt).method
     for batch, shots in sizes:
         inputs = episode(batch, shots, side, side)
         with torch.no_grad():
@@ -178,17 +178,20 @@ def test_a_checkpoint_cannot_have_a_module_imported(checkpoint: Path, tmp_path: 
     (tmp_path / "hostile.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nclass Source: classes = ('a',) * 20\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
-        written = card.write(tmp_path / "hostile.ckpt", tmp_path / "hostile.ckpt", *read_method(tmp_path / "hostile.ckpt"))
+        written = card.write(tmp_path / "hostile.ckpt", tmp_path / "hostile.ckpt", read_method(tmp_path / "hostile.ckpt"))
     assert "Never seen | not recorded" in written.read_text() and not (tmp_path / "executed").exists()
 
 
 def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Path) -> None:
-    ckpt = trained(command, tmp_path, "backbone=vgg16", "similarity=[cosine,nearest,background]", "fold=2")
+    ckpt = trained(
+        command, tmp_path, "backbone=vgg16", "similarity=[cosine,nearest,background]", "fold=2", "eval.guided=0.1"
+    )
     export(f"ckpt={ckpt}", "format=torch_export", f"out={tmp_path / 'net.pt2'}", "shots=3", "image_size=96")
     assert_same_archive(tmp_path / "net.pt2", ckpt, 96, (1, 3), (3, 3))
     described = (tmp_path / "net.pt2.md").read_text()
     (result,) = (json.loads(path.read_text()) for path in tmp_path.rglob("result.json"))
     assert f"| 1 | 0 | seeded | resized | 2 | {result['tests'][0]['miou']:.1f} |" in described
+    assert "not part of the network: eval.guided=0.1." in described
     assert (
         "support (B, 3, 3, 96, 96)" in described
         and "similarities cosine, nearest, background, width 4, backbone VGG16 (weights: random)" in described
@@ -222,7 +225,7 @@ def test_the_papers_network_in_onnx(command: Command, tmp_path: Path) -> None:
         command, tmp_path, "backbone=resnet50", "model.width=128", "trainer.max_steps=1", "similarity=[cosine,prototype]"
     )
     export(f"ckpt={ckpt}", "format=onnx", f"out={tmp_path / 'net.onnx'}")
-    assert_same(session_of(tmp_path / "net.onnx"), read_method(ckpt)[0], (1, 1, 161, 161), (2, 2, 96, 128))
+    assert_same(session_of(tmp_path / "net.onnx"), read_method(ckpt).method, (1, 1, 161, 161), (2, 2, 96, 128))
 
 
 @pytest.mark.parametrize(

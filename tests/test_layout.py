@@ -65,6 +65,7 @@ ALLOWED_INSIDE = {
         "data",
         "episode",
         "errors",
+        "evaluation",
         "models",
         "module",
         "results",

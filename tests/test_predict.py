@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from conftest import ROOT, Command, Done
@@ -131,6 +132,26 @@ def test_several_classes_and_tiles(own: Path, predict: Callable[..., Done], chec
         assert len(np.unique(colours, axis=0)) == len(np.unique(expected)) > 2
     (row,) = [row for row in record["predictions"] if row["page"] == 1]
     assert row["area"] == {name: int((expected == number).sum()) for name, number in record["classes"].items()}
+
+
+def test_a_checkpoint_brings_its_filter(own: Path, command: Command, checkpoint: Path) -> None:
+    stored = torch.load(checkpoint, weights_only=True)
+    stored["hyper_parameters"]["config"]["eval"]["guided"] = 0.1
+    torch.save(stored, own / "filtered.ckpt")
+    plain = Segmenter.from_checkpoint(checkpoint)
+    images, masks = sorted(own.glob("support/images/*")), sorted(own.glob("support/masks/*"))
+    for out, settings, guided in (("own", [], 0.1), ("without", ["guided=0"], 0.0), ("other", ["guided=0.05"], 0.05)):
+        done = command(
+            "mshnet-predict", "ckpt=filtered.ckpt", "support=support", "query=query/a.png", f"out={out}", "threshold=0.4",
+            *settings,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        segmenter = Segmenter(plain.method, plain.image_size, guided=guided).fit(images, masks)
+        (expected,) = segmenter.predict(own / "query" / "a.png", 0.4)
+        with Image.open(own / out / "a_mask.png") as mask:
+            assert np.array_equal(np.asarray(mask) > 0, expected)
+        assert json.loads((own / out / "predictions.json").read_text())["settings"]["guided"] == guided
+    assert len({(own / out / "a_mask.png").read_bytes() for out in ("own", "without", "other")}) == 3
 
 
 def labelme(folder: Path, name: str, *shapes: tuple[str, str, list[Any]], mask: str | None = None) -> Path:

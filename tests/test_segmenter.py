@@ -48,9 +48,9 @@ QUERY = SOURCE.image("val-00-0000").crop((4, 0, 90, 71))
 
 @pytest.fixture(scope="module")
 def method(checkpoint: Path) -> AbstractMethod:
-    method, size = read_method(checkpoint)
-    assert size == SIZE
-    return method
+    trained = read_method(checkpoint)
+    assert trained.image_size == SIZE
+    return trained.method
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_supports_are_kept_in_files(method: AbstractMethod, segmenter: Segmenter
         loaded.save_support(path)
     assert path.read_bytes() == before
     loaded.save_support(path, overwrite=True)
-    changed, _ = read_method(checkpoint)
+    changed = read_method(checkpoint).method
     with torch.no_grad():
         next(changed.parameters()).add_(1e-3)
     for other in (Segmenter(changed, SIZE), Segmenter(method, SIZE + 32), Segmenter(method, SIZE, bf16=True)):

@@ -27,7 +27,7 @@ def main(checkpoint: Path, settings: list[str]) -> None:
     datamodule.use_test_episodes(
         datamodule.draws(config.test.episodes, config.shot, config.test.seeds[0], config.test.protocol)
     )
-    method = read_method(checkpoint)[0].eval()
+    method = read_method(checkpoint).method.eval()
     metrics = {dtype: EpisodeIoU() for dtype in (torch.float32, torch.bfloat16)}
     alike, pixels = 0, 0
     for number, episode in enumerate(datamodule.test_dataloader(), 1):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial, reduce
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -19,6 +19,17 @@ from mshnet_pl.similarity.base import AbstractSimilarity
 _PARTS = (AbstractMethod, AbstractBackbone, AbstractSimilarity)
 _PREFIX = "method."
 """Of the method's entries in a checkpoint's state dict."""
+
+
+class Trained(NamedTuple):
+    """What a checkpoint is used for without its run."""
+
+    method: AbstractMethod
+    """In eval mode on the CPU."""
+    image_size: int
+    """Side of the square that it was trained on."""
+    guided: float
+    """The run's ``eval.guided``."""
 
 
 def read_checkpoint(path: Path, setting: str = "ckpt") -> dict[str, Any]:
@@ -60,8 +71,8 @@ def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any]) -> None:
         ) from error
 
 
-def read_method(path: Path) -> tuple[AbstractMethod, int]:
-    """The trained method of a checkpoint, in eval mode on the CPU, and the side of the square that it was trained on.
+def read_method(path: Path) -> Trained:
+    """The trained method of a checkpoint, and how it predicts.
 
     No other file is read: the checkpoint holds the backbone's weights too.
 
@@ -76,9 +87,10 @@ def read_method(path: Path) -> tuple[AbstractMethod, int]:
             raise ValueError(f"model={config['model']}, data.image_size={image_size}: no method with its image size")
         state = checkpoint["state_dict"].items()
         method.load_state_dict({key.removeprefix(_PREFIX): value for key, value in state if key.startswith(_PREFIX)})
+        guided = float(config.get("eval", {}).get("guided", 0.0))
     except Exception as error:  # as above
         raise ConfigError(f"ckpt={path} holds no network that can be built: {error}") from error
-    return method.eval(), image_size
+    return Trained(method.eval(), image_size, guided)
 
 
 def _build(node: Any, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the node describes

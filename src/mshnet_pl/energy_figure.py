@@ -37,7 +37,7 @@ def make(raw: DictConfig) -> str:
     out = Path(config.out)
     if out.exists() and not config.overwrite:
         raise ConfigError(f"out={out} exists; give another name, or overwrite=true")
-    network, _ = read_method(Path(config.ckpt))
+    network = read_method(Path(config.ckpt)).method
     if not isinstance(network, MSHNet):
         raise ConfigError(f"ckpt={config.ckpt} holds {type(network).__name__}, which has no similarities; give an MSHNet")
     if config.threads is not None:

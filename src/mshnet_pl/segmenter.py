@@ -43,7 +43,7 @@ class Segmenter:
         batch_size: how many pictures go through the network at a time.
         bf16: compute in bfloat16 where that is safe.
         guided: smooth predictions along the pictures' colours, as ``eval.guided`` does in tests: the radius as a share of
-            the side, 0.09 for instance; 0 for not.
+            the side, 0.09 for instance; 0 for not. A checkpoint has its own (``from_checkpoint``).
 
     Raises:
         ConfigError: no such device, a batch size below 1, or an impossible radius.
@@ -68,7 +68,7 @@ class Segmenter:
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # for a device that is not there
             raise ConfigError(f"device={device}: {error}; give cpu, or leave it out") from error
         self.image_size = image_size
-        self._batch_size, self._bf16, self._guided = batch_size, bf16, guided
+        self.guided, self._batch_size, self._bf16 = guided, batch_size, bf16
         self._codes: dict[str, SupportCode] = {}
 
     @classmethod
@@ -78,14 +78,18 @@ class Segmenter:
         device: str | torch.device | None = None,
         batch_size: int = 8,
         bf16: bool = False,
-        guided: float = 0.0,
+        guided: float | None = None,
     ) -> "Segmenter":
         """A checkpoint of ``mshnet-train``; nothing else is read, and nothing in it is executed.
+
+        Arguments are the constructor's; without ``guided`` predictions are smoothed as the run's ``eval.guided`` says.
 
         Raises:
             ConfigError: no such file, none of ours, or as the constructor.
         """
-        return cls(*read_method(Path(path).expanduser()), device, batch_size, bf16, guided)
+        trained = read_method(Path(path).expanduser())
+        radius = trained.guided if guided is None else guided
+        return cls(trained.method, trained.image_size, device, batch_size, bf16, radius)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -203,8 +207,8 @@ class Segmenter:
             inputs = self._inputs(pictures)
             query = self.method.backbone(inputs)
             logits = [self.method.decode(query, code).logits.float() for code in codes]
-        if self._guided:
-            logits = [guided_logits(of_class, inputs, self._guided) for of_class in logits]
+        if self.guided:
+            logits = [guided_logits(of_class, inputs, self.guided) for of_class in logits]
         return torch.stack(logits, dim=1)
 
     def _features(self, pictures: Sequence[Image.Image]) -> Features:

@@ -46,7 +46,7 @@ def serve(settings: Sequence[str]) -> None:
             raise
         raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
     network = Segmenter.from_checkpoint(values["ckpt"], device)
-    fresh = partial(Segmenter, network.method, network.image_size, device)
+    fresh = partial(Segmenter, network.method, network.image_size, device, guided=network.guided)
     try:
         launch(fresh, host, port, max_upload_mb, share == "true")
     except OSError as error:

@@ -1,16 +1,18 @@
 """Model cards: what a network file is, what it was trained on, how well it does, and under which terms."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mshnet_pl import results
-from mshnet_pl.checkpoint import read_checkpoint
+from mshnet_pl.checkpoint import Trained, read_checkpoint
 from mshnet_pl.data.folds import make_fold
 from mshnet_pl.episode import MEAN, STD
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.evaluation import EvalConfig
 from mshnet_pl.exchange.output import card_path
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.results import Result, sha256
@@ -26,19 +28,18 @@ _BACKBONE_TERMS = {
 }
 
 
-def write(path: Path, ckpt: Path, method: AbstractMethod, image_size: int, signature: str | None = None) -> Path:
+def write(path: Path, ckpt: Path, trained: Trained, signature: str | None = None) -> Path:
     """Write the model card of ``path`` beside it.
 
     Args:
         path: the file that is described.
         ckpt: the checkpoint that it was made of; its run's ``result.json`` gives the scores.
-        method: its network.
-        image_size: side of the square that it was trained on.
+        trained: what is in it.
         signature: inputs and output of an exported file.
     """
     hyper_parameters = read_checkpoint(ckpt)["hyper_parameters"]
     config, origin = hyper_parameters["config"], hyper_parameters.get("origin")
-    result = _result(ckpt)
+    result, side = _result(ckpt), trained.image_size
     base, novel = _classes(config, result)
     told = " (as told to mshnet-convert, or its default; the authors' file does not say)" if origin else ""
     made = f"exported from {ckpt.name}, SHA-256 {sha256(ckpt)}" if signature else None
@@ -46,8 +47,8 @@ def write(path: Path, ckpt: Path, method: AbstractMethod, image_size: int, signa
         "SHA-256": sha256(path),
         "Made": f"{datetime.now(UTC):%Y-%m-%d} with {', '.join(f'{k} {v}' for k, v in results.versions().items())}",
         "Made of": "; ".join(part for part in (made, origin and f"converted from {origin}") if part) or _UNKNOWN,
-        "Network": _network(config, method),
-        "Input": f"RGB images resized to {image_size} x {image_size} (bilinear), divided by 255, then normalised with mean "
+        "Network": _network(config, trained.method),
+        "Input": f"RGB images resized to {side} x {side} (bilinear), divided by 255, then normalised with mean "
         f"{_list(MEAN.flatten().tolist())} and standard deviation {_list(STD.flatten().tolist())}; "
         "masks resized to the same square (nearest), 1 on the object and 0 elsewhere",
         "Signature": signature,
@@ -121,7 +122,16 @@ def _scores(result: Result | None) -> str:
         f"| {t.shot} | {t.seed} | {t.protocol} | {t.resolution} | {t.episodes} | {t.miou:.1f} | {t.fb_iou:.1f} |"
         for t in tests
     ]
-    return "\n".join(["In percent, on the classes never seen; pixels are pooled over all episodes.", "", head, *rows])
+    head = f"In percent, on the classes never seen; pixels are pooled over all episodes.{_refined(result)}\n\n{head}"
+    return "\n".join([head, *rows])
+
+
+def _refined(result: Result | None) -> str:
+    """What tests did beside running the network, as a sentence."""
+    plain = asdict(EvalConfig())
+    found = result.config.get("eval", {}) if result else {}
+    changes = [f"eval.{key}={value}" for key, value in found.items() if key != "resolution" and value != plain.get(key)]
+    return f" Predictions were refined, which is not part of the network: {', '.join(changes)}." if changes else ""
 
 
 def _terms(config: Mapping[str, Any], origin: str | None) -> str:

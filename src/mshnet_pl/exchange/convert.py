@@ -63,7 +63,7 @@ def convert(settings: Sequence[str]) -> Path:
     module.save_hyperparameters({"origin": f"{source.name}, a checkpoint of the authors', SHA-256 {sha256(source)}"})
     with output.whole(target) as path:
         run.write_checkpoint(module, path)
-        card.write(path, path, *read_method(path))
+        card.write(path, path, read_method(path))
     return target
 
 

@@ -85,13 +85,13 @@ def export(settings: Sequence[str]) -> Path:
         raise ConfigError(f"format={kind} needs {' and '.join(absent)}; pip install 'mshnet_pl[export]'")
     size, shots = output.number(values, "image_size", 32), output.number(values, "shots", 1)
     target = output.free_path(values, ckpt)
-    method, trained_size = read_method(ckpt)
-    if size is None and not method.backbone.any_size:
-        size = trained_size
+    trained = read_method(ckpt)
+    if size is None and not trained.method.backbone.any_size:
+        size = trained.image_size
     inputs, axes = _example(size, shots)
     with output.whole(target) as path, torch.no_grad():
-        _WRITERS[kind](ExportedNetwork(method), inputs, axes, {"image_size": str(size or trained_size)}, path)
-        card.write(path, ckpt, method, trained_size, signature=_signature(size, shots))
+        _WRITERS[kind](ExportedNetwork(trained.method), inputs, axes, {"image_size": str(size or trained.image_size)}, path)
+        card.write(path, ckpt, trained, signature=_signature(size, shots))
     return target
 
 

@@ -58,7 +58,7 @@ class _Settings(NamedTuple):
     query: str
     out: Path
     threshold: float
-    guided: float
+    guided: float | None
     tile: int | None
     value: int | None
     batch_size: int
@@ -86,6 +86,7 @@ def predict(settings: Sequence[str]) -> list[str]:
     supports = read_supports(given.support)
     _check_supports(given, supports)
     segmenter = Segmenter.from_checkpoint(given.ckpt, given.device, given.batch_size, guided=given.guided)
+    given = given._replace(guided=segmenter.guided)
     panels = []
     for number, (name, shown) in enumerate(supports.items(), start=1):
         segmenter.fit(name, [s.image for s in shown], [s.mask for s in shown], value=given.value)
@@ -121,7 +122,7 @@ def _parse(settings: Sequence[str]) -> _Settings:
         query=values["query"],
         out=Path(values["out"]).expanduser(),
         threshold=_number(values, "threshold", float, 0.5),
-        guided=_number(values, "guided", float, 0.0),
+        guided=_number(values, "guided", float, None),
         tile=_number(values, "tile", int, None),
         value=_number(values, "value", int, None),
         batch_size=_number(values, "batch_size", int, 8),
