@@ -7,6 +7,7 @@ mshnet-train that choose the data.
 """
 
 import sys
+from itertools import product
 from pathlib import Path
 
 from opened import opened, predicting
@@ -22,30 +23,29 @@ def main(checkpoint: Path, episodes: int, overrides: list[str]) -> None:
     _, typed, data, method = opened(checkpoint, *overrides)
     assert isinstance(method, MSHNet)
     data.use_test_episodes(data.draws(episodes, typed.shot, typed.test.seeds[0], typed.test.protocol))
-    blocks = method.blocks
-    outs: dict[tuple[str, tuple[int, ...]], EpisodeIoU] = {("none", ()): EpisodeIoU()}
-    for name in method.similarities:
-        outs |= {(name, out): EpisodeIoU() for out in (*((block,) for block in blocks), blocks)}
+    choices = [(block,) for block in method.blocks] + [method.blocks]
+    knocked = [("none", ()), *product(method.similarities, choices)]
+    metrics: dict[tuple[str, tuple[int, ...]], EpisodeIoU] = {key: EpisodeIoU() for key in knocked}
     with predicting(typed):
         for episode in data.test_dataloader():
             of_query, of_support = method.features(episode.query, episode.support)
             maps = method.compare(of_query, method.encode(of_support, episode.support_mask))
-            for (out, of_blocks), metric in outs.items():
+            for (similarity, blocks), metric in metrics.items():
                 seen = {
                     block: {
-                        name: m.mean((-2, -1), keepdim=True).expand_as(m) if name == out and block in of_blocks else m
+                        name: m.mean((-2, -1), keepdim=True).expand_as(m) if name == similarity and block in blocks else m
                         for name, m in by_name.items()
                     }
                     for block, by_name in maps.items()
                 }
                 labels = predict_labels(method.segment(seen, of_query[0].shape[3:]).logits, episode)
                 metric.update(labels, episode.query_mask, episode.class_id, episode.number)
-    found = {key: scores(metric.counts()) for key, metric in outs.items()}
+    found = {key: scores(metric.counts()) for key, metric in metrics.items()}
     names = [data.class_names[c] for c in found["none", ()].class_iou]
     lines = [["knocked out", "in block", "mIoU", "FB-IoU", *names], ["---", "---", *["---:"] * (2 + len(names))]]
-    for (out, of_blocks), score in found.items():
+    for (similarity, blocks), score in found.items():
         numbers = score.miou, score.fb_iou, *score.class_iou.values()
-        lines.append([out, ", ".join(map(str, of_blocks)), *(f"{number:.1f}" for number in numbers)])
+        lines.append([similarity, ", ".join(map(str, blocks)), *(f"{number:.1f}" for number in numbers)])
     print(aligned(lines))
 
 

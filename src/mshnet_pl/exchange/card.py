@@ -115,7 +115,7 @@ def _backbone(node: Mapping[str, Any]) -> str:
 
 def _scores(result: Result | None) -> str:
     tests = [test for test in result.tests if test.weights != "untrained"] if result else []
-    if not tests:
+    if result is None or not tests:
         return "No recorded scores."
     head = "| shots | seed | protocol | resolution | episodes | mIoU | FB-IoU |\n|---|---|---|---|---|---|---|"
     rows = [
@@ -126,10 +126,10 @@ def _scores(result: Result | None) -> str:
     return "\n".join([head, *rows])
 
 
-def _refined(result: Result | None) -> str:
+def _refined(result: Result) -> str:
     """What tests did beside running the network, as a sentence."""
     plain = asdict(EvalConfig())
-    found = result.config.get("eval", {}) if result else {}
+    found = result.config.get("eval", {})
     changes = [f"eval.{key}={value}" for key, value in found.items() if key != "resolution" and value != plain.get(key)]
     return f" Predictions were refined, which is not part of the network: {', '.join(changes)}." if changes else ""
 
