@@ -116,16 +116,6 @@ def test_sources_that_are_not_installed_keep_their_results(
     assert result["versions"]["no-package-of-this-machine"] == "from sources"
 
 
-@pytest.mark.parametrize(("unseen", "alike"), [(1, True), (0.5, False)])
-def test_copies_learn_what_chance_gives_them(command: Command, tmp_path: Path, unseen: float, alike: bool) -> None:
-    cross_fitted = ("similarity=[cosine,cross_fitted]", f"similarity.cross_fitted.unseen={unseen}")
-    assert command("mshnet-train", *TINY, *cross_fitted, "trainer.accelerator=cpu").code == 0
-    (checkpoint,) = tmp_path.rglob("last.ckpt")
-    state = torch.load(checkpoint, weights_only=True)["state_dict"]
-    copies = [state[f"method.similarities.cross_fitted.{block}.weight"] for block in range(3)]
-    assert all((copy == copy[0]).all() for copy in copies) is alike
-
-
 def test_late_fusion_is_a_choice_of_the_test(command: Command, tmp_path: Path) -> None:
     settings = ("trainer.accelerator=cpu", "test.episodes=5", "trainer.enable_progress_bar=false")
     fused = "+model.late_fusion.contrast"
@@ -200,8 +190,6 @@ def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Pat
         (["backbone=resnet50", "backbone.weights=random", "backbone.depth=52"], ["backbone.depth=52", "50 or 101"]),
         (["model.width=3"], ["model.width=3", "even"]),
         (["similarity=[]"], ["similarity=[]"]),
-        (["similarity=[cross_fitted]", "similarity.cross_fitted.copies=1"], ["copies=1", "2 or more"]),
-        (["similarity=[cross_fitted]", "similarity.cross_fitted.unseen=1.5"], ["unseen=1.5", "0 to 1"]),
         (["similarity=[euclid]"], ["similarity/euclid", "cosine"]),
         (["trainer.precision=8"], ["8", "trainer"]),
         (["trainer.devices=2", "+trainer.num_nodes=2"], ["trainer.num_nodes=2", "torchrun"]),

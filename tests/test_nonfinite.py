@@ -125,8 +125,8 @@ def test_a_diverged_training_and_its_replay(command: Command, tmp_path: Path) ->
 
 
 def test_a_replay_repeats_the_step_to_the_last_bit(command: Command, tmp_path: Path) -> None:
-    """Dropout, chances, augmentation and batch: the loss that training logged, of a step that went well."""
-    common = (*TINY, "model.width=4", "logger=csv", "data.augment.jitter=0.3", "shot=2", "similarity=[cosine,cross_fitted]")
+    """Dropout, augmentation and batch: the loss that training logged, of a step that went well."""
+    common = (*TINY, "model.width=4", "logger=csv", "data.augment.jitter=0.3", "shot=2")
     losses = []
     for steps in (2, 3):
         assert command("mshnet-train", *common, f"trainer.max_steps={steps}", f"runs={steps}").code == 0

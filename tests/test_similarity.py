@@ -9,7 +9,6 @@ from mshnet_pl.similarity import cosine
 from mshnet_pl.similarity.background import BackgroundSimilarity
 from mshnet_pl.similarity.contrast import ContrastSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
-from mshnet_pl.similarity.cross_fitted import CrossFittedSimilarity
 from mshnet_pl.similarity.masking import ObjectMask, object_masks
 from mshnet_pl.similarity.nearest import NearestSimilarity
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
@@ -100,49 +99,20 @@ def test_nearest(features: tuple[Tensor, Tensor, ObjectMask], monkeypatch: pytes
     torch.testing.assert_close(similarity.compare(query, similarity.encode(support, objects)), maps)
 
 
-def assert_prototypes(maps: Tensor, features: tuple[Tensor, Tensor, ObjectMask], weights: list[np.ndarray]) -> None:
-    """Eq. 3 and 4 pixel by pixel, with a (2, d) weight an episode."""
+def test_prototype(features: tuple[Tensor, Tensor, ObjectMask]) -> None:
     query, support, objects = features
-    for b, k, layer, y, x in np.ndindex(*maps.shape):
+    similarity = PrototypeSimilarity(CHANNELS).double()
+    maps = similarity.compare(query, similarity.encode(support, objects)).detach().numpy()
+    w = similarity.weight.detach().flatten().numpy()
+    for b, k, layer, y, x in np.ndindex(maps.shape):
         weight = objects.weight[b, k].numpy()
         chosen = np.argwhere(weight > 0)
         x_q = query[b, layer, :, y, x].numpy() if len(chosen) else np.zeros(CHANNELS)
         pixels = [support[b, k, layer, :, i, j].numpy() * weight[i, j] for i, j in chosen]
         x_p = np.mean(pixels, axis=0) if pixels else np.zeros(CHANNELS)
-        expected = 1 / (1 + np.exp(-weights[b].ravel() @ np.concatenate([x_q, x_p])))
-        assert maps[b, k, layer, y, x].item() == pytest.approx(expected, abs=1e-12)
+        expected = 1 / (1 + np.exp(-w @ np.concatenate([x_q, x_p])))
+        assert maps[b, k, layer, y, x] == pytest.approx(expected, abs=1e-12)
     assert (maps[1, 1] == 0.5).all()  # the empty mask
-
-
-def test_prototype(features: tuple[Tensor, Tensor, ObjectMask]) -> None:
-    query, support, objects = features
-    similarity = PrototypeSimilarity(CHANNELS).double()
-    maps = similarity.compare(query, similarity.encode(support, objects))
-    assert_prototypes(maps, features, [similarity.weight.detach().numpy()] * BATCH)
-
-
-@pytest.mark.parametrize(
-    ("chance", "copy_of_class_7"),  # of three copies, which are met unseen with a chance of 0.4
-    [(0.0, 1), (0.3999, 1), (0.4, 2), (0.6999, 2), (0.7001, 0), (1 - 2**-32, 0)],
-)
-def test_cross_fitted(features: tuple[Tensor, Tensor, ObjectMask], chance: float, copy_of_class_7: int) -> None:
-    query, support, objects = features
-    similarity = CrossFittedSimilarity(CHANNELS, copies=3, unseen=0.4).double()
-    first = PrototypeSimilarity(CHANNELS)
-    assert similarity.weight.shape == (3, *first.weight.shape)
-    assert (similarity.weight == similarity.weight[0]).all()  # alike at first
-    torch.nn.init.normal_(similarity.weight)
-    weights = similarity.weight.detach().numpy().copy()
-    code = similarity.encode(support, objects)
-    similarity.episodes = torch.tensor([7, 3]), torch.tensor([chance, 0.1], dtype=torch.float64)
-    maps = similarity.compare(query, code)
-    assert_prototypes(maps, features, [weights[copy_of_class_7], weights[0]])
-    maps.sum().backward()
-    learned = similarity.weight.grad.abs().sum((1, 2)).nonzero().flatten().tolist()  # type: ignore[union-attr]
-    assert learned == ([copy_of_class_7] if chance >= 0.4 else [])  # never class 7's own copy 1, nor class 3's copy 0
-    assert_prototypes(similarity.eval().compare(query, code), features, [weights.mean(0)] * BATCH)
-    similarity.train().episodes = None
-    assert_prototypes(similarity.compare(query, code), features, [weights.mean(0)] * BATCH)
 
 
 def resize(mask: np.ndarray, height: int, width: int) -> np.ndarray:

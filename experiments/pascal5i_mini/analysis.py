@@ -22,8 +22,13 @@ PAIRS = (
     ("both", "baseline"),
     ("contrast_baseline", "baseline"),
     ("both", "contrast_baseline"),
-    ("improved", "contrast_baseline"),
+    ("unfiltered", "contrast_baseline"),
+    ("unfiltered", "both"),
+    ("improved", "baseline"),
     ("improved", "both"),
+    ("improved", "unfiltered"),
+    ("improved/fold0", "cross_fitted/fold0"),
+    ("improved/fold1", "cross_fitted/fold1"),
 )
 SHOTS = (1, 5)
 PUBLISHED = {
@@ -35,10 +40,11 @@ PUBLISHED = {
     "the same with the prototype alone": HERE / "fp32" / "prototype",
     "the same network, guided filter": HERE / "guided" / "paper",
     "`recipe=improved`, 800 steps in fp32": HERE / "fp32" / "improved_800_steps",
-    "`recipe=improved` without its filter, 800 steps": HERE / "improved_800_steps",
+    "`recipe=improved` without its filter, 800 steps": HERE / "unfiltered_800_steps",
     "`recipe=improved` without its filter, 400 steps in fp32": HERE / "late_fusion" / "without",
     "the same network, late fusion": HERE / "late_fusion" / "with",
     "`recipe=improved`, 400 steps in fp32 (the same network)": HERE / "guided" / "improved",
+    "`recipe=improved`, 400 steps": HERE / "guided" / "improved_bf16",
 }
 """Records that were tested on fold 0's published 1-shot episodes."""
 OF_ONE_MACHINE = (
@@ -64,31 +70,31 @@ def main() -> None:
     print("\n## Episode by episode: the networks of one similarity, and what the better of the two would give\n")
     print(aligned(list(complements({name: counts_of(f"fp32/{name}") for name in ("cosine", "prototype", "both")}))))
     print("\n## By the object's share of the query, 1-shot\n")
-    print(aligned(list(sizes({name: counts_of(name) for name in ("both", "improved")}))))
+    print(aligned(list(sizes({name: counts_of(name) for name in ("both", "unfiltered", "improved")}))))
     print("\n## Published episodes of fold 0, 1-shot, mIoU in percent\n")
     print(aligned([["", "first 400", "all 1,000"], ["---", "---:", "---:"], *published()]))
 
 
 def differences() -> Iterator[list[str]]:
-    """A line a pair and number of shots, over the folds that both sides have."""
+    """A line a pair and number of shots, over the folds and seeds that both sides have."""
     for (a, b), shot in product((*PAIRS, *OF_ONE_MACHINE), SHOTS):
         sides = [[m for m in collect([HERE / name]).tests if m.test.shot == shot] for name in (a, b)]
         if all(sides):
-            shared = set.intersection(*({m.result.config["fold"] for m in side} for side in sides))
-            chosen = ([m for m in side if m.result.config["fold"] in shared] for side in sides)
+            shared = set.intersection(*({_place(m) for m in side} for side in sides))
+            chosen = ([m for m in side if _place(m) in shared] for side in sides)
             found = compare(*chosen).scores[MIOU]
             value, low, high = found.difference
             numbers = (f"{found.a:.1f}", f"{found.b:.1f}", f"{value:+.1f} [{low:+.1f}, {high:+.1f}]", f"{found.p:.4f}")
-            yield [a, b, f"{shot}-shot, {named_folds(sorted(shared))}", *numbers]
+            yield [a, b, f"{shot}-shot, {named_folds(sorted({fold for fold, *_ in shared}))}", *numbers]
 
 
 def counts_of(name: str) -> dict[Test, Counts]:
     """The pixel counts of a method's tests."""
+    return {_place(m): m.counts for m in collect([HERE / name]).tests if m.counts is not None}
 
-    def place(measured: Measured) -> Test:
-        return measured.result.config["fold"], measured.test.shot, measured.test.seed
 
-    return {place(m): m.counts for m in collect([HERE / name]).tests if m.counts is not None}
+def _place(measured: Measured) -> Test:
+    return measured.result.config["fold"], measured.test.shot, measured.test.seed
 
 
 def ious(counts: Counts) -> Float64[np.ndarray, "N"]:

@@ -103,11 +103,9 @@ class EpisodicModule(pl.LightningModule):
 
     def loss(self, batch: Episode) -> tuple[Tensor, dict[str, Tensor], Prediction]:
         """The loss of eq. 1 (), its parts, and the prediction; the same whenever it is asked for the same episodes."""
-        drawn = [np.random.SeedSequence((self._seed, number)).generate_state(2).tolist() for number in batch.number.tolist()]
-        torch.manual_seed(drawn[0][0])
-        chance = torch.tensor([second / 2**32 for _, second in drawn], dtype=torch.float64)
-        with self.method.teaching(batch.class_id, chance):
-            prediction = self(batch)
+        step_seed = np.random.SeedSequence((self._seed, int(batch.number[0]))).generate_state(1)
+        torch.manual_seed(int(step_seed[0]))
+        prediction = self(batch)
         loss, parts = self._loss(prediction, batch.query_mask)
         return loss, parts, prediction
 

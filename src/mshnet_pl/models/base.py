@@ -1,11 +1,10 @@
 """What a few-shot segmentation method promises."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
@@ -62,16 +61,6 @@ class AbstractMethod(nn.Module, ABC):
             features = self.backbone(torch.cat([query, images]))
             of_query, of_images = tuple(f[:batch] for f in features), tuple(f[batch:] for f in features)
         return of_query, tuple(f.unflatten(0, (batch, shots)) for f in of_images)
-
-    @contextmanager
-    def teaching(self, class_id: Int[Tensor, " batch"], chance: Float[Tensor, " batch"]) -> Iterator[None]:
-        """Within it, a forward pass in training mode is of episodes of these classes; most methods do not ask.
-
-        Args:
-            class_id: the episodes' classes.
-            chance: a number from 0 to below 1 for each episode, from which all that is random about its class follows.
-        """
-        yield
 
     def learnable_parameters(self) -> int:
         """Number of parameters that training changes: the backbone's too where it is trainable."""

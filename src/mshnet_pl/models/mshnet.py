@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
@@ -134,18 +133,6 @@ class MSHNet(AbstractMethod):
     def _by_block(self) -> Iterator[tuple[int, dict[str, AbstractSimilarity]]]:
         for i, block in enumerate(self.blocks):
             yield block, {name: self.similarities[name][i] for name in self.similarities}  # type: ignore[index]
-
-    @contextmanager
-    def teaching(self, class_id: Int[Tensor, " batch"], chance: Float[Tensor, " batch"]) -> Iterator[None]:
-        """Every similarity is told."""
-        told = [part for part in self.similarities.modules() if isinstance(part, AbstractSimilarity)]
-        for similarity in told:
-            similarity.episodes = class_id, chance
-        try:
-            yield
-        finally:
-            for similarity in told:
-                similarity.episodes = None
 
     def similarity_maps(
         self,

@@ -20,8 +20,6 @@ class AbstractSimilarity(nn.Module, ABC):
     """Block-Conv and Shot-Conv twice the base width."""
     atrous: ClassVar[bool]
     """Shot-Conv with parallel dilated convolutions instead of one plain convolution."""
-    episodes: tuple[Tensor, Tensor] | None = None
-    """In a training step what ``AbstractMethod.teaching`` was told of its episodes."""
 
     @abstractmethod
     def encode(

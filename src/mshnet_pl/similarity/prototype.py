@@ -39,13 +39,8 @@ class PrototypeSimilarity(AbstractSimilarity):
         self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
     ) -> Float[Tensor, "batch shots layers height width"]:
         """See the class."""
-        return generate(query, code, self.weight)
-
-
-def generate(query: Tensor, code: tuple[Tensor, ...], weight: Tensor) -> Tensor:
-    """(B, K, L, h, w) maps with a weight (2, d)."""
-    prototypes, present = code
-    of_query, of_prototype = weight
-    from_query = query.permute(0, 1, 3, 4, 2) @ of_query  # (B, L, h, w)
-    from_prototype = prototypes @ of_prototype  # (B, K, L)
-    return torch.sigmoid(from_query[:, None] * present[:, :, None, None, None] + from_prototype[..., None, None])
+        prototypes, present = code
+        of_query, of_prototype = self.weight
+        from_query = query.permute(0, 1, 3, 4, 2) @ of_query  # (B, L, h, w)
+        from_prototype = prototypes @ of_prototype  # (B, K, L)
+        return torch.sigmoid(from_query[:, None] * present[:, :, None, None, None] + from_prototype[..., None, None])
