@@ -21,7 +21,6 @@ from PIL import Image
 
 from conftest import ROOT, Command
 from mshnet_pl import config
-from mshnet_pl import results as files
 from mshnet_pl.data.synthetic import Synthetic
 from mshnet_pl.results import load
 
@@ -110,7 +109,7 @@ def test_best_checkpoint_and_validation(command: Command, tmp_path: Path) -> Non
 def test_sources_that_are_not_installed_keep_their_results(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_PACKAGES", ("torch", "no-package-of-this-machine"))
+    monkeypatch.setattr("mshnet_pl.results._PACKAGES", ("torch", "no-package-of-this-machine"))
     assert command("mshnet-train", *TINY, "trainer.max_steps=1").code == 0
     _, result = only(tmp_path / "runs")
     assert result["versions"]["no-package-of-this-machine"] == "from sources"

@@ -318,28 +318,6 @@ def test_what_no_segmenter_can_be_made_of_is_refused(method: AbstractMethod) -> 
         Segmenter(method, SIZE, guided=0.6)
 
 
-def test_only_parts_of_a_network_are_built(checkpoint: Path, tmp_path: Path) -> None:
-    stored = torch.load(checkpoint, weights_only=True)
-    model = stored["hyper_parameters"]["config"]["model"]
-    for target in ("os.getcwd", "mshnet_pl.cli.train", "mshnet_pl.checkpoint.Path", "MSHNet", "mshnet_pl.none.MSHNet"):
-        stored["hyper_parameters"]["config"]["model"] = {**model, "_target_": target}
-        torch.save(stored, tmp_path / "hostile.ckpt")
-        with pytest.raises(ConfigError, match=r"hostile\.ckpt holds no network that can be built: .*"):
-            Segmenter.from_checkpoint(tmp_path / "hostile.ckpt")
-    for change, message in (
-        ({"backbone": "${model.backbone}"}, "recursion"),
-        ({"backbone": "${oc.env:HOME}"}, "no plain reference"),
-        ({"width": 12}, "size mismatch"),
-        ({"width": 3}, "model.width=3"),
-    ):
-        stored["hyper_parameters"]["config"]["model"] = {**model, **change}
-        torch.save(stored, tmp_path / "odd.ckpt")
-        with pytest.raises(ConfigError, match=message):
-            Segmenter.from_checkpoint(tmp_path / "odd.ckpt")
-    with pytest.raises(ConfigError, match="no such file"):
-        Segmenter.from_checkpoint(tmp_path / "none.ckpt")
-
-
 def test_it_needs_neither_lightning_nor_hydra(checkpoint: Path, tmp_path: Path) -> None:
     """In a fresh process where none of them can be imported."""
     QUERY.save(tmp_path / "query.png")

@@ -22,7 +22,7 @@ from mshnet_pl.data.cache import ImageCache
 from mshnet_pl.data.coco_index import open_index
 from mshnet_pl.data.feature_cache import FeatureFile, FeatureShape
 from mshnet_pl.data.synthetic import Synthetic
-from mshnet_pl.errors import DataError
+from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.stored import stored_config
 
 TINY = (
@@ -228,3 +228,25 @@ def test_no_other_call_reads_code() -> None:
             key, value = SAFE[name]
             assert any(k.arg == key and ast.unparse(k.value) == str(value) for k in keywords), place
     assert {name for _, name, _ in calls} >= SAFE.keys()
+
+
+def test_only_parts_of_a_network_are_built(checkpoint: Path, tmp_path: Path) -> None:
+    stored = torch.load(checkpoint, weights_only=True)
+    model = stored["hyper_parameters"]["config"]["model"]
+    for target in ("os.getcwd", "mshnet_pl.cli.train", "mshnet_pl.checkpoint.Path", "MSHNet", "mshnet_pl.none.MSHNet"):
+        stored["hyper_parameters"]["config"]["model"] = {**model, "_target_": target}
+        torch.save(stored, tmp_path / "hostile.ckpt")
+        with pytest.raises(ConfigError, match=r"hostile\.ckpt holds no network that can be built: .*"):
+            Segmenter.from_checkpoint(tmp_path / "hostile.ckpt")
+    for change, message in (
+        ({"backbone": "${model.backbone}"}, "recursion"),
+        ({"backbone": "${oc.env:HOME}"}, "no plain reference"),
+        ({"width": 12}, "size mismatch"),
+        ({"width": 3}, "model.width=3"),
+    ):
+        stored["hyper_parameters"]["config"]["model"] = {**model, **change}
+        torch.save(stored, tmp_path / "odd.ckpt")
+        with pytest.raises(ConfigError, match=message):
+            Segmenter.from_checkpoint(tmp_path / "odd.ckpt")
+    with pytest.raises(ConfigError, match="no such file"):
+        Segmenter.from_checkpoint(tmp_path / "none.ckpt")
