@@ -112,12 +112,16 @@ def git_revision() -> str | None:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the run ran on."""
+    """What the run ran on: ``cpu`` or a GPU, ``cuda:0`` and the like."""
+    import torch  # only here: it takes seconds
+
+    on_gpu = device.startswith("cuda") and torch.cuda.is_available()
     return {
         "platform": platform.platform(),
         "processor": platform.machine(),
         "cpus": os.cpu_count(),
         "device": device,
+        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mshnet_pl import build, results
-from mshnet_pl.bench.measure import summary
+from mshnet_pl.bench.measure import chosen_device, summary
 from mshnet_pl.bench.settings import BenchConfig, Work, problems
 from mshnet_pl.config import plain, typed
 from mshnet_pl.errors import ConfigError, RunFailed
@@ -52,7 +52,7 @@ def run(raw: DictConfig) -> list[dict[str, Any]]:
         rows.append({**case, **measured, **summary(measured["seconds"], bench.batch)})
         log.info("%s", table(rows).splitlines()[-1])
     about: dict[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "versions": results.versions()}
-    about |= {"machine": results.machine("cpu"), "git": results.git_revision(), "config": plain(raw)}
+    about |= {"machine": results.machine(str(chosen_device(raw))), "git": results.git_revision(), "config": plain(raw)}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**about, "cases": rows}, indent=1) + "\n")
     print(f"{table(rows)}\n\n{out}")

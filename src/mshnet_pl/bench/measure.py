@@ -47,7 +47,7 @@ def measure(raw: DictConfig, case: Mapping[str, Any]) -> dict[str, Any]:
     keep_freed_memory()
     if case["what"] == "test":
         return _whole_test(raw, case)
-    device = torch.device("cuda" if torch.cuda.is_available() and raw.trainer.accelerator != "cpu" else "cpu")
+    device = chosen_device(raw)
     torch.manual_seed(0)
     method: AbstractMethod = instantiate(raw.model, _convert_="all").to(device)
     inputs = _episodes(case["batch"], case["shots"], case["size"], device)
@@ -60,6 +60,11 @@ def measure(raw: DictConfig, case: Mapping[str, Any]) -> dict[str, Any]:
     if case["what"] == "forward":
         steps |= _parts(method, inputs, case, device)
     return {"gmac": gmac, "seconds": _times({"unit": _unit(device), **steps}, case["repeats"], device)}
+
+
+def chosen_device(raw: DictConfig) -> torch.device:
+    """The GPU, if there is one and ``trainer.accelerator`` is not ``cpu``."""
+    return torch.device("cuda" if torch.cuda.is_available() and raw.trainer.accelerator != "cpu" else "cpu")
 
 
 def _episodes(batch: int, shots: int, size: int, device: torch.device) -> Inputs:

@@ -149,7 +149,7 @@ def _provenance(measured: Measured) -> dict[str, str | int | float]:
         "validated on": result.training.get("val_classes") or "",
         "steps": result.training.get("steps", ""),
         "git": result.git or "",
-        "device": result.machine.get("device", ""),
+        "device": result.machine.get("gpu") or result.machine.get("device", ""),
         "date": result.date,
         "folder": "/".join(measured.folder.parts[-3:]) if measured.folder else "",
     }
