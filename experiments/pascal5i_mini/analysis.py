@@ -27,6 +27,15 @@ PAIRS = (
     ("improved", "baseline"),
     ("improved", "both"),
     ("improved", "unfiltered"),
+    ("h200/both", "baseline"),
+    ("h200/improved", "baseline"),
+    ("h200/both", "h200/cosine"),
+    ("h200/both", "h200/prototype"),
+    ("h200/both_5shot", "h200/both"),
+    ("h200/both", "h200/hsnet"),
+    ("h200/improved", "h200/both"),
+    ("h200/both", "both"),
+    ("h200/improved", "improved"),
     ("improved/fold0", "cross_fitted/fold0"),
     ("improved/fold1", "cross_fitted/fold1"),
 )
@@ -45,6 +54,8 @@ PUBLISHED = {
     "the same network, late fusion": HERE / "late_fusion" / "with",
     "`recipe=improved`, 400 steps in fp32 (the same network)": HERE / "guided" / "improved",
     "`recipe=improved`, 400 steps": HERE / "guided" / "improved_bf16",
+    "`recipe=paper`, 400 steps on the GPU": HERE / "h200" / "published" / "both",
+    "`recipe=improved`, 400 steps on the GPU": HERE / "h200" / "published" / "improved",
 }
 """Records that were tested on fold 0's published 1-shot episodes."""
 OF_ONE_MACHINE = (
@@ -68,7 +79,7 @@ def main() -> None:
     print("## Differences on the same episodes, mIoU in percent\n")
     print(aligned([["A", "B", "tested", "A", "B", "A - B", "p"], ["---"] * 3 + ["---:"] * 4, *differences()]))
     print("\n## Episode by episode: the networks of one similarity, and what the better of the two would give\n")
-    print(aligned(list(complements({name: counts_of(f"fp32/{name}") for name in ("cosine", "prototype", "both")}))))
+    print(aligned(list(complements({name: counts_of(f"h200/{name}") for name in ("cosine", "prototype", "both")}))))
     print("\n## By the object's share of the query, 1-shot\n")
     print(aligned(list(sizes({name: counts_of(name) for name in ("both", "unfiltered", "improved")}))))
     print("\n## Published episodes of fold 0, 1-shot, mIoU in percent\n")

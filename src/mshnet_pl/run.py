@@ -153,7 +153,7 @@ def _train(raw: DictConfig, folder: Path, interruption: Interruption) -> Result:
         tests += tester(module, config.test.checkpoint.value, _chosen(config, folder))
     else:
         tests += tester(module, "untrained" if learnable else "training-free")
-    result = _result("train", raw, datamodule, module, training, tests, time.perf_counter() - started)
+    result = _result("train", raw, datamodule, trainer, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:
         log.info("result: %s", results.save(folder, result))
         _conclude(trainer, folder, result)
@@ -268,7 +268,7 @@ def _test(raw: DictConfig, folder: Path) -> Result:
     trained = checkpoint["hyper_parameters"]["config"]
     training = {"checkpoint": str(path), "checkpoint_sha256": results.sha256(path), "fold": trained["fold"]}
     training["data"] = (trained["data"]["source"] or {}).get("_target_")
-    result = _result("test", raw, datamodule, module, training, tests, time.perf_counter() - started)
+    result = _result("test", raw, datamodule, trainer, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:
         log.info("result: %s", results.save(folder, result))
         _conclude(trainer, folder, result)
@@ -279,6 +279,7 @@ def _result(
     command: str,
     raw: DictConfig,
     datamodule: EpisodeDataModule,
+    trainer: pl.Trainer,
     module: EpisodicModule,
     training: Mapping[str, Any],
     tests: list[Measurement],
@@ -297,7 +298,7 @@ def _result(
         wall_seconds=round(seconds, 3),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=results.versions(),
-        machine=results.machine(str(module.device)),
+        machine=results.machine(str(trainer.strategy.root_device)),
         git=results.git_revision(),
         metric=results.METRIC,
         bad_files={name: problem for known in everyones(datamodule.bad) for name, problem in known.items()},
