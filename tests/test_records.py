@@ -31,7 +31,7 @@ def test_recorded_results_stay_readable(command: Command) -> None:
                     assert str(fmean(test.miou for test in tests if test.shot == shot)) in done.out
 
 
-@pytest.mark.parametrize("page", [EXPERIMENTS / "pascal5i_mini" / "README.md"], ids=lambda page: page.parent.name)
+@pytest.mark.parametrize("page", [EXPERIMENTS / name for name in ("pascal5i_mini/README.md", "full_benchmark.md")])
 def test_pages_show_what_their_commands_print(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(page.parent)
     printed = PRINTED.findall(page.read_text())
