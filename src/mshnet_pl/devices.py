@@ -22,6 +22,11 @@ def count() -> int:
     return torch.cuda.device_count()
 
 
+def chosen(accelerator: str) -> str:
+    """``cuda`` if there is a GPU and the setting ``trainer.accelerator`` is not ``cpu``, else ``cpu``."""
+    return "cuda" if accelerator != "cpu" and count() else "cpu"
+
+
 def listed(gpus: Sequence[str | int] | str | None) -> list[str]:
     """The devices that the setting ``gpus`` names: ``all`` that this process may see, a list of numbers, or null for none.
 

@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from mshnet_pl import build
+from mshnet_pl import build, devices
 from mshnet_pl.checkpoint import read_method
 from mshnet_pl.config import typed
 from mshnet_pl.energy import energy_pictures
@@ -47,7 +47,7 @@ def make(raw: DictConfig) -> str:
     draws = datamodule.draws(numbers[-1] + 1, config.shot, config.test.seeds[0], config.test.protocol)
     original_size = config.eval.resolution is Resolution.original
     datamodule.use_test_episodes([draws[number] for number in numbers], original_size)
-    network.to("cuda" if torch.cuda.is_available() and raw.trainer.accelerator != "cpu" else "cpu")
+    network.to(devices.chosen(raw.trainer.accelerator))
     device = next(network.parameters()).device
     drawn: list[energy.EnergyPicture] = []
     areas: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))

@@ -12,8 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mshnet_pl import build, results
-from mshnet_pl.bench.measure import chosen_device, summary
+from mshnet_pl import build, devices, results
+from mshnet_pl.bench.measure import summary
 from mshnet_pl.bench.settings import BenchConfig, Work, problems
 from mshnet_pl.config import plain, typed
 from mshnet_pl.errors import ConfigError, RunFailed
@@ -51,8 +51,13 @@ def run(raw: DictConfig) -> list[dict[str, Any]]:
         measured = {**_fresh(raw, {**case, "memory": True}), **_fresh(raw, {**case, "memory": False})}
         rows.append({**case, **measured, **summary(measured["seconds"], bench.batch)})
         log.info("%s", table(rows).splitlines()[-1])
-    about: dict[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "versions": results.versions()}
-    about |= {"machine": results.machine(str(chosen_device(raw))), "git": results.git_revision(), "config": plain(raw)}
+    about: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": results.versions(),
+        "machine": results.machine(devices.chosen(raw.trainer.accelerator)),
+        "git": results.git_revision(),
+        "config": plain(raw),
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**about, "cases": rows}, indent=1) + "\n")
     print(f"{table(rows)}\n\n{out}")

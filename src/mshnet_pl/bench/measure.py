@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from mshnet_pl import devices
 from mshnet_pl.allocation import keep_freed_memory
 from mshnet_pl.bench.settings import BenchConfig
 from mshnet_pl.config import register, typed
@@ -47,7 +48,7 @@ def measure(raw: DictConfig, case: Mapping[str, Any]) -> dict[str, Any]:
     keep_freed_memory()
     if case["what"] == "test":
         return _whole_test(raw, case)
-    device = chosen_device(raw)
+    device = torch.device(devices.chosen(raw.trainer.accelerator))
     torch.manual_seed(0)
     method: AbstractMethod = instantiate(raw.model, _convert_="all").to(device)
     inputs = _episodes(case["batch"], case["shots"], case["size"], device)
@@ -60,11 +61,6 @@ def measure(raw: DictConfig, case: Mapping[str, Any]) -> dict[str, Any]:
     if case["what"] == "forward":
         steps |= _parts(method, inputs, case, device)
     return {"gmac": gmac, "seconds": _times({"unit": _unit(device), **steps}, case["repeats"], device)}
-
-
-def chosen_device(raw: DictConfig) -> torch.device:
-    """The GPU, if there is one and ``trainer.accelerator`` is not ``cpu``."""
-    return torch.device("cuda" if torch.cuda.is_available() and raw.trainer.accelerator != "cpu" else "cpu")
 
 
 def _episodes(batch: int, shots: int, size: int, device: torch.device) -> Inputs:
