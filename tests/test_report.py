@@ -168,15 +168,19 @@ def test_a_newer_result_takes_the_place_of_an_older_one(tmp_path: Path, command:
 
 
 def test_shots_of_training(tmp_path: Path, command: Command) -> None:
-    """A checkpoint that was tested with more shots is known by its hash; one whose training is not there is not guessed."""
+    """A test says them; one that does not is known by its checkpoint's hash, or not guessed without that training."""
     write_run(tmp_path / "train", config(shot=1), 0.6, 40, training={"checkpoint_sha256": "aa"})
-    for name, digest in (("known", "aa"), ("unknown", "bb")):
-        tested = config(shot=5, changes={"ckpt": name})
-        write_run(tmp_path / name, tested, 0.65, 40, command="test", training={"checkpoint_sha256": digest})
+    for name, training in (
+        ("said", {"checkpoint_sha256": "cc", "shot": 2}),
+        ("known", {"checkpoint_sha256": "aa"}),
+        ("unknown", {"checkpoint_sha256": "bb"}),
+    ):
+        write_run(tmp_path / name, config(shot=5, changes={"ckpt": name}), 0.65, 40, command="test", training=training)
     done = command("mshnet-report", tmp_path, "--format", "markdown")
     assert [row[2] for row in lines(done.out, "MSHNet cosine+prototype")] == [
         "best",
         "best, 1-shot training",
+        "best, 2-shot training",
         "best, ? training",
     ]
 

@@ -3,10 +3,10 @@
 Run with ``python experiments/pascal5i_mini/analysis.py`` from anywhere; it reads the result files beside it alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, product
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -36,6 +36,8 @@ PAIRS = (
     ("h200/improved", "h200/both"),
     ("h200/both", "both"),
     ("h200/improved", "improved"),
+    ("h200_seeds/both", "h200_seeds/prototype"),
+    ("h200_seeds/improved", "h200_seeds/both"),
     ("improved/fold0", "cross_fitted/fold0"),
     ("improved/fold1", "cross_fitted/fold1"),
 )
@@ -58,6 +60,13 @@ PUBLISHED = {
     "`recipe=improved`, 400 steps on the GPU": HERE / "h200" / "published" / "improved",
 }
 """Records that were tested on fold 0's published 1-shot episodes."""
+REPEATED = {
+    "`recipe=paper`, 400 steps": ("h200/published/both", "h200_seeds/published/both"),
+    "`recipe=paper`, 800 steps": ("h200_seeds/published/both_800_steps",),
+    "`recipe=improved`, 400 steps": ("h200/published/improved", "h200_seeds/published/improved"),
+    "`recipe=improved`, 800 steps": ("h200_seeds/published/improved_800_steps",),
+}
+"""Trainings with several seeds on one GPU, tested on the same episodes."""
 OF_ONE_MACHINE = (
     ("fp32/both", "fp32/cosine"),
     ("fp32/both", "fp32/prototype"),
@@ -66,12 +75,13 @@ OF_ONE_MACHINE = (
     ("guided/improved", "late_fusion/without"),
     ("guided/paper", "fp32/both"),
     ("late_fusion/without", "fp32/both"),
+    ("h200_seeds/published/improved_800_steps", "h200_seeds/published/both_800_steps"),
 )
-"""Trained in fp32 on the same machine and tested on the same published episodes."""
+"""Trained in the same precision on the same machine and tested on the same published episodes."""
 PARTS = 4
 
-Test = tuple[int, int, int]
-"""Fold, shots and seed of the episodes."""
+Test = tuple[int, int, int, int]
+"""Fold, shots, seed of the episodes and seed of the training."""
 
 
 def main() -> None:
@@ -84,10 +94,12 @@ def main() -> None:
     print(aligned(list(sizes({name: counts_of(name) for name in ("both", "unfiltered", "improved")}))))
     print("\n## Published episodes of fold 0, 1-shot, mIoU in percent\n")
     print(aligned([["", "first 400", "all 1,000"], ["---", "---:", "---:"], *published()]))
+    print("\n## The same of several trainings each: mean, standard deviation and range\n")
+    print(aligned([["", "trainings", "first 400", "all 1,000"], ["---", *["---:"] * 3], *repeated()]))
 
 
 def differences() -> Iterator[list[str]]:
-    """A line a pair and number of shots, over the folds and seeds that both sides have."""
+    """A line a pair and number of shots, over the folds, seeds and trainings that both sides have."""
     for (a, b), shot in product((*PAIRS, *OF_ONE_MACHINE), SHOTS):
         sides = [[m for m in collect([HERE / name]).tests if m.test.shot == shot] for name in (a, b)]
         if all(sides):
@@ -96,7 +108,12 @@ def differences() -> Iterator[list[str]]:
             found = compare(*chosen).scores[MIOU]
             value, low, high = found.difference
             numbers = (f"{found.a:.1f}", f"{found.b:.1f}", f"{value:+.1f} [{low:+.1f}, {high:+.1f}]", f"{found.p:.4f}")
-            yield [a, b, f"{shot}-shot, {named_folds(sorted({fold for fold, *_ in shared}))}", *numbers]
+            yield [a, b, f"{shot}-shot, {named_folds(sorted({fold for fold, *_ in shared}))}{_trainings(shared)}", *numbers]
+
+
+def _trainings(shared: Iterable[Test]) -> str:
+    seeds = {seed for *_, seed in shared}
+    return f", {len(seeds)} trainings" if len(seeds) > 1 else ""
 
 
 def counts_of(name: str) -> dict[Test, Counts]:
@@ -105,7 +122,7 @@ def counts_of(name: str) -> dict[Test, Counts]:
 
 
 def _place(measured: Measured) -> Test:
-    return measured.result.config["fold"], measured.test.shot, measured.test.seed
+    return measured.result.config["fold"], measured.test.shot, measured.test.seed, measured.result.config["seed"]
 
 
 def ious(counts: Counts) -> Float64[np.ndarray, "N"]:
@@ -119,7 +136,7 @@ def complements(tests: Mapping[str, Mapping[Test, Counts]]) -> Iterator[list[str
     yield ["tested", "correlation of IoU", "cosine better by > 5", "prototype better by > 5", "better of the two", "both"]
     yield ["---", *["---:"] * 5]
     shared = sorted(set.intersection(*map(set, tests.values())))
-    for shot in sorted({shot for _, shot, _ in shared}):
+    for shot in sorted({shot for _, shot, *_ in shared}):
         places = [place for place in shared if place[1] == shot]
         a, b = (np.concatenate([ious(tests[name][place]) for place in places]) for name in ("cosine", "prototype"))
         best = [_better(tests["cosine"][place], tests["prototype"][place]) for place in places]
@@ -141,7 +158,7 @@ def _over_folds(places: Sequence[Test], counts: Sequence[Counts]) -> float:
     """The mean over folds of the means over seeds of mIoU."""
     by_fold: dict[int, list[float]] = {}
     for (fold, *_), found in zip(places, counts, strict=True):
-        by_fold.setdefault(fold, []).append(float(pooled(found, np.ones((1, len(found.pixels)))).miou[0]))
+        by_fold.setdefault(fold, []).append(_miou(found))
     return fmean(map(fmean, by_fold.values()))
 
 
@@ -171,9 +188,21 @@ def published() -> Iterator[list[str]]:
                 yield [name, *(_with_interval(counts._replace(pixels=counts.pixels[:n]), episodes) for n in (400, None))]
 
 
+def repeated() -> Iterator[list[str]]:
+    """A line a recipe and length of training."""
+    for name, folders in REPEATED.items():
+        counts = [m.counts for m in collect([HERE / folder for folder in folders]).tests if m.counts is not None]
+        scores = [[_miou(c._replace(pixels=c.pixels[:n])) for c in counts] for n in (400, None)]
+        yield [name, str(len(counts)), *(f"{fmean(s):.1f} ± {stdev(s):.1f} ({min(s):.1f} to {max(s):.1f})" for s in scores)]
+
+
+def _miou(counts: Counts) -> float:
+    return float(pooled(counts, np.ones((1, len(counts.pixels)))).miou[0])
+
+
 def _with_interval(counts: Counts, episodes_hash: str) -> str:
     drawn = pooled(counts, resamples(episodes_hash, len(counts.pixels))).miou
-    value, low, high = estimate(float(pooled(counts, np.ones((1, len(counts.pixels)))).miou[0]), drawn)
+    value, low, high = estimate(_miou(counts), drawn)
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 

@@ -266,8 +266,13 @@ def _test(raw: DictConfig, folder: Path) -> Result:
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     tests = _Tester(config, trainer, datamodule, folder, keeper)(module, path.stem)
     trained = checkpoint["hyper_parameters"]["config"]
-    training = {"checkpoint": str(path), "checkpoint_sha256": results.sha256(path), "fold": trained["fold"]}
-    training["data"] = (trained["data"]["source"] or {}).get("_target_")
+    training = {
+        "checkpoint": str(path),
+        "checkpoint_sha256": results.sha256(path),
+        "fold": trained["fold"],
+        "shot": trained["shot"],
+        "data": (trained["data"]["source"] or {}).get("_target_"),
+    }
     result = _result("test", raw, datamodule, trainer, module, training, tests, time.perf_counter() - started)
     if trainer.is_global_zero:
         log.info("result: %s", results.save(folder, result))

@@ -236,7 +236,8 @@ def _key(measured: Measured, shots: Mapping[str | None, int]) -> Key:
     config = result.config
     trained = ""
     if weights not in _NOTHING_TRAINED:
-        shot = config["shot"] if result.command == "train" else shots.get(result.training.get("checkpoint_sha256"))
+        of_checkpoint = result.training.get("shot", shots.get(result.training.get("checkpoint_sha256")))
+        shot = config["shot"] if result.command == "train" else of_checkpoint
         other = [] if shot == measured.test.shot else [f"{'?' if shot is None else f'{shot}-shot'} training"]
         trained = ", ".join([*other, *_classes_trained(result)]) or AS_TESTED
     return Key(data(config), backbone(config), method(config), weights, trained)
