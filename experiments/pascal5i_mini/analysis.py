@@ -27,6 +27,7 @@ PAIRS = (
     ("improved", "baseline"),
     ("improved", "both"),
     ("improved", "unfiltered"),
+    ("improved_800_steps", "improved"),
     ("h200/both", "baseline"),
     ("h200/improved", "baseline"),
     ("h200/both", "h200/cosine"),
