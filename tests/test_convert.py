@@ -84,7 +84,10 @@ def test_a_converted_checkpoint_is_tested(command: Command, tmp_path: Path, pasc
     done = command("mshnet-test", *settings, "fold=1")
     assert done.code == 0, done.err
     (path,) = (tmp_path / "runs").rglob("result.json")
-    assert json.loads(path.read_text())["tests"][0]["episodes"] == 2
+    result = json.loads(path.read_text())
+    assert result["tests"][0]["episodes"] == 2 and result["training"]["shot"] is None
+    report = command("mshnet-report", tmp_path / "runs", "--format", "csv")
+    assert report.code == 0 and "? training" in report.out
 
 
 def test_a_file_that_does_not_fit_is_refused_by_its_first_key(command: Command, tmp_path: Path) -> None:

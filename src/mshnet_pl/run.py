@@ -265,12 +265,13 @@ def _test(raw: DictConfig, folder: Path) -> Result:
     trainer = build.make_trainer(raw, config, folder)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     tests = _Tester(config, trainer, datamodule, folder, keeper)(module, path.stem)
-    trained = checkpoint["hyper_parameters"]["config"]
+    hyper_parameters = checkpoint["hyper_parameters"]
+    trained = hyper_parameters["config"]
     training = {
         "checkpoint": str(path),
         "checkpoint_sha256": results.sha256(path),
         "fold": trained["fold"],
-        "shot": trained["shot"],
+        "shot": None if "origin" in hyper_parameters else trained["shot"],  # a converted file does not tell
         "data": (trained["data"]["source"] or {}).get("_target_"),
     }
     result = _result("test", raw, datamodule, trainer, module, training, tests, time.perf_counter() - started)
