@@ -8,8 +8,8 @@ import argparse
 import timm
 import torch
 
-from mshnet_pl.backbones.timm_models import TimmBackbone
-from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.backbones.timm_backbone import TimmBackbone
+from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mshnet_pl.data.coco import Coco20i
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.source import Subset
+from mshnet_pl.data.sources.coco20i import Coco20i
+from mshnet_pl.options import Subset
 
 SIZES = {"train": (82_783, 604_907), "val": (40_504, 291_875)}
 """Images and annotations of COCO 2014."""

@@ -20,8 +20,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from mshnet_pl.config import compose
-from mshnet_pl.data.coco import Coco20i
-from mshnet_pl.data.source import AbstractSource
+from mshnet_pl.data.sources.base import AbstractSource
+from mshnet_pl.data.sources.coco20i import Coco20i
 from mshnet_pl.report.formats import aligned
 
 CONF = Path(__file__).parents[1] / "conf"

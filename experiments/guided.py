@@ -11,9 +11,9 @@ from pathlib import Path
 
 from opened import opened, predicting
 
-from mshnet_pl.guided import guided_logits
-from mshnet_pl.labels import predict_labels
-from mshnet_pl.metrics import EpisodeIoU, scores
+from mshnet_pl.evaluation.metrics import EpisodeIoU, scores
+from mshnet_pl.inference.guided_filter import guided_logits
+from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.report.formats import aligned
 
 RADII = (0.0, 0.03, 0.06, 0.09, 0.12, 0.18)

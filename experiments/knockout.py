@@ -12,9 +12,9 @@ from pathlib import Path
 
 from opened import opened, predicting
 
-from mshnet_pl.labels import predict_labels
-from mshnet_pl.metrics import EpisodeIoU, scores
-from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.evaluation.metrics import EpisodeIoU, scores
+from mshnet_pl.inference.labels import predict_labels
+from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.report.formats import aligned
 
 

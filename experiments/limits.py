@@ -14,8 +14,8 @@ import hydra
 import numpy as np
 from opened import opened, predicting
 
-from mshnet_pl.data.transforms import resize_mask
-from mshnet_pl.labels import predict_labels
+from mshnet_pl.data.io.transforms import resize_mask
+from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.report.formats import aligned
 
 

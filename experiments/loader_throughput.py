@@ -18,12 +18,12 @@ import numpy as np
 import PIL
 import torch
 
-from mshnet_pl.data.augment import Augment
-from mshnet_pl.data.cache import ImageCache
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.pascal import Pascal5i
-from mshnet_pl.data.source import Subset
-from mshnet_pl.data.transforms import normalise, resize_mask, to_square
+from mshnet_pl.data.io.transforms import normalise, resize_mask, to_square
+from mshnet_pl.data.loading.augmentation import Augment
+from mshnet_pl.data.loading.image_cache import ImageCache
+from mshnet_pl.data.sources.pascal5i import Pascal5i
+from mshnet_pl.options import Subset
 
 STEP, BATCH = 0.1, 8  # a training step on a GPU takes about this many seconds at this batch size
 NEEDED = BATCH / STEP

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import torch
 from omegaconf import DictConfig
 
-from mshnet_pl import build, config
-from mshnet_pl.checkpoint import read_method
+from mshnet_pl import config
+from mshnet_pl.config.schema import Config
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.schema import Config
+from mshnet_pl.models.builder import read_method
+from mshnet_pl.runs import build
 
 
 class Opened(NamedTuple):

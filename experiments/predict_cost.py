@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from mshnet_pl import Segmenter
 from mshnet_pl.backbones.resnet import ResNet
-from mshnet_pl.data.source import Subset
-from mshnet_pl.data.synthetic import Synthetic
-from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.data.sources.synthetic import Synthetic
+from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.options import Subset
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
 

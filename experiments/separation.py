@@ -16,12 +16,13 @@ import hydra
 import torch
 from torch import Tensor
 
-from mshnet_pl import build, config
-from mshnet_pl.data.transforms import resize_mask
+from mshnet_pl import config
+from mshnet_pl.data.io.transforms import resize_mask
 from mshnet_pl.episode import UNKNOWN
-from mshnet_pl.models.energy import energy_maps, enlarge, separation
-from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.evaluation.energy import energy_maps, enlarge, separation
+from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.report.formats import aligned
+from mshnet_pl.runs import build
 
 STRIDE = 4
 """Every how many pixels of the query are looked at, in both directions."""

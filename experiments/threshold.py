@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from opened import opened, predicting
 
-from mshnet_pl.labels import predict_labels
-from mshnet_pl.metrics import EpisodeIoU, scores
+from mshnet_pl.evaluation.metrics import EpisodeIoU, scores
+from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.report.formats import aligned
 
 BIASES = (-1.0, -0.6, -0.3, 0.0, 0.3, 0.6, 1.0, 1.5)

@@ -13,8 +13,8 @@ from statistics import fmean
 from opened import opened, predicting
 
 from mshnet_pl.episode import Episode
-from mshnet_pl.labels import predict_labels
-from mshnet_pl.metrics import EpisodeIoU, scores
+from mshnet_pl.evaluation.metrics import EpisodeIoU, scores
+from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.report.formats import aligned
 
 

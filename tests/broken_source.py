@@ -4,8 +4,8 @@ import os
 import signal
 from pathlib import Path
 
-from mshnet_pl.data.pascal import Pascal5i
-from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.data.sources.pascal5i import Pascal5i
+from mshnet_pl.data.sources.synthetic import Synthetic
 
 
 class Dies(Synthetic):

@@ -13,11 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mshnet_pl import Segmenter, cli
-from mshnet_pl.app import command as app
-from mshnet_pl.data.synthetic import Synthetic
-from mshnet_pl.exchange import convert, export
-from mshnet_pl.use import predict
+from mshnet_pl import Segmenter
+from mshnet_pl.cli import app, bench, convert, export, predict, prepare, report, test, train
+from mshnet_pl.data.sources.synthetic import Synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MSHNET_SHARED", ROOT.parent / "shared"))
@@ -52,14 +50,18 @@ def _logs_end_with_their_test() -> Iterator[None]:
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
     """Run a command of the package in this process, in ``tmp_path``, as its script does."""
     entries = {
-        "mshnet-train": cli.train,
-        "mshnet-test": cli.test,
-        "mshnet-report": cli.report_,
-        "mshnet-bench": cli.bench_,
-        "mshnet-convert": convert.main,
-        "mshnet-export": export.main,
-        "mshnet-predict": predict.main,
-        "mshnet-app": app.main,
+        f"mshnet-{name}": program.main
+        for name, program in {
+            "train": train,
+            "test": test,
+            "report": report,
+            "bench": bench,
+            "convert": convert,
+            "export": export,
+            "predict": predict,
+            "prepare": prepare,
+            "app": app,
+        }.items()
     }
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -83,16 +85,16 @@ def train_tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
     """Train a tiny network for two steps in ``tmp_path`` and test it; gives the result file, lets ``SystemExit`` through."""
     monkeypatch.chdir(tmp_path)
 
-    def train(*arguments: str) -> dict[str, Any]:
+    def run(*arguments: str) -> dict[str, Any]:
         tiny = ["backbone=efficientnet_lite0", "recipe=demo", "data.image_size=64", "data.batch_size=2", "model.width=16"]
         tiny += ["trainer.max_steps=2", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "test.episodes=4"]
         monkeypatch.setattr(sys, "argv", ["mshnet-train", *tiny, *arguments])
-        cli.train()
+        train.main()
         (result,) = (tmp_path / "runs").rglob("result.json")
         content: dict[str, Any] = json.loads(result.read_text())
         return content
 
-    return train
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +106,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings += ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false", f"runs={folder}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["mshnet-train", *settings])
-        cli.train()
+        train.main()
     (path,) = folder.rglob("last.ckpt")
     source, names = Synthetic(size=80), ["val-00-0000", "val-00-0001"]
     segmenter = Segmenter.from_checkpoint(path).fit(source.image(names[0]), source.mask(names[0], [0]))

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
-from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.episode import Prediction
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 

@@ -21,8 +21,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mshnet_pl import config, jobs, results, run
+from mshnet_pl import config, results
 from mshnet_pl.errors import UserError
+from mshnet_pl.runs import jobs, run
 
 TINY = (
     "data.image_size=32", "data.source.size=32", "data.batch_size=2", "trainer.max_steps=1", "test.episodes=1",

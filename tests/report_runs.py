@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mshnet_pl import results
-from mshnet_pl.metrics import scores
+from mshnet_pl.evaluation.metrics import scores
 from mshnet_pl.results import Measurement, Result
 
 VOC = (
@@ -56,12 +56,12 @@ def config(
     content: dict[str, Any] = {
         "fold": fold, "shot": shot, "seed": seed, "way": 1, "runs": "runs", "variant": "full",
         "data": {
-            "source": {"_target_": "mshnet_pl.data.pascal.Pascal5i", "root": "VOC2012"}, "root": "VOC2012",
+            "source": {"_target_": "mshnet_pl.data.sources.pascal5i.Pascal5i", "root": "VOC2012"}, "root": "VOC2012",
             "image_size": 473, "batch_size": 8, "novel_pixels": "drop", "min_images": 0,
         },
         "backbone": {"_target_": "mshnet_pl.backbones.resnet.ResNet", "depth": 50, "weights": "imagenet"},
         "model": {
-            "_target_": "mshnet_pl.models.mshnet.MSHNet",
+            "_target_": "mshnet_pl.models.mshnet.model.MSHNet",
             "similarities": {name: {"_partial_": True} for name in similarities.split("+")}, "width": 128,
         },
         "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.01},

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mshnet_pl.backbones.folding import convolve
-from mshnet_pl.models.algebra import convolve_projected, convolve_upsampled, resize
+from mshnet_pl.backbones.fused_conv_bn import convolve
+from mshnet_pl.models.layers import convolve_projected, convolve_upsampled, resize
 
 
 def random(*shape: int) -> Tensor:

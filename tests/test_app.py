@@ -20,7 +20,7 @@ from PIL import Image
 from conftest import Command
 from mshnet_pl import Segmenter
 from mshnet_pl.app.session import Session, painted, strokes
-from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def address(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = "from mshnet_pl.app.command import main; main()"
+    program = "from mshnet_pl.cli.app import main; main()"
     env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(

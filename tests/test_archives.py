@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mshnet_pl.data.archives import unpack
+from mshnet_pl.data.prepare.archives import unpack
 from mshnet_pl.errors import DataError
 from voc_files import tar_of
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from conftest import Command
-from mshnet_pl.data.augment import Augment
-from mshnet_pl.data.choices import Protocol
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.synthetic import Synthetic
-from mshnet_pl.data.transforms import resize_mask, to_input
+from mshnet_pl.data.io.transforms import resize_mask, to_input
+from mshnet_pl.data.loading.augmentation import Augment
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.options import Protocol
 
 SIZE = 64
 ALL = {"flip": True, "crop_scale": 0.3, "jitter": 0.4}

@@ -13,9 +13,9 @@ from mshnet_pl.backbones.base import AbstractBackbone
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
 from mshnet_pl.backbones.resnet import ResNet
 from mshnet_pl.backbones.vgg import VGG16
-from mshnet_pl.data.pascal import Pascal5i
-from mshnet_pl.data.source import Subset
-from mshnet_pl.data.transforms import to_input
+from mshnet_pl.data.io.transforms import to_input
+from mshnet_pl.data.sources.pascal5i import Pascal5i
+from mshnet_pl.options import Subset
 
 IMAGES = torch.randn(2, 3, 97, 97, generator=torch.Generator().manual_seed(0))
 

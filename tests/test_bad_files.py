@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 
 from conftest import Command
-from mshnet_pl.data.choices import BadFiles, NovelPixels, Protocol
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.folder import Folder
-from mshnet_pl.data.inventory import read_labels
-from mshnet_pl.data.own_images import read_image
-from mshnet_pl.data.own_masks import read_values
-from mshnet_pl.data.pascal import Pascal5i
-from mshnet_pl.data.sampler import Draw, Draws, draw_seeded, without
+from mshnet_pl.data.io.images import read_image
+from mshnet_pl.data.protocol.sampling import Draw, Draws, draw_seeded, without
+from mshnet_pl.data.sources.folder import Folder
+from mshnet_pl.data.sources.folder_masks import read_values
+from mshnet_pl.data.sources.pascal5i import Pascal5i
+from mshnet_pl.data.sources.verification import read_labels
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import DataError
+from mshnet_pl.options import BadFiles, NovelPixels, Protocol
 
 COMMAND = (
     "data=pascal5i", "backbone=efficientnet_lite0", "recipe=demo", "data.image_size=48", "data.batch_size=2",

@@ -15,15 +15,15 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from conftest import Command
-from mshnet_pl.data.cache import ImageCache
-from mshnet_pl.data.choices import NovelPixels
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.episodes import EpisodeDataset, collate
-from mshnet_pl.data.pascal import Pascal5i
-from mshnet_pl.data.sampler import Draw, Draws
-from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.data.loading.dataset import EpisodeDataset, collate
+from mshnet_pl.data.loading.image_cache import ImageCache
+from mshnet_pl.data.protocol.sampling import Draw, Draws
+from mshnet_pl.data.sources.pascal5i import Pascal5i
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.options import NovelPixels
 
 SIZE = 33
 RECORD = 4 + SIZE * SIZE * 3
@@ -156,9 +156,9 @@ def test_damaged_records_are_made_anew(tmp_path: Path) -> None:
 FRESH = """
 import sys, torch
 from itertools import islice
-from mshnet_pl.data.choices import NovelPixels
+from mshnet_pl.options import NovelPixels
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.pascal import Pascal5i
+from mshnet_pl.data.sources.pascal5i import Pascal5i
 root, folder, out = sys.argv[1:]
 module = EpisodeDataModule(
     Pascal5i(root, root + "/splits"), image_size=33, batch_size=4, novel_pixels=NovelPixels.keep,

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from conftest import Command
-from mshnet_pl import build, config
+from mshnet_pl import config
+from mshnet_pl.runs import build
 
 TINY = (
     "data.image_size=48", "data.batch_size=2", "test.episodes=3", "test.pictures=0", "model.width=4", "scheduler=constant",

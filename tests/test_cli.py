@@ -21,7 +21,7 @@ from PIL import Image
 
 from conftest import ROOT, Command
 from mshnet_pl import config
-from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.results import load
 
 TINY = (
@@ -333,6 +333,6 @@ def test_the_installed_command_works_from_any_folder(tmp_path: Path) -> None:
     done = subprocess.run(
         [SCRIPTS / "mshnet-train", "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True, check=True
     )  # fmt: skip
-    assert "mshnet_pl.models.mshnet.MSHNet" in done.stdout and not list(tmp_path.rglob("*.yaml"))
+    assert "mshnet_pl.models.mshnet.model.MSHNet" in done.stdout and not list(tmp_path.rglob("*.yaml"))
     failed = subprocess.run([SCRIPTS / "mshnet-train", "fold=7"], cwd=tmp_path, capture_output=True, text=True)
     assert failed.returncode == 2 and "error: fold=7" in failed.stderr and "Traceback" not in failed.stderr

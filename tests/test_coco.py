@@ -14,11 +14,10 @@ from pycocotools.coco import COCO
 
 from coco_tree import draw_coco, name
 from conftest import SHARED
-from mshnet_pl.data.choices import NovelPixels
-from mshnet_pl.data.coco import Coco20i
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.source import Subset
+from mshnet_pl.data.sources.coco20i import Coco20i
 from mshnet_pl.errors import DataError
+from mshnet_pl.options import NovelPixels, Subset
 
 MINI = SHARED / "data" / "coco20i_mini"
 PUBLISHED = SHARED / "splits" / "coco"

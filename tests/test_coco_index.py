@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from coco_tree import draw_coco
-from mshnet_pl.data.coco import Coco20i
-from mshnet_pl.data.coco_index import CocoIndex, open_index
+from mshnet_pl.data.sources.coco20i import Coco20i
+from mshnet_pl.data.sources.coco_index import CocoIndex, open_index
 from mshnet_pl.errors import DataError
 
 

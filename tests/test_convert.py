@@ -13,11 +13,12 @@ from torch import Tensor
 
 from conftest import SHARED, Command
 from mshnet_pl.backbones.resnet import ResNet
-from mshnet_pl.checkpoint import read_checkpoint, read_method
-from mshnet_pl.exchange.authors import authors_name, authors_shape
-from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.deploy.authors_names import authors_name, authors_shape
+from mshnet_pl.models.builder import read_method
+from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
+from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from test_golden import GOLDEN, drawing
 
 SIMILARITIES = {"cosine": CosineSimilarity, "prototype": PrototypeSimilarity}

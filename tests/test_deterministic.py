@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mshnet_pl.checkpoint import read_checkpoint
+from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from test_faults import TINY, assert_equal_weights, done, state
 
 SETTINGS = (

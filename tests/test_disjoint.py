@@ -2,14 +2,13 @@
 
 import pytest
 
-from mshnet_pl.data.choices import NovelPixels
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.disjoint import check_disjoint
-from mshnet_pl.data.folds import Fold
-from mshnet_pl.data.source import Subset
-from mshnet_pl.data.splits import Pair
-from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.data.protocol.folds import Fold
+from mshnet_pl.data.protocol.leakage import check_disjoint
+from mshnet_pl.data.protocol.split_lists import Pair
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
+from mshnet_pl.options import NovelPixels, Subset
 
 CLASSES = ("cat", "dog", "cow")
 TRAIN = {0: ["a", "b"], 1: ["b", "c"]}

@@ -13,10 +13,10 @@ import torch
 
 from conftest import Command
 from mshnet_pl import results
-from mshnet_pl.checkpoint import read_checkpoint
-from mshnet_pl.data.cache import ImageCache
-from mshnet_pl.data.feature_cache import FeatureFile, FeatureShape
+from mshnet_pl.data.loading.feature_cache import FeatureFile, FeatureShape
+from mshnet_pl.data.loading.image_cache import ImageCache
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.checkpoint_file import read_checkpoint
 
 TINY = (
     "data.image_size=32", "data.batch_size=2", "trainer.max_steps=5", "test.episodes=2", "model.width=4",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from local_server import Server, serve
-from mshnet_pl.data.download import fetch
+from mshnet_pl.data.prepare.download import fetch
 from mshnet_pl.errors import DataError
 
 CONTENT = bytes(range(256)) * 4096

@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from conftest import Command
-from mshnet_pl import build, config
+from mshnet_pl import config
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
-from mshnet_pl.data.choices import Protocol
-from mshnet_pl.energy import energy_pictures
 from mshnet_pl.episode import Episode
-from mshnet_pl.models.energy import energy_maps, enlarge, separation
-from mshnet_pl.models.mshnet import MSHNet
-from mshnet_pl.report import energy as report
+from mshnet_pl.evaluation.energy import energy_maps, energy_pictures, enlarge, separation
+from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.options import Protocol
+from mshnet_pl.report import energy_plots as report
+from mshnet_pl.runs import build
 from mshnet_pl.similarity.base import AbstractSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
 

@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mshnet_pl.data.choices import NovelPixels, Protocol, ValClasses
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.loaders import EpisodeStream
-from mshnet_pl.data.pascal import Pascal5i
-from mshnet_pl.data.source import Subset
-from mshnet_pl.data.synthetic import Synthetic
-from mshnet_pl.data.transforms import resize_mask, to_image, to_input
+from mshnet_pl.data.io.transforms import resize_mask, to_image, to_input
+from mshnet_pl.data.loading.loaders import EpisodeStream
+from mshnet_pl.data.sources.pascal5i import Pascal5i
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.labels import predict_labels
+from mshnet_pl.inference.labels import predict_labels
+from mshnet_pl.options import NovelPixels, Protocol, Subset, ValClasses
 
 
 @pytest.fixture(autouse=True)

@@ -17,18 +17,18 @@ from PIL import Image
 from torch import Tensor
 
 from conftest import ROOT, Command
-from mshnet_pl.checkpoint import read_method
-from mshnet_pl.data.synthetic import Synthetic
-from mshnet_pl.data.transforms import resize_mask, to_input
-from mshnet_pl.exchange import card
-from mshnet_pl.models.algebra import resize
+from mshnet_pl.data.io.transforms import resize_mask, to_input
+from mshnet_pl.data.sources.synthetic import Synthetic
+from mshnet_pl.deploy import model_card as card
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.results import sha256
+from mshnet_pl.models.builder import read_method
+from mshnet_pl.models.layers import resize
 from mshnet_pl.similarity.background import BackgroundSimilarity
 from mshnet_pl.similarity.contrast import ContrastSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
-from mshnet_pl.similarity.masking import ObjectMask
+from mshnet_pl.similarity.masks import ObjectMask
 from mshnet_pl.similarity.nearest import NearestSimilarity
+from mshnet_pl.utils.hashing import sha256
 
 NAMES = ("query", "support", "support_mask")
 TINY = (
@@ -46,7 +46,7 @@ def trained(command: Command, folder: Path, *arguments: str) -> Path:
 
 def export(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own: the tests' checks of signatures do not take a symbolic size for an ``int``."""
-    program = "from mshnet_pl.exchange.export import main; main()"
+    program = "from mshnet_pl.cli.export import main; main()"
     done = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done

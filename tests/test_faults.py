@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from mshnet_pl import cli
-from mshnet_pl.checkpoint import read_checkpoint
+from mshnet_pl.cli import train
+from mshnet_pl.utils.checkpoint_file import read_checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")
 STEPS = 200
@@ -34,11 +34,11 @@ def command(folder: Path, log: Path, *arguments: str) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.argv = ["mshnet-train", *arguments]
-    cli.train()
+    train.main()
 
 
 def started(folder: Path, *arguments: str, log: str = "log") -> BaseProcess:
-    CONTEXT.set_forkserver_preload(["mshnet_pl.run", "mshnet_pl.cli", "test_faults"])
+    CONTEXT.set_forkserver_preload(["mshnet_pl.runs.run", "mshnet_pl.cli.train", "test_faults"])
     process = CONTEXT.Process(target=command, args=(folder, folder / log, *arguments))
     process.start()
     return process

@@ -15,16 +15,16 @@ from mshnet_pl.backbones.base import AbstractBackbone
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
 from mshnet_pl.backbones.resnet import ResNet
 from mshnet_pl.backbones.vgg import VGG16
-from mshnet_pl.data.synthetic import Synthetic
-from mshnet_pl.models import hsnet
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.models.hsnet import CentrePivotConv4d, HSNet, vote
-from mshnet_pl.models.mshnet_lite import MSHNetLite
-from mshnet_pl.models.panet import PANet, alignment_loss
-from mshnet_pl.models.pfenet import PFENet, prior_mask
-from mshnet_pl.schedules import every_steps, polynomial
+from mshnet_pl.models.hsnet import model as hsnet
+from mshnet_pl.models.hsnet.model import CentrePivotConv4d, HSNet, vote
+from mshnet_pl.models.mshnet.lite import MSHNetLite
+from mshnet_pl.models.panet.model import PANet, alignment_loss
+from mshnet_pl.models.pfenet.model import PFENet, prior_mask
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
+from mshnet_pl.training.schedules import every_steps, polynomial
 
 SIMILARITIES = {"cosine": CosineSimilarity, "prototype": PrototypeSimilarity}
 DRAWN = Synthetic(size=50)

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mshnet_pl.data.choices import NovelPixels
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.folder import Folder
-from mshnet_pl.data.folds import make_fold
-from mshnet_pl.data.source import Subset
+from mshnet_pl.data.protocol.folds import make_fold
+from mshnet_pl.data.sources.folder import Folder
 from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.options import NovelPixels, Subset
 
 CLASSES = ("bee", "cat", "cow", "dog", "emu")
 SHAPE = 20, 26

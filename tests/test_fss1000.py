@@ -10,12 +10,11 @@ import pytest
 from PIL import Image
 
 from conftest import SHARED
-from mshnet_pl import cli
-from mshnet_pl.data.choices import Protocol, ValClasses
+from mshnet_pl.cli import train
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.fss1000 import Fss1000
-from mshnet_pl.data.source import Subset
+from mshnet_pl.data.sources.fss1000 import Fss1000
 from mshnet_pl.errors import DataError
+from mshnet_pl.options import Protocol, Subset, ValClasses
 
 LISTS = {"trn": ["zebra", "ant", "cup"], "val": ["bus", "owl"], "test": ["yak", "hat"]}
 PUBLISHED = SHARED / "splits" / "fss"
@@ -150,7 +149,7 @@ def test_the_command_line_trains_and_tests(root: Path, tmp_path: Path, monkeypat
     command += " model.width=16 trainer.max_steps=2 trainer.accelerator=cpu trainer.enable_progress_bar=false"
     command += f" val.episodes=2 val.every_n_steps=1 data.root={root / 'data'} data.splits_dir={root / 'lists'}"
     monkeypatch.setattr(sys, "argv", command.split())
-    cli.train()
+    train.main()
     [path] = (tmp_path / "runs").rglob("result.json")
     result = json.loads(path.read_text())
     assert result["novel"] == ["yak", "hat"] and result["training"]["steps"] == 2

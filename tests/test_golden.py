@@ -15,11 +15,11 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from conftest import SHARED
 from mshnet_pl.backbones.resnet import ResNet
-from mshnet_pl.exchange.authors import authors_name, authors_shape
-from mshnet_pl.losses import episode_loss
-from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.deploy.authors_names import authors_name, authors_shape
+from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
+from mshnet_pl.training.losses import episode_loss
 
 GOLDEN = Path(os.environ.get("MSHNET_GOLDEN", SHARED / "golden"))
 CASES = sorted(GOLDEN.glob("*.npz"))

@@ -25,7 +25,9 @@ def test_a_wheel_from_the_source_distribution_works(tmp_path: Path) -> None:
     files += [f"mshnet_pl/{p.relative_to(ROOT / 'src' / 'mshnet_pl')}" for p in (ROOT / "src").rglob("*.py")]
     others = {"py.typed", "reference/published.json", "report/page.html.j2", "app/page.css"}
     assert {*files, *(f"mshnet_pl/{name}" for name in others)} <= packed
-    program = "import mshnet_pl, sys; from mshnet_pl.cli import train; print(mshnet_pl.__file__, file=sys.stderr); train()"
+    program = (
+        "import mshnet_pl, sys; from mshnet_pl.cli.train import main; print(mshnet_pl.__file__, file=sys.stderr); main()"
+    )
     uncovered = {key: value for key, value in os.environ.items() if not key.startswith("COV")}  # it is a copy of the source
     done = subprocess.run(
         [sys.executable, "-c", program, "--cfg", "job"],

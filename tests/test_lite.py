@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from mshnet_pl.models.mshnet_lite import separate
-from mshnet_pl.models.smb import AtrousShotConv
+from mshnet_pl.models.mshnet.lite import separate
+from mshnet_pl.models.mshnet.merging import AtrousShotConv
 
 
 def test_gradients_in_bf16_do_not_depend_on_what_lies_in_freed_memory() -> None:

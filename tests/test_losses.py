@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mshnet_pl.episode import Prediction
-from mshnet_pl.losses import episode_loss
+from mshnet_pl.training.losses import episode_loss
 
 
 def cross_entropy(logits: np.ndarray, target: np.ndarray, counted: np.ndarray, foreground: float) -> float:

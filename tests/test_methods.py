@@ -9,11 +9,10 @@ from torch.nn.functional import cosine_similarity, interpolate
 
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.models.contrast_baseline import ContrastBaseline
-from mshnet_pl.models.mshnet import MSHNet
-from mshnet_pl.models.prototype_baseline import PrototypeBaseline
+from mshnet_pl.models.baselines import ContrastBaseline, PrototypeBaseline
+from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.similarity.cosine import CosineSimilarity
-from mshnet_pl.similarity.masking import object_masks
+from mshnet_pl.similarity.masks import object_masks
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
 
 SIMILARITIES = {"cosine": CosineSimilarity, "prototype": PrototypeSimilarity}

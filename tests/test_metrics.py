@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mshnet_pl.metrics import EpisodeIoU, episode_counts, scores
+from mshnet_pl.evaluation.metrics import EpisodeIoU, episode_counts, scores
 
 
 def drawn(episodes: int, seed: int = 0) -> tuple[torch.Tensor, ...]:

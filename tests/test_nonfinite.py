@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from conftest import Command
-from mshnet_pl.checkpoint import read_checkpoint
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.sampler import Draw
+from mshnet_pl.data.protocol.sampling import Draw
+from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from poisoned import BlankImages
 
 TINY = (

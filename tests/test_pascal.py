@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from conftest import MINI
-from mshnet_pl.data.inventory import Files, take_inventory
-from mshnet_pl.data.pascal import Pascal5i
-from mshnet_pl.data.source import Subset
+from mshnet_pl.data.sources.pascal5i import Pascal5i
+from mshnet_pl.data.sources.verification import Files, take_inventory
 from mshnet_pl.errors import DataError
+from mshnet_pl.options import Subset
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,11 @@ from PIL import Image, ImageOps
 
 from conftest import ROOT, Command, Done
 from mshnet_pl import Segmenter
-from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.data.io.annotations import read_annotations
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
-from mshnet_pl.results import sha256
-from mshnet_pl.use.annotations import read_annotations
-from mshnet_pl.use.queries import find_queries
+from mshnet_pl.inference.queries import find_queries
+from mshnet_pl.utils.hashing import sha256
 
 SOURCE = Synthetic(size=70)
 

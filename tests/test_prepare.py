@@ -14,24 +14,25 @@ from PIL import Image
 
 from conftest import SHARED
 from local_server import serve
-from mshnet_pl.data import prepare_voc
-from mshnet_pl.data.pascal import Pascal5i
-from mshnet_pl.data.prepare import prepare
-from mshnet_pl.data.prepare_lists import read_published
-from mshnet_pl.data.source import Subset
+from mshnet_pl.data.prepare import pascal5i as prepare_voc
+from mshnet_pl.data.prepare.pascal5i_lists import read_published
+from mshnet_pl.data.prepare.prepare import prepare
+from mshnet_pl.data.sources.pascal5i import Pascal5i
 from mshnet_pl.errors import DataError
+from mshnet_pl.options import Subset
 from voc_files import SBD_ONLY, VOC_TRAIN, VOC_VAL, Drawn, mat, palette_png, tar_of
 
 KILLED = """
 import itertools, os, signal, sys
-from mshnet_pl.data.prepare import prepare
-count, rename = itertools.count(), os.replace
+from mshnet_pl.cli import prepare
+moment, count, rename = int(sys.argv[1]), itertools.count(), os.replace
 def replace(*names):
-    if next(count) == int(sys.argv[1]):
+    if next(count) == moment:
         os.kill(os.getpid(), signal.SIGKILL)
     rename(*names)
 os.replace = replace
-prepare(sys.argv[2:])
+sys.argv[1:] = sys.argv[2:]
+prepare.main()
 """
 
 
@@ -51,8 +52,8 @@ def drawn() -> Drawn:
     return Drawn()
 
 
-def run(root: Path, *more: str) -> None:
-    prepare(["data=pascal5i", f"data.root={root}", *more])
+def run(root: Path, splits_dir: Path | None = None, download: bool = False) -> None:
+    prepare("pascal5i", root, splits_dir, download)
 
 
 def installed(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -297,10 +298,9 @@ def test_missing_pieces_are_fetched(root: Path, drawn: Drawn, tmp_path: Path, mo
             known = getattr(prepare_voc, piece)
             monkeypatch.setattr(prepare_voc, piece, known._replace(address=f"{server.address}/{name}", md5=None))
         server.most = len(files["benchmark.tgz"]) - 1000
-        settings = ["data=pascal5i", f"data.root={root}"]
         while True:
             try:
-                prepare(settings, download=True)
+                run(root, download=True)
                 break
             except DataError as error:
                 assert "connection was lost" in str(error)

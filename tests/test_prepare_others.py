@@ -1,15 +1,16 @@
 """mshnet-prepare on COCO and FSS-1000, and its settings."""
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from conftest import SHARED
-from mshnet_pl.data.prepare import prepare
-from mshnet_pl.errors import ConfigError, DataError
+from conftest import SHARED, Command
+from mshnet_pl.data.prepare.prepare import prepare
+from mshnet_pl.errors import DataError
 
 
 @pytest.fixture
@@ -18,8 +19,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def run(root: Path, data: str, *more: str) -> None:
-    prepare([f"data={data}", f"data.root={root}", *more])
+def run(root: Path, data: str, splits_dir: Path | None = None) -> None:
+    prepare(data, root, splits_dir)
 
 
 @pytest.mark.parametrize(
@@ -31,9 +32,9 @@ def run(root: Path, data: str, *more: str) -> None:
         (["data.rot=."], r"data\.rot=\.: there is no such setting here; did you mean data\.root=\.\.\.\?"),
     ],
 )
-def test_settings_are_checked(settings: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        prepare(settings)
+def test_settings_are_checked(command: Command, settings: list[str], message: str) -> None:
+    done = command("mshnet-prepare", *settings)
+    assert done.code == 2 and re.search(message, done.err)
 
 
 def coco(year: int) -> dict[str, dict[str, bytes]]:

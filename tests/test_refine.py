@@ -14,13 +14,13 @@ from conftest import Command
 from mshnet_pl.backbones.base import Features
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
 from mshnet_pl.episode import Episode, Prediction
-from mshnet_pl.evaluation import Fusion
-from mshnet_pl.guided import guided_filter
-from mshnet_pl.labels import predict_labels
+from mshnet_pl.inference.guided_filter import guided_filter
+from mshnet_pl.inference.labels import predict_labels
+from mshnet_pl.inference.test_time import Refinement
 from mshnet_pl.models.base import AbstractMethod, SupportCode
-from mshnet_pl.models.mshnet import MSHNet
-from mshnet_pl.models.prototype_baseline import PrototypeBaseline
-from mshnet_pl.refine import Refinement
+from mshnet_pl.models.baselines import PrototypeBaseline
+from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.options import Fusion
 from mshnet_pl.similarity.cosine import CosineSimilarity
 
 SIZE, SHOTS, SHIFT = 64, 3, 0.75

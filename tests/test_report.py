@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from conftest import Command
-from mshnet_pl import config as configuration
 from mshnet_pl import report
-from mshnet_pl.report import settings
+from mshnet_pl.config import identity as configuration
+from mshnet_pl.report import config_names as settings
 from mshnet_pl.results import load
 from report_runs import VOC, config, write_run, write_sweep
 

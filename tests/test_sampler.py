@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from conftest import SHARED
-from mshnet_pl.data.folds import make_fold
-from mshnet_pl.data.sampler import (
+from mshnet_pl.data.protocol.folds import make_fold
+from mshnet_pl.data.protocol.sampling import (
     Draw,
     check_supply,
     draw_balanced,
@@ -19,7 +19,7 @@ from mshnet_pl.data.sampler import (
     published_classwise,
     published_walk,
 )
-from mshnet_pl.data.splits import read_pickle_list, read_text_list
+from mshnet_pl.data.protocol.split_lists import read_pickle_list, read_text_list
 from mshnet_pl.errors import DataError
 
 EPISODES = Path(os.environ.get("MSHNET_GOLDEN_EPISODES", SHARED / "golden" / "episodes"))

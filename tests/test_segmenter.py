@@ -17,18 +17,18 @@ from torch.nn.functional import interpolate
 
 from conftest import Command
 from mshnet_pl import Segmenter
-from mshnet_pl.checkpoint import read_method
-from mshnet_pl.data.sampler import draw_seeded
-from mshnet_pl.data.source import Subset
-from mshnet_pl.data.splits import by_class
-from mshnet_pl.data.synthetic import Synthetic
-from mshnet_pl.data.transforms import resize_mask, to_input
+from mshnet_pl.data.io.transforms import resize_mask, to_input
+from mshnet_pl.data.protocol.sampling import draw_seeded
+from mshnet_pl.data.protocol.split_lists import by_class
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.episode import UNKNOWN, Episode
 from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.labels import predict_labels
+from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.models.mshnet import MSHNet
-from mshnet_pl.models.prototype_baseline import PrototypeBaseline
+from mshnet_pl.models.baselines import PrototypeBaseline
+from mshnet_pl.models.builder import read_method
+from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.options import Subset
 
 SIZE = 64
 SOURCE = Synthetic(size=90)

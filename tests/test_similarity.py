@@ -9,7 +9,7 @@ from mshnet_pl.similarity import cosine
 from mshnet_pl.similarity.background import BackgroundSimilarity
 from mshnet_pl.similarity.contrast import ContrastSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
-from mshnet_pl.similarity.masking import ObjectMask, object_masks
+from mshnet_pl.similarity.masks import ObjectMask, object_masks
 from mshnet_pl.similarity.nearest import NearestSimilarity
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.stats import permutation_test
 
-from mshnet_pl.metrics import scores
-from mshnet_pl.report import statistics
-from mshnet_pl.report.statistics import Counts
+from mshnet_pl.evaluation.metrics import scores
+from mshnet_pl.report import bootstrap as statistics
+from mshnet_pl.report.bootstrap import Counts
 
 
 def drawn_rows(rng: np.random.Generator, episodes: int, way: int = 1, classes: int = 4) -> np.ndarray:

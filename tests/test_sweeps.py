@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from mshnet_pl import Segmenter
-from mshnet_pl.devices import claim, listed
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.utils.devices import claim, listed
 
 SCRIPTS = Path(sys.executable).parent
 TESTS = Path(__file__).parent
@@ -225,7 +225,7 @@ def test_no_two_jobs_on_one_device(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("gpus", "part"), [("all", "no GPU"), ([0, 0], "once"), ("some", "gpus=some")])
 def test_refused_devices(gpus: Any, part: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
-    monkeypatch.setattr("mshnet_pl.devices.count", lambda: 0)
+    monkeypatch.setattr("mshnet_pl.utils.devices.count", lambda: 0)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(ConfigError, match=part):
         listed(gpus)

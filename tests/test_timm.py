@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 from conftest import Command
 from mshnet_pl.backbones.base import BlockSpec
 from mshnet_pl.backbones.resnet import ResNet
-from mshnet_pl.backbones.timm_models import TimmBackbone
+from mshnet_pl.backbones.timm_backbone import TimmBackbone
 from mshnet_pl.episode import MEAN, STD
 
 IMAGES = torch.randn(2, 3, 97, 97, generator=torch.Generator().manual_seed(0))

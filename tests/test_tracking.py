@@ -20,9 +20,9 @@ from wandb.proto import wandb_internal_pb2 as protocol
 
 from conftest import ROOT, Command
 from mshnet_pl import config
-from mshnet_pl.callbacks import track_sweep
-from mshnet_pl.callbacks.tracking import labels
 from mshnet_pl.results import load
+from mshnet_pl.training.callbacks import track_sweep
+from mshnet_pl.training.wandb_logger import labels
 
 TINY = (
     "data.image_size=48", "data.batch_size=2", "test.episodes=3", "test.pictures=0", "model.width=4", "trainer.max_steps=3",
@@ -194,8 +194,8 @@ def test_the_death_of_wandb_ends_no_run(tmp_path: Path) -> None:
 
 def test_how_runs_are_filed() -> None:
     config = {
-        "data": {"source": {"_target_": "mshnet_pl.data.pascal.Pascal5i"}},
-        "model": {"_target_": "mshnet_pl.models.mshnet.MSHNet", "similarities": {"cosine": {}}},
+        "data": {"source": {"_target_": "mshnet_pl.data.sources.pascal5i.Pascal5i"}},
+        "model": {"_target_": "mshnet_pl.models.mshnet.model.MSHNet", "similarities": {"cosine": {}}},
         "backbone": {"_target_": "mshnet_pl.backbones.resnet.ResNet", "depth": 50},
         "fold": 2, "shot": 5, "seed": 1, "variant": "no_" + "x" * 70, "ckpt": "last.ckpt",
     }  # fmt: skip

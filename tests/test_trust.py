@@ -25,11 +25,11 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The folders of two real runs, on other episodes each."""
     folder = tmp_path_factory.mktemp("recorded")
     with pytest.MonkeyPatch.context() as patch:
-        from mshnet_pl import cli
+        from mshnet_pl.cli import train
 
         for fold in (0, 1):
             patch.setattr("sys.argv", ["mshnet-train", *TINY, f"fold={fold}", f"runs={folder}"])
-            cli.train()
+            train.main()
     return sorted(path.parent for path in folder.rglob("result.json"))
 
 

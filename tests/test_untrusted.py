@@ -17,13 +17,13 @@ from torch import Tensor
 from coco_tree import draw_coco
 from conftest import ROOT, Command
 from mshnet_pl import Segmenter
-from mshnet_pl.checkpoint import read_checkpoint
-from mshnet_pl.data.cache import ImageCache
-from mshnet_pl.data.coco_index import open_index
-from mshnet_pl.data.feature_cache import FeatureFile, FeatureShape
-from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.config.stored import stored_config
+from mshnet_pl.data.loading.feature_cache import FeatureFile, FeatureShape
+from mshnet_pl.data.loading.image_cache import ImageCache
+from mshnet_pl.data.sources.coco_index import open_index
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.stored import stored_config
+from mshnet_pl.utils.checkpoint_file import read_checkpoint
 
 TINY = (
     "data.image_size=32", "data.batch_size=2", "trainer.max_steps=2", "test.episodes=2", "model.width=4", "logger=none",
@@ -102,8 +102,8 @@ def hostile_configurations(executed: Path) -> dict[str, dict[str, Any]]:
         "a target out of a resolver": {"model": f"${{oc.create:{{_target_: os.mkdir, path: {executed.name}}}}}"},
         "a resolver in a target": {"model": {"_target_": "${oc.decode:os.mkdir}", "path": str(executed)}},
         "a resolver in a key": {"model": {"${oc.decode:_target_}": "os.mkdir"}},
-        "a function of this package": {"model": {"_target_": "mshnet_pl.exchange.convert.convert", "settings": ["in=a"]}},
-        "a module through this package": {"model": {"_target_": "mshnet_pl.jobs.os.mkdir", "path": str(executed)}},
+        "a function of this package": {"model": {"_target_": "mshnet_pl.deploy.convert.convert", "settings": ["in=a"]}},
+        "a module through this package": {"model": {"_target_": "mshnet_pl.runs.jobs.os.mkdir", "path": str(executed)}},
         "an import": {"logger": {"_target_": "evil.Logger"}},
         "a logging factory": {
             "hydra": {"job_logging": {"handlers": {"x": {"()": "os.mkdir", "path": str(executed)}}}}
@@ -233,7 +233,13 @@ def test_no_other_call_reads_code() -> None:
 def test_only_parts_of_a_network_are_built(checkpoint: Path, tmp_path: Path) -> None:
     stored = torch.load(checkpoint, weights_only=True)
     model = stored["hyper_parameters"]["config"]["model"]
-    for target in ("os.getcwd", "mshnet_pl.cli.train", "mshnet_pl.checkpoint.Path", "MSHNet", "mshnet_pl.none.MSHNet"):
+    for target in (
+        "os.getcwd",
+        "mshnet_pl.cli.train.main",
+        "mshnet_pl.models.builder.Path",
+        "MSHNet",
+        "mshnet_pl.none.MSHNet",
+    ):
         stored["hyper_parameters"]["config"]["model"] = {**model, "_target_": target}
         torch.save(stored, tmp_path / "hostile.ckpt")
         with pytest.raises(ConfigError, match=r"hostile\.ckpt holds no network that can be built: .*"):

@@ -11,11 +11,11 @@ from statistics import fmean, stdev
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from mshnet_pl.report.bootstrap import Counts, estimate, pooled, resamples
 from mshnet_pl.report.collection import Measured, collect
 from mshnet_pl.report.compare import compare
 from mshnet_pl.report.formats import aligned
-from mshnet_pl.report.rows import MIOU, named_folds
-from mshnet_pl.report.statistics import Counts, estimate, pooled, resamples
+from mshnet_pl.report.grouping import MIOU, named_folds
 
 HERE = Path(__file__).parent
 PAIRS = (

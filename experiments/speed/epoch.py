@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from mshnet_pl import build
-from mshnet_pl.allocation import keep_freed_memory
 from mshnet_pl.config import register, typed
-from mshnet_pl.keeping import FeatureKeeper
-from mshnet_pl.losses import episode_loss
+from mshnet_pl.runs import build
+from mshnet_pl.training.feature_keeper import FeatureKeeper
+from mshnet_pl.training.losses import episode_loss
+from mshnet_pl.utils.memory import keep_freed_memory
 
 
 def main(steps: int, settings: list[str]) -> None:

@@ -16,10 +16,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from mshnet_pl.allocation import keep_freed_memory
-from mshnet_pl.bench.settings import register as register_bench
 from mshnet_pl.config import register
-from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.config.bench_schema import register as register_bench
+from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.utils.memory import keep_freed_memory
 
 SHOTS, SIZES = (1, 2, 5, 10, 20, 50), (161, 225, 321, 385, 449, 513, 577)
 SIZE, REPEATS = 321, 8

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from mshnet_pl import build
-from mshnet_pl.checkpoint import read_method
 from mshnet_pl.config import register, typed
-from mshnet_pl.labels import predict_labels
-from mshnet_pl.metrics import EpisodeIoU, scores
+from mshnet_pl.evaluation.metrics import EpisodeIoU, scores
+from mshnet_pl.inference.labels import predict_labels
+from mshnet_pl.models.builder import read_method
+from mshnet_pl.runs import build
 
 
 def main(checkpoint: Path, settings: list[str]) -> None:

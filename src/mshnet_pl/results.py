@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.files import write_whole
+from mshnet_pl.utils.files import write_whole
+from mshnet_pl.utils.hashing import sha256
 
 FORMAT = 1
 METRIC = 1
@@ -219,12 +220,6 @@ def failures(folder: Path, since: datetime) -> list[Failure]:
         if not (path.parent / FILE).exists()
     ]
     return [failure for failure in found if datetime.fromisoformat(failure.date) >= since]
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> str:

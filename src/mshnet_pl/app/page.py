@@ -16,8 +16,8 @@ from PIL import Image
 
 from mshnet_pl.app.session import BRUSH, OPACITY, Session, check, outlined, painted, strokes
 from mshnet_pl.errors import UserError
-from mshnet_pl.models.mshnet import MSHNet
-from mshnet_pl.segmenter import Segmenter
+from mshnet_pl.inference.segmenter import Segmenter
+from mshnet_pl.models.mshnet.model import MSHNet
 
 _KEEP_FILES = 3600, 86400
 """How often visitors' files are looked through, and how old they get, in seconds."""

@@ -12,12 +12,12 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
-from mshnet_pl.data.own_images import read_image, read_mask
-from mshnet_pl.data.synthetic import Synthetic
+from mshnet_pl.data.io.images import read_image, read_mask
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
-from mshnet_pl.labels import to_labels
-from mshnet_pl.segmenter import Segmenter
-from mshnet_pl.use.draw import colours, mask_image, overlay
+from mshnet_pl.inference.draw import colours, mask_image, overlay
+from mshnet_pl.inference.labels import to_labels
+from mshnet_pl.inference.segmenter import Segmenter
 
 BRUSH = colours(1)[0]
 """The colour of objects on the page."""

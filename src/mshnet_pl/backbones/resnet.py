@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.models.resnet import Bottleneck
 
 from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps, load_named
-from mshnet_pl.backbones.folding import convolve
+from mshnet_pl.backbones.fused_conv_bn import convolve
 
 
 class ResNet(AbstractBackbone):

@@ -23,13 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mshnet_pl import devices
-from mshnet_pl.allocation import keep_freed_memory
-from mshnet_pl.bench.settings import BenchConfig
 from mshnet_pl.config import register, typed
-from mshnet_pl.losses import episode_loss
+from mshnet_pl.config.bench_schema import BenchConfig
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.models.mshnet import MSHNet
+from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.training.losses import episode_loss
+from mshnet_pl.utils import devices
+from mshnet_pl.utils.memory import keep_freed_memory
 
 _UNIT_SIZE, _UNIT_BATCH = 473, 2
 Inputs = tuple[Tensor, Tensor, Tensor]
@@ -179,7 +179,7 @@ def _peak(device: torch.device) -> float:
 
 def _whole_test(raw: DictConfig, case: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds an episode of a test of the untrained network, reading images included."""
-    from mshnet_pl import run  # only here: Lightning's memory is not the network's
+    from mshnet_pl.runs import run  # only here: Lightning's memory is not the network's
 
     changes = {"data": {"image_size": case["size"]}, "shot": case["shots"], "logger": None}
     changes["test"] = {"shots": None, "pictures": 0, "seeds": [0], "untrained": False}

@@ -7,12 +7,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from mshnet_pl.data.augment import Augment
-from mshnet_pl.data.cache import ImageCache
-from mshnet_pl.data.choices import BadFiles, NovelPixels, Protocol, ValClasses
-from mshnet_pl.data.disjoint import check_disjoint
-from mshnet_pl.data.episodes import collate
-from mshnet_pl.data.loaders import (
+from mshnet_pl.data.loading.augmentation import Augment
+from mshnet_pl.data.loading.dataset import collate
+from mshnet_pl.data.loading.image_cache import ImageCache
+from mshnet_pl.data.loading.loaders import (
     EpisodeLoader,
     EpisodeStream,
     LoadedEpisodes,
@@ -20,7 +18,8 @@ from mshnet_pl.data.loaders import (
     PictureLoader,
     collate_loaded,
 )
-from mshnet_pl.data.sampler import (
+from mshnet_pl.data.protocol.leakage import check_disjoint
+from mshnet_pl.data.protocol.sampling import (
     Draws,
     check_supply,
     draw_balanced,
@@ -30,10 +29,11 @@ from mshnet_pl.data.sampler import (
     shortages,
     without,
 )
-from mshnet_pl.data.source import AbstractSource, Subset
-from mshnet_pl.data.splits import Pair, by_class
+from mshnet_pl.data.protocol.split_lists import Pair, by_class
+from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.options import BadFiles, NovelPixels, Protocol, Subset, ValClasses
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mshnet_pl.report.statistics import Estimate
+from mshnet_pl.report.bootstrap import Estimate
 
 _INK = "#010203"
 """Stands for the page's text colour until the SVG is written."""

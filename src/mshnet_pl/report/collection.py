@@ -12,8 +12,8 @@ from jaxtyping import Float64
 
 from mshnet_pl import results
 from mshnet_pl.errors import DataError
-from mshnet_pl.report import trust
-from mshnet_pl.report.statistics import Counts, episode_counts
+from mshnet_pl.report import verification
+from mshnet_pl.report.bootstrap import Counts, episode_counts
 from mshnet_pl.results import Measurement, Result
 
 
@@ -114,7 +114,7 @@ def _wrong(result: Result, folder: Path) -> Iterator[str]:
         measured = Measured(result, test, folder)
         if (path := measured.counts_file) is not None and (own := measured.counts) is not None:
             counts[place] = path, own
-    return trust.wrong(folder / results.FILE, result, counts)
+    return verification.wrong(folder / results.FILE, result, counts)
 
 
 def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.report import statistics
+from mshnet_pl.report import bootstrap
+from mshnet_pl.report.bootstrap import LEVEL, PERMUTATIONS, Estimate, Pooled, pooled
 from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.formats import aligned
-from mshnet_pl.report.rows import FB_IOU, MIOU, Cell, Row, named_folds, rows
-from mshnet_pl.report.statistics import LEVEL, PERMUTATIONS, Estimate, Pooled, pooled
+from mshnet_pl.report.grouping import FB_IOU, MIOU, Cell, Row, named_folds, rows
 
 Scores = Float64[np.ndarray, "R"]
 _SCORES: dict[str, Callable[[Pooled], Scores]] = {MIOU: lambda p: p.miou, FB_IOU: lambda p: p.fb_iou}
@@ -148,14 +148,14 @@ def _pair(a: Measured, b: Measured, where: str) -> _Pair:
     if not np.array_equal(truth_a, truth_b):
         raise ConfigError(f"{where}: the true masks of A and B differ in size or content; only equal ones can be compared")
     name, episodes = a.test.episodes_sha256, len(counts_a.pixels)
-    weights, swap = statistics.resamples(name, episodes), statistics.swaps(name, episodes)
+    weights, swap = bootstrap.resamples(name, episodes), bootstrap.swaps(name, episodes)
     once = np.ones((1, episodes))
     return _Pair(
         name,
         episodes,
         observed=(pooled(counts_a, once), pooled(counts_b, once)),
         resampled=(pooled(counts_a, weights), pooled(counts_b, weights)),
-        permuted=statistics.swapped(counts_a, counts_b, swap),
+        permuted=bootstrap.swapped(counts_a, counts_b, swap),
     )
 
 
@@ -166,10 +166,10 @@ def _difference(pairs: Pairs, score: Callable[[Pooled], Scores]) -> Difference:
 
     a, b = float(mean(lambda p: score(p.observed[0]))[0]), float(mean(lambda p: score(p.observed[1]))[0])
     drawn = [
-        statistics.over_seeds(
+        bootstrap.over_seeds(
             [np.mean([score(p.resampled[0]) - score(p.resampled[1]) for p in group], axis=0) for group in by_seed], fold
         )
         for fold, by_seed in pairs.items()
     ]
     permuted = mean(lambda p: score(p.permuted[0]) - score(p.permuted[1]))
-    return Difference(a, b, statistics.estimate(a - b, np.mean(drawn, axis=0)), statistics.p_value(a - b, permuted))
+    return Difference(a, b, bootstrap.estimate(a - b, np.mean(drawn, axis=0)), bootstrap.p_value(a - b, permuted))

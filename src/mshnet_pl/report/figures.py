@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
 from mshnet_pl.report.collection import Measured
-from mshnet_pl.report.settings import method
+from mshnet_pl.report.config_names import method
 
 _DIM = 0.3
 """Brightness of what a mask leaves out."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.collection import Failure
-from mshnet_pl.report.rows import ClassScores, Row
-from mshnet_pl.report.statistics import Estimate
+from mshnet_pl.report.grouping import ClassScores, Row
 
 _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",

@@ -17,10 +17,10 @@ from PIL import Image
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import charts
 from mshnet_pl.report.collection import Collection, Failure, Measured, curves
+from mshnet_pl.report.config_names import backbone, method
 from mshnet_pl.report.figures import Picture, pictures
 from mshnet_pl.report.formats import Table
-from mshnet_pl.report.rows import Row, class_scores
-from mshnet_pl.report.settings import backbone, method
+from mshnet_pl.report.grouping import Row, class_scores
 from mshnet_pl.report.tables import INTERVALS, TITLES, learned
 
 _SIDE = 144  # pixels of a picture

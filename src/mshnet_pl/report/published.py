@@ -7,8 +7,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.formats import Line, Scores, Shots
-from mshnet_pl.report.statistics import Estimate
 
 _TABLES = {
     ("Pascal5i", False): "table2_pascal5i",

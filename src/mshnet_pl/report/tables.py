@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from mshnet_pl.report import formats
+from mshnet_pl.report.bootstrap import LEVEL
 from mshnet_pl.report.collection import Failure, Measured
 from mshnet_pl.report.formats import Line, Scores, Shots, Table
+from mshnet_pl.report.grouping import AS_TESTED, FB_IOU, MIOU, Cell, Row, class_scores, named_folds, order, rows
 from mshnet_pl.report.published import published
-from mshnet_pl.report.rows import AS_TESTED, FB_IOU, MIOU, Cell, Row, class_scores, named_folds, order, rows
-from mshnet_pl.report.statistics import LEVEL
 from mshnet_pl.results import Result
 
 _FOLDS = {"Pascal5i": 4, "Coco20i": 4, "Synthetic": 4}

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mshnet_pl.similarity.cosine import CosineSimilarity
-from mshnet_pl.similarity.masking import ObjectMask
+from mshnet_pl.similarity.masks import ObjectMask
 
 
 class BackgroundSimilarity(CosineSimilarity):

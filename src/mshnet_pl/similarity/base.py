@@ -6,7 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mshnet_pl.similarity.masking import ObjectMask
+from mshnet_pl.similarity.masks import ObjectMask
 
 
 class AbstractSimilarity(nn.Module, ABC):

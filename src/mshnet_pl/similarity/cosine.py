@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from mshnet_pl.similarity.base import AbstractSimilarity
-from mshnet_pl.similarity.masking import ObjectMask
+from mshnet_pl.similarity.masks import ObjectMask
 
 _EPS = 1e-5
 _MOST_ELEMENTS = 2**22

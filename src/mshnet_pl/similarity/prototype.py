@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mshnet_pl.similarity.base import AbstractSimilarity
-from mshnet_pl.similarity.masking import ObjectMask
+from mshnet_pl.similarity.masks import ObjectMask
 
 
 class PrototypeSimilarity(AbstractSimilarity):

@@ -1,0 +1,133 @@
+"""Running a job under Hydra: composes its configuration, explains what is wrong with it, and ends sweeps."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mshnet_pl import config, results
+from mshnet_pl.cli.arguments import errors_end_it, fail
+from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
+from mshnet_pl.report import collection, tables
+from mshnet_pl.runs import jobs
+from mshnet_pl.utils.files import if_full
+
+_CONF = "pkg://mshnet_pl.conf"
+
+
+def run_on_checkpoint(job: Callable[[DictConfig], float | None], config_name: str) -> None:
+    """Run ``job`` on the configuration in the checkpoint that ``ckpt`` names, with the command line's changes."""
+    arguments = [a for a in sys.argv[1:] if a.startswith("ckpt=")]
+    if not arguments and not {"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]):
+        fail(ConfigError("ckpt is not set; give ckpt=PATH, a checkpoint that mshnet-train wrote"))
+    from mshnet_pl.config.stored import stored_config  # only here: composing a configuration needs no PyTorch
+
+    with errors_end_it():
+        stored = stored_config(Path(arguments[-1].partition("=")[2])) if arguments else {}
+    ConfigStore.instance().store(name="checkpoint", node=stored, package="_global_")
+    run(job, config_name)
+
+
+def run(job: Callable[[DictConfig], object], config_name: str) -> None:
+    """Run ``job`` under Hydra.
+
+    Exits with code 2 and one message for whatever the user can mend.
+    """
+    config.register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing and exiting with 1
+    jobs.quiet()
+    jobs.Sweep.folder, started = None, datetime.now(UTC)
+    try:
+        hydra.main(version_base="1.3", config_path=_CONF, config_name=config_name)(job)()
+        if jobs.Sweep.folder is not None:
+            jobs.wait_for_others(jobs.Sweep.folder, started)
+    except UserError as error:
+        fail(error)
+    except RunFailed as error:
+        fail(error, code=1)
+    except Interrupted as error:
+        fail(error, error.code)
+    except (HydraException, OmegaConfBaseException) as error:  # a choice that Hydra lacks is an OSError as well
+        fail(ConfigError(_explain(error)))
+    except OSError as error:
+        fail(if_full(error))
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):  # Hydra's own, of a group that is set to nothing
+            raise
+        empty = [argument for argument in sys.argv[1:] if argument.endswith(("=null", "="))]
+        fail(ConfigError(f"{', '.join(empty)}: give the name of one of its choices"))
+    finally:
+        if jobs.Sweep.folder is not None:
+            _end_of_sweep(jobs.Sweep.folder, started)
+
+
+def _end_of_sweep(folder: Path, started: datetime) -> None:
+    """Print the table of all results, then what failed; exits with code 1 if anything did and no error is under way."""
+    if any(folder.rglob(results.FILE)):
+        with errors_end_it():
+            found = collection.collect([folder]).results
+        print(f"\n{tables.markdown(found)}", flush=True)
+        _track(found)
+    failed = results.failures(folder, started)
+    if failed:
+        lines = [f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}" for f in failed]
+        again = "The same command does them again, and nothing else."
+        print("\n".join([f"error: {len(failed)} jobs came to no result:", *lines, again]), file=sys.stderr)
+        if sys.exception() is None:
+            raise SystemExit(1)
+
+
+def _track(found: list[results.Result]) -> None:
+    if any("Tracker" in (run.config.get("logger") or {}).get("_target_", "") for run in found):
+        from mshnet_pl.training.callbacks import track_sweep
+
+        track_sweep(found)
+
+
+def _explain(error: Exception) -> str:
+    """Hydra's message with its cause, and what was probably meant."""
+    missing = re.search(r"Missing mandatory value: (\S+)", str(error))
+    if missing:
+        return f"{missing[1]} is not set; give {missing[1]}=..."
+    lines = [str(error).strip()]
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        lines.append(str(error.__cause__).strip())
+    unknown = re.search(r"Could not override '([^']+)'", lines[0])
+    if unknown and re.search(r"Key '.*' (is )?not in ", "\n".join(lines)):
+        keys = {key.rpartition(".")[2]: key for key in _known_keys()}
+        close = difflib.get_close_matches(unknown[1].rpartition(".")[2], keys, n=3)
+        lines = [f"{unknown[1]}: there is no such setting"]
+        if close:
+            lines.append(f"did you mean {' or '.join(keys[name] for name in close)}?")
+        lines.append("--cfg job prints every setting")
+    launcher = re.search(r"hydra/launcher/(joblib|ray|submitit_local|submitit_slurm)\b", lines[0])
+    if launcher:
+        extra = launcher[1].replace("submitit_local", "slurm").replace("submitit_slurm", "slurm")
+        return f"hydra/launcher={launcher[1]} is not installed; pip install 'mshnet_pl[{extra}]'"
+    choice = re.search(r"Could not (?:load|find) '([^']+)/([^'/]+)'", lines[0])
+    if choice:
+        known = sorted(path.name.removesuffix(".yaml") for path in (files("mshnet_pl.conf") / choice[1]).iterdir())
+        lines = [f"{choice[1]}/{choice[2]}: there is no such choice; {choice[1]} has {', '.join(known)}"]
+    return "\n".join(lines)
+
+
+def _known_keys() -> list[str]:
+    return [*_flatten(config.compose())]
+
+
+def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, node):
+        yield f"{prefix}{key}"
+        child = OmegaConf.select(node, key, throw_on_missing=False)
+        if isinstance(child, DictConfig):
+            yield from _flatten(child, f"{prefix}{key}.")

@@ -1,0 +1,37 @@
+"""``mshnet-predict``: masks, overlays and numbers for a folder of images, from a checkpoint and a few masked images."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from mshnet_pl.cli.arguments import REQUIRED, Option, run
+from mshnet_pl.errors import DataError
+
+OPTIONS = {
+    "ckpt": Option("a checkpoint of mshnet-train", Path, REQUIRED),
+    "support": Option("masked images: images/ and masks/, classes of such, LabelMe or COCO JSON", Path, REQUIRED),
+    "query": Option("what is segmented: a folder, a file, or a pattern in quotes", default=REQUIRED),
+    "out": Option("folder of the results", Path, REQUIRED),
+    "threshold": Option("foreground probability from which on a pixel is the object's", float, 0.5),
+    "guided": Option("radius of the guided filter as a share of the side; the checkpoint's own if left out", float),
+    "tile": Option("cut larger images into overlapping squares of that many pixels", int),
+    "value": Option("the object's pixel value, where masks are label maps", int),
+    "batch_size": Option("images that go through the network at a time", int, 8),
+    "device": Option("such as cpu or cuda:1; CUDA where there is one, if left out"),
+    "overwrite": Option("replace results that are there", bool, False),
+}
+
+
+def main() -> None:
+    """``mshnet-predict``: exit code 2 for what cannot work, 1 where some queries could not be read."""
+    run("mshnet-predict", "Outline in images what masks outline in a few others.", OPTIONS, _predict)
+
+
+def _predict(values: dict[str, Any]) -> None:
+    from mshnet_pl.runs.predict import PredictionJob, predict
+
+    unreadable = predict(PredictionJob(**values))
+    if unreadable:
+        heading = f"{len(unreadable)} queries could not be read:"
+        print(DataError.listing(heading, unreadable, "All others are done.", most=len(unreadable)), file=sys.stderr)
+        raise SystemExit(1)

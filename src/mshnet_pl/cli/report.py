@@ -1,0 +1,115 @@
+"""The command line of ``mshnet-report``."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mshnet_pl.cli.arguments import errors_end_it
+from mshnet_pl.errors import ConfigError
+from mshnet_pl.report import compare, figures, formats, page
+from mshnet_pl.report.collection import Collection, Failure, collect
+from mshnet_pl.report.formats import Table
+from mshnet_pl.report.notes import doubts
+from mshnet_pl.report.tables import INTERVALS, by_class, tables, unexplained
+
+
+def main() -> None:
+    """``mshnet-report FOLDER...``, ``mshnet-report compare A B`` or ``mshnet-report energy ckpt=...``."""
+    command, *arguments = sys.argv[1:] or [""]
+    if command == "energy":
+        from mshnet_pl.cli import hydra_jobs
+
+        del sys.argv[1]
+        return hydra_jobs.run_on_checkpoint(_energy, "energy")
+    with errors_end_it():
+        if command == "compare":
+            _compare(arguments)
+        else:
+            _report(sys.argv[1:])
+
+
+def _energy(raw: DictConfig) -> None:
+    from mshnet_pl.runs import energy
+
+    print(energy.make(raw))
+
+
+def _report(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="mshnet-report",
+        description="Collect all results below folders into the paper's tables, a page and pictures of episodes.",
+        epilog="'mshnet-report compare A B' compares two runs on the same episodes. " + INTERVALS.replace("%", "%%"),
+    )
+    parser.add_argument("folder", type=Path, nargs="+", help="folders with results, searched at any depth")
+    parser.add_argument(
+        "--format", choices=_FORMATS, help="print the tables in this format and write no file (default: markdown, and files)"
+    )
+    parser.add_argument("--html", type=Path, help="the page's file (default: report.html in the first FOLDER)")
+    parser.add_argument("--pictures", type=Path, help="where episodes_Kshot.png go (default: the first FOLDER)")
+    parser.add_argument("--episodes", type=int, default=1, help="how many of a kind of each test are drawn (default: 1)")
+    parser.add_argument("--masks-only", action="store_true", help="draw episodes without their photographs")
+    parser.add_argument("--classes", action="store_true", help="print the IoU of every class, too (markdown only)")
+    chosen = parser.parse_args(arguments)
+    if chosen.classes and chosen.format not in (None, "markdown"):
+        raise ConfigError(f"--classes --format={chosen.format}: classes are printed as markdown; leave one of the two out")
+    if chosen.episodes < 0:
+        raise ConfigError(f"--episodes={chosen.episodes}: give a number of at least 0")
+    target, pictures = chosen.html or chosen.folder[0] / "report.html", chosen.pictures or chosen.folder[0]
+    with_files = chosen.format is None or chosen.html or chosen.pictures
+    if with_files:
+        page.check_target(target)
+    found = collect(chosen.folder)
+    made = tables(found.tests, found.failures)
+    others = unexplained(made, found.failures)
+    print(_FORMATS[chosen.format or "markdown"](made))
+    if chosen.classes:
+        print("", *by_class(made), sep="\n\n")
+    noticed = doubts(found.tests)
+    notes = [*(f"failed: {failure.folder}: {failure.message}" for failure in others)]
+    notes += [*(f"note: {line}" for line in noticed), "", INTERVALS]
+    print("", *notes, sep="\n", file=sys.stderr if chosen.format in ("latex", "csv") else sys.stdout)
+    if with_files:
+        for written in _write(made, found, others, noticed, target, pictures, chosen.episodes, not chosen.masks_only):
+            print(written, file=sys.stderr)
+
+
+def _write(
+    made: Sequence[Table],
+    found: Collection,
+    others: Sequence[Failure],
+    noticed: Sequence[str],
+    target: Path,
+    pictures: Path,
+    each: int,
+    photographs: bool,
+) -> Iterator[str]:
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+        yield from (f"episodes: {path}" for path in figures.episode_grids(found.tests, pictures, each, photographs))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(page.render(made, found, others, noticed, each, photographs))
+        yield f"page: {target}"
+    except OSError as error:
+        where = f"{error.filename}: {error.strerror}"
+        raise ConfigError(f"cannot write {where}; choose other places with --html and --pictures") from error
+
+
+def _compare(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="mshnet-report compare", description=compare.__doc__)
+    parser.add_argument("a", type=Path, help="folder with one result, or with the same folds as B")
+    parser.add_argument("b", type=Path, help="the other one")
+    parser.add_argument("--weights", help="best, last, untrained, ...; needed where a folder holds several")
+    parser.add_argument("--shot", type=int, help="number of shots of the test; needed where a folder holds several")
+    chosen = parser.parse_args(arguments)
+    a, b = (collect([folder]).tests for folder in (chosen.a, chosen.b))
+    print(compare.markdown(compare.compare(a, b, chosen.weights, chosen.shot)))
+
+
+_FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
+    "markdown": lambda made: "\n\n".join(map(formats.markdown, made)),
+    "latex": lambda made: "\n\n".join(map(formats.latex, made)),
+    "csv": formats.comma_separated,
+}

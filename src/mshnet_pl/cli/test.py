@@ -1,0 +1,15 @@
+"""``mshnet-test ckpt=...``: test a checkpoint with its own configuration and the command line's changes."""
+
+from omegaconf import DictConfig
+
+from mshnet_pl.cli import hydra_jobs
+from mshnet_pl.runs import jobs
+
+
+def main() -> None:
+    """``mshnet-test``."""
+    hydra_jobs.run_on_checkpoint(_test, "test")
+
+
+def _test(raw: DictConfig) -> float:
+    return jobs.start("test", raw)

@@ -1,0 +1,8 @@
+"""Settings: their schema, what must hold for them, how they are composed and what identifies them."""
+
+from mshnet_pl.config.bench_schema import BenchConfig
+from mshnet_pl.config.composition import compose, plain, register, typed
+from mshnet_pl.config.identity import config_hash, run_digest
+from mshnet_pl.config.schema import Config, EnergyConfig
+
+__all__ = ["BenchConfig", "Config", "EnergyConfig", "compose", "config_hash", "plain", "register", "run_digest", "typed"]

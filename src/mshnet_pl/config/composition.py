@@ -1,0 +1,77 @@
+"""Composing a configuration, and checking it."""
+
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from omegaconf import DictConfig, OmegaConf
+
+from mshnet_pl.config.checks import mistyped, problems
+from mshnet_pl.config.schema import Config, EnergyConfig
+from mshnet_pl.errors import ConfigError
+
+_LAUNCHERS: dict[str, dict[str, Any]] = {
+    "joblib": {"n_jobs": 2, "batch_size": "1", "pre_dispatch": "n_jobs"},  # the plugin's own default takes all cores
+    "ray": {  # a cluster that "ray start" made
+        "ray": {
+            "init": {"address": "auto", "object_store_memory": None},
+            "remote": {"num_cpus": 1, "num_gpus": 0, "max_retries": 0},
+        }
+    },
+}
+
+
+def register() -> None:
+    """Give Hydra the schemas, and our defaults of its launchers (a YAML of a plugin's own name would recurse)."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    store.store(name="energy_schema", node=EnergyConfig)
+    Plugins.instance()  # the launchers that are installed
+    for name, ours in _LAUNCHERS.items():
+        if f"{name}.yaml" in store.list("hydra/launcher"):
+            node = OmegaConf.merge(store.load(f"hydra/launcher/{name}.yaml").node, ours)
+            store.store(group="hydra/launcher", name=name, node=node)
+
+
+def compose(*overrides: str) -> DictConfig:
+    """What ``mshnet-train`` composes of these overrides."""
+    register()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
+        return hydra.compose("config", overrides=[*overrides])
+
+
+def typed(raw: DictConfig) -> Config:
+    """The checked configuration as dataclasses.
+
+    Raises:
+        ConfigError: lists every problem at once.
+    """
+    missing = sorted(OmegaConf.missing_keys(raw))
+    if missing:
+        raise ConfigError("\n".join(f"{key} is not set; give {key}=..." for key in missing))
+    schema, values = OmegaConf.get_type(raw), OmegaConf.to_container(raw, resolve=True)
+    assert schema is not None and isinstance(values, dict)
+    found = [*mistyped({str(key): value for key, value in values.items()}, schema)]
+    if found:
+        raise ConfigError("\n".join(found))
+    config = OmegaConf.to_object(raw)
+    assert isinstance(config, Config)
+    found = problems(config)
+    if found:
+        raise ConfigError("\n".join(found))
+    return config
+
+
+def plain(raw: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """The configuration as a dictionary of plain values, fit for JSON and for a checkpoint.
+
+    Args:
+        raw: the composed configuration.
+        resolve: replace references such as ``${data.root}`` by their values.
+    """
+    config = OmegaConf.to_container(raw, resolve=resolve, enum_to_str=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}

@@ -1,0 +1,1 @@
+"""Images, masks, annotations and manifests as files."""

@@ -1,0 +1,1 @@
+"""Episodes as tensors: data sets, loaders, caches, augmentation."""

@@ -1,0 +1,212 @@
+"""Episodes as a data set that any worker process can index, and the loader that trains on an endless stream of them."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import Dataset
+
+from mshnet_pl.data.io.transforms import normalise, resize_mask, to_square
+from mshnet_pl.data.loading.augmentation import Augment
+from mshnet_pl.data.loading.image_cache import ImageCache
+from mshnet_pl.data.protocol.sampling import Draws
+from mshnet_pl.data.sources.base import AbstractSource
+from mshnet_pl.episode import UNKNOWN, Episode
+from mshnet_pl.errors import DataError
+
+_UNREADABLE = (DataError, OSError, SyntaxError, ValueError)
+"""What sources raise where files cannot be read."""
+
+
+class EpisodeDataset(Dataset[Episode]):
+    """Episode by number.
+
+    Args:
+        source: gives images and masks.
+        draw: episode number to its images' names.
+        length: how many episodes an epoch has.
+        image_size: side S of the square that images are resized to.
+        original_size: leave query masks at their images' own size instead of S x S.
+        unknown: classes whose pixels are labelled 255 in query masks.
+        cache: keeps resized images; changes no episode.
+        augment: random changes of the pictures; not together with ``original_size``.
+        places: where features are kept, by the image's name; such images are not read.
+        show_queries: read the queries' images even so.
+        replace: from an episode, its number and the bad images to the episode in its place; without it, a bad image is an
+            error.
+        bad: what is wrong with an image, by its name; what is met is added.
+    """
+
+    def __init__(
+        self,
+        source: AbstractSource,
+        draw: Callable[[int], Draws],
+        length: int,
+        image_size: int,
+        original_size: bool = False,
+        unknown: Sequence[int] = (),
+        cache: ImageCache | None = None,
+        augment: Augment | None = None,
+        places: Mapping[str, int] | None = None,
+        show_queries: bool = False,
+        replace: Callable[[Draws, int, Collection[str]], Draws] | None = None,
+        bad: dict[str, str] | None = None,
+    ) -> None:
+        self._places, self._replace = {} if places is None else places, replace
+        self.bad = {} if bad is None else bad
+        """What is wrong with an image, by its name, as far as it is known here."""
+        self._source, self._draw, self._length = source, draw, length
+        self._size, self._original_size, self._unknown = image_size, original_size, tuple(unknown)
+        self._cache, self._augment, self._show_queries = cache, augment, show_queries
+
+    def __len__(self) -> int:
+        """Episodes in an epoch; numbers may go beyond it."""
+        return self._length
+
+    def __getitem__(self, number: int) -> Episode:
+        """Read and resize episode ``number``: a batch with a row for each of its classes.
+
+        Raises:
+            DataError: an image or a mask cannot be used, and no other episode takes its place.
+        """
+        while True:
+            try:
+                return self._read(number, self.draws(number))
+            except Unusable as problem:
+                if self._replace is None or problem.name in self.bad:
+                    raise DataError(
+                        f"{problem}\nepisode {number} needs {problem.name}; mend or replace its files and give the same "
+                        "command again, or give data.bad_files=skip"
+                    ) from problem
+                self.bad[problem.name] = str(problem)
+
+    def _read(self, number: int, draws: Draws) -> Episode:
+        query, query_masks = self._picture(draws[0].query, [draw.class_id for draw in draws], number, picture=0)
+        supports: list[Tensor] = []
+        support_masks: list[Tensor] = []
+        for draw in draws:
+            for name in draw.supports:
+                support, masks = self._picture(name, [draw.class_id], number, picture=len(supports) + 1)
+                supports.append(support)
+                support_masks.append(masks[0] == 1)
+        return Episode(
+            query=query.expand(len(draws), -1, -1, -1),
+            support=torch.stack(supports).unflatten(0, (len(draws), -1)),
+            support_mask=torch.stack(support_masks).float().unflatten(0, (len(draws), -1)),
+            query_mask=query_masks,
+            query_size=torch.tensor([query_masks.shape[1:]] * len(draws)),
+            class_id=torch.tensor([draw.class_id for draw in draws]),
+            number=torch.tensor([number] * len(draws)),
+            query_place=torch.tensor([self._places.get(draw.query, -1) for draw in draws]),
+            support_place=torch.tensor([[self._places.get(name, -1) for name in draw.supports] for draw in draws]),
+        )
+
+    def replaced(self, number: int) -> bool:
+        """Whether another episode takes the place of ``number``, as far as it is known here."""
+        return bool(self.bad) and self.draws(number) != self._draw(number)
+
+    def draws(self, number: int) -> Draws:
+        """The images of episode ``number`` and its classes."""
+        drawn = self._draw(number)
+        return self._replace(drawn, number, self.bad.keys()) if self._replace and self.bad else drawn
+
+    def names(self, number: int) -> list[str]:
+        """The images of episode ``number``."""
+        return [name for draw in self.draws(number) for name in (draw.query, *draw.supports)]
+
+    def _picture(self, name: str, classes: Sequence[int], number: int, picture: int) -> tuple[Tensor, Tensor]:
+        """Normalised image and its masks of every class, changed at random where that is wanted; the query is picture 0."""
+        try:
+            masks = [self._mask(name, class_id, self._unknown if picture == 0 else ()) for class_id in classes]
+        except _UNREADABLE as error:
+            raise Unusable(name, str(error)) from error
+        if self._original_size and picture == 0:
+            shown = torch.from_numpy(np.stack(masks))
+        else:
+            shown = torch.stack([resize_mask(mask, self._size) for mask in masks])
+        if name in self._places and not (self._show_queries and picture == 0):
+            return torch.zeros(1).expand(3, self._size, self._size), shown
+        image = square(self._source, name, self._size, self._cache, masks[0].shape)
+        if self._augment:
+            image, shown = self._augment(image, shown, number, picture)
+        return normalise(image), shown
+
+    def _mask(self, name: str, class_id: int, unknown: Sequence[int]) -> np.ndarray:
+        mask = self._source.mask(name, [class_id])
+        if unknown:
+            hidden = self._source.mask(name, unknown) == 1
+            mask = np.where(hidden & (mask == 0), np.uint8(UNKNOWN), mask)
+        return mask
+
+
+class Unusable(Exception):
+    """An image whose files cannot be used, by its name, and why."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(problem)
+        self.name = name
+
+
+class Pictures(Dataset[Tensor]):
+    """Normalised images (3, S, S) by their place in ``names``; arguments as ``EpisodeDataset``'s."""
+
+    def __init__(
+        self, source: AbstractSource, names: Sequence[str], image_size: int, cache: ImageCache | None = None
+    ) -> None:
+        self._source, self._names, self._size, self._cache = source, names, image_size, cache
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._names)
+
+    def __getitem__(self, place: int) -> Tensor:
+        """The image at that place.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        name = self._names[place]
+        try:
+            return normalise(square(self._source, name, self._size, self._cache))
+        except Unusable as error:
+            raise DataError(f"{error}\n{name} cannot be read; mend or replace its file") from error
+
+
+def square(
+    source: AbstractSource, name: str, size: int, cache: ImageCache | None, shape: tuple[int, ...] | None = None
+) -> Tensor:
+    """(S, S, 3) uint8 image, from the cache if it is there.
+
+    Raises:
+        Unusable: it cannot be read, or has not the ``shape`` (H, W) that its mask has.
+    """
+
+    def make() -> Tensor:
+        try:
+            image = source.image(name)
+        except _UNREADABLE as error:
+            raise Unusable(name, str(error)) from error
+        if shape is not None and image.size[::-1] != shape:
+            sizes = f"the mask has {shape[1]} x {shape[0]} pixels, the image {image.width} x {image.height}"
+            raise Unusable(name, f"{name}: {sizes}")
+        return to_square(image, size)
+
+    return cache.get(name, make) if cache else make()
+
+
+def collate(episodes: Sequence[Episode]) -> Episode:
+    """Join episodes; query masks of different sizes are padded with 255 at the bottom and on the right."""
+    height, width = (max(episode.query_mask.shape[d] for episode in episodes) for d in (1, 2))
+    padded = [
+        episode._replace(
+            query_mask=pad(
+                episode.query_mask,
+                (0, width - episode.query_mask.shape[2], 0, height - episode.query_mask.shape[1]),
+                value=UNKNOWN,
+            )
+        )
+        for episode in episodes
+    ]
+    return Episode(*(torch.cat(parts) for parts in zip(*padded, strict=True)))

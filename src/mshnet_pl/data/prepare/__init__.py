@@ -1,0 +1,1 @@
+"""A data set's folder put in order."""

@@ -1,0 +1,84 @@
+"""PASCAL-5i's split lists: written in the published format, and compared with the published ones and the paper's counts."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from mshnet_pl.data.prepare.archives import whole_file
+from mshnet_pl.data.prepare.ledger import Ledger
+from mshnet_pl.data.protocol.folds import make_fold
+from mshnet_pl.data.protocol.split_lists import Pair, read_text_list
+from mshnet_pl.options import Subset
+
+_CLASSES, _FOLDS = 20, 4
+
+Lists = Mapping[Subset, Sequence[Pair]]
+"""Training and validation lists of all folds."""
+
+
+def read_published(splits_dir: Path) -> Lists:
+    """The lists ``{trn,val}/fold{0..3}.txt``.
+
+    Raises:
+        DataError: one is missing or malformed.
+    """
+    return {
+        subset: [pair for fold in range(_FOLDS) for pair in read_text_list(_path(splits_dir, subset, fold), _CLASSES)]
+        for subset in Subset
+    }
+
+
+def write_lists(root: Path, lists: Lists) -> list[str]:
+    """Write ``root/splits/{trn,val}/fold{0..3}.txt``; a list that someone else put there is left alone and returned."""
+    ledger = Ledger(root, "splits")
+    problems = []
+    for subset, pairs in lists.items():
+        for fold in range(_FOLDS):
+            path = _path(root / "splits", subset, fold)
+            novel = make_fold(fold, _CLASSES, _FOLDS).novel
+            text = "".join(f"{_line(pair)}\n" for pair in pairs if pair[1] in novel).encode()
+            if path.is_file() and path.read_bytes() != text and not ledger.is_ours(path):
+                problems.append(f"{path}: another list than the derived one; move it away, or use it as data.splits_dir")
+                continue
+            if not path.is_file() or path.read_bytes() != text:
+                with whole_file(path) as file:
+                    file.write(text)
+            ledger.note(path)
+            ledger.save()
+    return problems
+
+
+def compare_with_published(lists: Lists, published: Lists, most: int = 5) -> str:
+    """How many pairs are in one of the two only, and the first few of them."""
+    lines = []
+    for subset, pairs in published.items():
+        here, there = set(lists[subset]), set(pairs)
+        for name, only in (("only in the published lists", there - here), ("only in the lists made here", here - there)):
+            some = ", ".join(_line(pair) for pair in sorted(only)[:most]) + (", ..." if len(only) > most else "")
+            lines.append(f"{subset.value}: {len(only):,} of {len(there | here):,} pairs {name}{': ' * bool(only)}{some}")
+    return "\n".join(lines)
+
+
+def table(pairs: Sequence[Pair], classes: Sequence[str]) -> str:
+    """Training images of every class beside the paper's Table 1."""
+    paper = _table1()
+    counts = Counter(classes[class_id] for _, class_id in pairs)
+    rows = [(name, counts[name], paper[name]) for name in classes]
+    rows.append(("all", sum(counts.values()), sum(paper.values())))
+    head = f"{'class':<12} {'training pairs':>14} {'Table 1':>8} {'difference':>10}"
+    return "\n".join([head, *(f"{name:<12} {here:>14,} {there:>8,} {here - there:>+10,}" for name, here, there in rows)])
+
+
+def _table1() -> dict[str, int]:
+    published = json.loads((files("mshnet_pl") / "reference" / "published.json").read_text())
+    return {name: number for fold in published["table1_pascal_train_images"].values() for name, number in fold.items()}
+
+
+def _path(folder: Path, subset: Subset, fold: int) -> Path:
+    return folder / subset.value / f"fold{fold}.txt"
+
+
+def _line(pair: Pair) -> str:
+    return f"{pair[0]}__{pair[1] + 1:02d}"

@@ -1,0 +1,45 @@
+"""A data set's folder as its source expects it, and what is lacking for that."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mshnet_pl.data.prepare.coco20i import prepare_coco20i
+from mshnet_pl.data.prepare.fss1000 import prepare_fss1000
+from mshnet_pl.data.prepare.pascal5i import prepare_pascal5i
+from mshnet_pl.errors import ConfigError, DataError
+
+
+def _prepare_folder(root: Path, splits_dir: Path | None, download: bool) -> None:
+    print(f"{root}: images of your own are used as they are; there is nothing to prepare")
+
+
+PREPARE: Mapping[str, Callable[[Path, Path | None, bool], None]] = {
+    "pascal5i": prepare_pascal5i,
+    "coco20i": prepare_coco20i,
+    "fss1000": prepare_fss1000,
+    "folder": _prepare_folder,
+}
+
+
+def prepare(data: str, root: Path, splits_dir: Path | None = None, download: bool = False) -> None:
+    """Put the folder of a data set in order; a second call changes nothing.
+
+    Args:
+        data: one of ``PREPARE``.
+        root: ``data.root``.
+        splits_dir: ``data.splits_dir``.
+        download: fetch official archives that are missing.
+
+    Raises:
+        ConfigError: no such data set.
+        DataError: lists what is missing or damaged; everything else is in order then.
+    """
+    if data not in PREPARE:
+        raise ConfigError(f"data={data}: what can be prepared is {', '.join(PREPARE)}")
+    if not root.is_dir():
+        raise DataError(f"data.root={root}: no such folder; make it, and put there what you have of {data}")
+    try:
+        PREPARE[data](root, splits_dir, download)
+    except OSError as error:  # a full disk, a folder that may not be written
+        raise DataError(f"data.root={root}: {error}; once that is mended, run this again to go on") from error
+    print(f"{root} is in order for data={data}")

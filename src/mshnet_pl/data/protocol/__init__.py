@@ -1,0 +1,1 @@
+"""Which classes and images make an episode; no pixels."""

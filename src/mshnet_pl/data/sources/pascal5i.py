@@ -1,0 +1,140 @@
+"""PASCAL-5i (Shaban et al., BMVC 2017): PASCAL VOC 2012 with SBD's additional masks, 20 classes in 4 folds."""
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from mshnet_pl.data.io.images import read_image
+from mshnet_pl.data.protocol.split_lists import Pair, read_text_list
+from mshnet_pl.data.sources.base import AbstractSource
+from mshnet_pl.data.sources.verification import Areas, Files, fingerprint, read_labels, take_inventory
+from mshnet_pl.episode import UNKNOWN
+from mshnet_pl.errors import DataError
+from mshnet_pl.options import Subset
+
+log = logging.getLogger(__name__)
+
+_LEAST_PIXELS = 2048
+"""A class counts in an image from this area on, where lists are derived."""
+
+
+class Pascal5i(AbstractSource):
+    """``root/JPEGImages/*.jpg`` and ``root/SegmentationClassAug/*.png``, listed by fold.
+
+    Args:
+        root: the data set's folder.
+        splits_dir: folder with the published lists ``{trn,val}/fold{0..3}.txt``. Without it the lists are derived: VOC's
+            own ``root/ImageSets/Segmentation/val.txt`` for validation and test, every other mask for training, and a class
+            counts in an image where it covers at least 2,048 pixels.
+
+    Raises:
+        DataError: the root lacks a folder, or there is nothing to take the lists from.
+    """
+
+    classes = (
+        "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+        "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    )  # fmt: skip
+
+    def __init__(self, root: str, splits_dir: str | None = None) -> None:
+        self._root = Path(root).expanduser()
+        for folder in ("JPEGImages", "SegmentationClassAug"):
+            if not (self._root / folder).is_dir():
+                raise DataError(
+                    f"data.root={root}: no folder {folder} in it; give the folder of VOC 2012 that holds JPEGImages and "
+                    f"SegmentationClassAug, or let mshnet-prepare data=pascal5i data.root={root} make what is missing"
+                )
+        self._splits_dir = None if splits_dir is None else Path(splits_dir).expanduser()
+        self.splits = "derived" if self._splits_dir is None else "published"
+        self._areas: Areas = {}
+        self._pairs: dict[Subset, list[Pair]] = {}
+
+    def check(self, bad: dict[str, str] | None = None) -> None:
+        """See the base class; derived lists lack bad images."""
+        if self._splits_dir is None:
+            self.derive(bad)
+            return
+        self._pairs = {subset: self._published_pairs(self._splits_dir, subset, bad is None) for subset in Subset}
+        pairs = [pair for listed in self._pairs.values() for pair in listed]
+        names = sorted({name for name, _ in pairs})
+        self._areas = take_inventory({name: self._files(name) for name in names}, len(self.classes), bad=bad)
+        empty = [f"{name}__{c + 1:02d}" for name, c in pairs if name in self._areas and c not in self._areas[name]]
+        if empty:
+            log.warning("data.splits_dir=%s: masks do not show the class of %s", self._splits_dir, ", ".join(empty))
+
+    def derive(self, bad: dict[str, str] | None = None) -> dict[Subset, list[Pair]]:
+        """List every mask's classes by the rule for derived lists, whether there are published lists or not.
+
+        Args:
+            bad: takes what is wrong with an image, by its name, instead of an error; these are left out of the lists.
+
+        Raises:
+            DataError: files are missing or damaged, or nothing says which images are for testing.
+        """
+        masks = sorted((self._root / "SegmentationClassAug").glob("*.png"))
+        files = {path.stem: self._files(path.stem) for path in masks}
+        self._areas = take_inventory(files, len(self.classes), bad=bad)
+        self._pairs = self._derived_pairs()
+        return self._pairs
+
+    def _published_pairs(self, folder: Path, subset: Subset, complete: bool) -> list[Pair]:
+        pairs, problems = [], []
+        for fold in range(4):
+            path = folder / subset.value / f"fold{fold}.txt"
+            for number, (name, class_id) in enumerate(read_text_list(path, len(self.classes)), start=1):
+                pairs.append((name, class_id))
+                gone = [file for file in self._files(name) if not file.is_file()]
+                if gone:
+                    problems.append(f"{path}:{number}: {name}: no file {gone[0]}")
+        if problems and complete:
+            raise DataError.listing(
+                "split lists name images that are missing:",
+                problems,
+                "Check data.root, or take these lines off the lists.",
+            )
+        return pairs
+
+    def _derived_pairs(self) -> dict[Subset, list[Pair]]:
+        path = self._root / "ImageSets" / "Segmentation" / "val.txt"
+        if not path.is_file():
+            raise DataError(
+                f"data.root={self._root}: nothing says which images are for testing; give the published lists "
+                f"(data.splits_dir=DIR), or put VOC 2012's own list at {path}"
+            )
+        val = set(path.read_text().split())
+        large = [(name, c) for name, areas in self._areas.items() for c, n in areas.items() if n >= _LEAST_PIXELS]
+        large.sort(key=lambda pair: (pair[1] // 5, pair))  # by fold, as the published lists are
+        return {
+            Subset.TRAIN: [pair for pair in large if pair[0] not in val],
+            Subset.VAL: [pair for pair in large if pair[0] in val],
+        }
+
+    def pairs(self, subset: Subset) -> list[Pair]:
+        """See the base class."""
+        return self._pairs[subset]
+
+    def contents(self, subset: Subset) -> Mapping[str, Collection[int]]:
+        """See the base class."""
+        return {name: self._areas.get(name, {}).keys() for name, _ in self._pairs[subset]}
+
+    def identity(self) -> str:
+        """See the base class."""
+        return fingerprint({name: self._files(name) for name in self._areas})
+
+    def image(self, name: str) -> Image.Image:
+        """See the base class."""
+        return read_image(self._files(name).image, turn=False)
+
+    def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
+        """See the base class."""
+        meaning = np.zeros(UNKNOWN + 1, np.uint8)
+        meaning[UNKNOWN] = UNKNOWN
+        meaning[[c + 1 for c in classes]] = 1
+        return meaning[read_labels(self._files(name).mask)]
+
+    def _files(self, name: str) -> Files:
+        return Files(self._root / "JPEGImages" / f"{name}.jpg", self._root / "SegmentationClassAug" / f"{name}.png")

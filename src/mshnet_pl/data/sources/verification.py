@@ -1,0 +1,211 @@
+"""Every image and mask of a data set read once: what they show, and whether they can be read at all."""
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image
+from platformdirs import user_cache_dir
+from tqdm import tqdm
+
+from mshnet_pl.data.io.images import read_image
+from mshnet_pl.episode import UNKNOWN
+from mshnet_pl.errors import DataError
+
+_ON_THE_SIDE = 5, 6, 7, 8
+"""EXIF orientations that exchange width and height."""
+Areas = dict[str, dict[int, int]]
+"""Pixels of every class (0-based) in every image."""
+
+
+class Files(NamedTuple):
+    """An image and its mask."""
+
+    image: Path
+    mask: Path
+
+
+class AbstractMaskReader(ABC):
+    """How a data set's mask files are to be understood. Its ``repr`` says everything that changes what it answers."""
+
+    turned: bool = False
+    """Whether images and masks are turned as their EXIF orientation says."""
+
+    @abstractmethod
+    def __repr__(self) -> str:
+        """Names the reader and its settings."""
+
+    @abstractmethod
+    def read(self, name: str, path: Path) -> np.ndarray:
+        """The mask of image ``name`` as (H, W).
+
+        Raises:
+            ValueError: it cannot be read; names the file.
+        """
+
+    @abstractmethod
+    def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
+        """Pixels of every class in what ``read`` gave.
+
+        Raises:
+            ValueError: the mask holds what it may not hold.
+        """
+
+
+class LabelMaps(AbstractMaskReader):
+    """Masks that label pixels with c + 1 for class c, 0 for background and 255 for unknown.
+
+    Args:
+        classes: how many classes there are.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+
+    def __repr__(self) -> str:
+        """See the base class."""
+        return f"LabelMaps({self._classes})"
+
+    def read(self, name: str, path: Path) -> np.ndarray:
+        """See the base class."""
+        return read_labels(path)
+
+    def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
+        """See the base class."""
+        counts = np.bincount(mask.ravel(), minlength=UNKNOWN + 1)
+        unknown = [label for label in counts[:UNKNOWN].nonzero()[0].tolist() if label > self._classes]
+        if unknown:
+            raise ValueError(f"labels {unknown}, but there are 0 to {self._classes} and {UNKNOWN} for unknown")
+        return {c: int(counts[c + 1]) for c in range(self._classes) if counts[c + 1]}
+
+
+def take_inventory(
+    files: Mapping[str, Files],
+    classes: int,
+    cache_dir: Path | None = None,
+    reader: AbstractMaskReader | None = None,
+    bad: dict[str, str] | None = None,
+) -> Areas:
+    """Decode every image and mask, check them, and count each class's pixels.
+
+    The result is remembered under the files' paths, sizes and modification times: a second start takes a fraction of a
+    second, and a changed file is looked at again, and so is a damaged one.
+
+    Args:
+        files: the files of every image, by the image's name.
+        classes: how many classes a mask may label.
+        cache_dir: where results are remembered; the user's cache folder by default.
+        reader: what the masks are; ``LabelMaps(classes)`` by default.
+        bad: takes what is wrong with an image, by its name, instead of an error; these images are left out of the result.
+
+    Raises:
+        DataError: lists every file that is missing or damaged, masks of another size, and unknown labels.
+    """
+    reader = LabelMaps(classes) if reader is None else reader
+    missing = {name: [f"{path}" for path in pair if not path.is_file()] for name, pair in files.items()}
+    missing = {name: paths for name, paths in missing.items() if paths}
+    if missing and bad is None:
+        gone = [path for paths in missing.values() for path in paths]
+        raise DataError.listing("files that the split lists name are missing:", gone, "Check data.root and the lists.")
+    files = {name: pair for name, pair in files.items() if name not in missing}
+    key = fingerprint(files, repr(reader))
+    cache = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"inventory-{key[:32]}.json"
+    areas = _recall(cache)
+    unknown = {name: pair for name, pair in files.items() if name not in areas}
+    found: dict[str, str] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without holding the interpreter's lock
+        looked = pool.map(lambda item: _look_at(item[0], item[1], reader), unknown.items())
+        shown = tqdm(looked, "checking images", len(unknown), leave=False, delay=1)
+        for name, result in zip(unknown, shown, strict=True):
+            if isinstance(result, str):
+                found[name] = result
+            else:
+                areas[name] = result
+    if len(found) < len(unknown):
+        _remember(cache, areas)
+    if bad is not None:
+        bad |= {name: "; ".join(f"{path}: no such file" for path in paths) for name, paths in missing.items()} | found
+    elif found:
+        way_out = (
+            "Mend or replace them, or take them off the lists; or give data.bad_files=skip, which draws episodes without "
+            "them and names them in the result."
+        )
+        raise DataError.listing("files that cannot be used:", [*found.values()], way_out)
+    return areas
+
+
+def fingerprint(files: Mapping[str, Files], *more: str) -> str:
+    """SHA-256 over the files' names, paths, sizes and modification times, and ``more`` that matters."""
+    return hashlib.sha256(json.dumps([*more, sorted(_stamp(files))]).encode()).hexdigest()
+
+
+def _stamp(files: Mapping[str, Files]) -> Sequence[tuple[str, str, int, int]]:
+    return [
+        (name, str(path.absolute()), (stat := path.stat()).st_size, stat.st_mtime_ns)
+        for name, pair in files.items()
+        for path in pair
+    ]
+
+
+def _look_at(name: str, pair: Files, reader: AbstractMaskReader) -> dict[int, int] | str:
+    """Areas by class, or what is wrong with the pair."""
+    try:
+        with Image.open(pair.image) as image:
+            size = image.size
+            image.draft("RGB", (size[0] // 8 or 1, size[1] // 8 or 1))  # a JPEG is read whole, but decoded small
+            image.load()
+            if reader.turned and image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_THE_SIDE:
+                size = size[::-1]
+            if image.mode not in ("RGB", "L"):
+                read_image(pair.image, turn=reader.turned)
+    except DataError as error:
+        return str(error)
+    except Exception as error:  # damaged files bring the decoders to raise almost anything
+        return f"{pair.image}: {error or type(error).__name__}"
+    try:
+        mask = reader.read(name, pair.mask)
+    except ValueError as error:
+        return f"{error}" if str(pair.mask) in str(error) else f"{pair.mask}: {error}"
+    if mask.shape != size[::-1]:
+        return f"{pair.mask}: {mask.shape[1]} x {mask.shape[0]} pixels, but its image has {size[0]} x {size[1]}"
+    try:
+        return reader.areas(name, mask)
+    except ValueError as error:
+        return f"{pair.mask}: {error}"
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """A label map as (H, W) uint8.
+
+    Raises:
+        ValueError: the file cannot be read, or is no 8-bit grayscale or palette image; names it.
+    """
+    try:
+        with Image.open(path) as mask:
+            if mask.mode not in ("L", "P"):
+                raise ValueError(f"mode {mask.mode}, but a label map is an 8-bit grayscale or palette image")
+            return np.asarray(mask)
+    except Exception as error:  # as above
+        raise ValueError(f"{path}: {error or type(error).__name__}") from error
+
+
+def _recall(cache: Path) -> Areas:
+    if not cache.is_file():
+        return {}
+    return {name: {int(c): n for c, n in areas.items()} for name, areas in json.loads(cache.read_text()).items()}
+
+
+def _remember(cache: Path, areas: Areas) -> None:
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        partial = cache.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(areas))
+        partial.replace(cache)
+    except OSError:  # a cache that cannot be written costs a minute, not the run
+        return

@@ -1,0 +1,1 @@
+"""Networks from elsewhere and for elsewhere, each with its model card."""

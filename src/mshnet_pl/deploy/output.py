@@ -1,0 +1,50 @@
+"""The file that conversion and export write: never unasked over another one and never half."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mshnet_pl.errors import ConfigError, DataError
+
+
+def card_path(path: Path) -> Path:
+    """Where the model card of ``path`` lies."""
+    return path.with_name(f"{path.name}.md")
+
+
+def check_free(path: Path, source: Path, overwrite: bool) -> None:
+    """Refuse a place where a file and its model card may not be written.
+
+    Args:
+        path: of the file, ``out=``.
+        source: what is read, and never replaced.
+        overwrite: whether files that are there may be replaced.
+
+    Raises:
+        ConfigError: no such folder, or something is there and is not to be overwritten.
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(f"out={path}: no folder {path.parent}; make it, or choose another one")
+    if path.is_dir() or path.resolve() == source.resolve():
+        raise ConfigError(f"out={path}: that is {'a folder' if path.is_dir() else 'what is read'}; choose another name")
+    there = [existing for existing in (path, card_path(path)) if existing.exists()]
+    if there and not overwrite:
+        raise ConfigError(f"{there[0]} is there already; give overwrite=true, or another out=")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place to write a file and its model card to; both move to ``path`` once they are complete.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial_") as folder:
+            partial = Path(folder) / path.name
+            yield partial
+            for written, place in ((partial, path), (card_path(partial), card_path(path))):
+                written.replace(place)
+    except OSError as error:
+        raise DataError(f"out={path}: {error}; mend that, or choose another folder") from error

@@ -1,0 +1,1 @@
+"""Scores, energy maps and pictures of episodes."""

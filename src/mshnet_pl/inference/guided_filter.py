@@ -1,0 +1,73 @@
+"""The guided filter (He et al., TPAMI 2013): smooths a map along with the colours of an image, not across its edges."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mshnet_pl.inference.labels import margins
+
+_LEAST_PROBABILITY = 1e-4
+_PENALTY = 2e-3
+"""Of the squared slopes (epsilon in the paper), for images with a variance of about 1: 1e-4 for colours from 0 to 1."""
+
+
+def guided_logits(
+    logits: Float[Tensor, "batch 2 h w"], image: Float[Tensor, "batch 3 height width"], radius: float
+) -> Float[Tensor, "batch 2 height width"]:
+    """Smooth the foreground's probability, bilinearly upsampled, along the colours of the normalised ``image``.
+
+    Args:
+        logits: background and foreground.
+        image: the query.
+        radius: of the filter's windows, as a share of the image's longer side.
+
+    Returns:
+        0 for the background, and the log-odds of the smoothed probability.
+    """
+    height, width = image.shape[2:]
+    probability = margins(logits, (height, width))[:, None].sigmoid()
+    smoothed = guided_filter(image, probability, round(radius * max(height, width)))
+    return torch.cat([torch.zeros_like(smoothed), smoothed.logit(eps=_LEAST_PROBABILITY)], dim=1)
+
+
+def guided_filter(
+    image: Float[Tensor, "batch 3 height width"], x: Float[Tensor, "batch 1 height width"], radius: int
+) -> Float[Tensor, "batch 1 height width"]:
+    """In every window ``x`` is fitted by an affine function of the colour; a pixel gets the mean of its windows' functions.
+
+    The paper's case of a colour image, a ridge regression in each window: ``a = (Sigma + epsilon U)^-1 (mean(I x) - mean(I)
+    mean(x))`` and ``b = mean(x) - a mean(I)``, then ``mean(a) I + mean(b)``. A constant stays as it is, and so does an
+    affine function of the colour but for the penalty; values may leave the range of ``x``.
+
+    Args:
+        image: normalised colours I; float32.
+        x: what is smoothed; float32.
+        radius: of the square windows, whose side is ``2 radius + 1``; the image's border cuts them.
+    """
+    with torch.autocast(image.device.type, enabled=False):  # differences of products want their digits
+        return _filtered(image.float(), x.float(), radius)
+
+
+def _filtered(image: Tensor, x: Tensor, radius: int) -> Tensor:
+    first, second = torch.triu_indices(3, 3)
+    moments = [image, x, image * x, image[:, first] * image[:, second]]
+    mean, mean_x, mean_xi, mean_ii = _box(torch.cat(moments, dim=1), radius).split([3, 1, 3, 6], dim=1)
+    covariance = image.new_zeros(*image.shape[2:], len(image), 3, 3).permute(2, 3, 4, 0, 1)  # (B, 3, 3, H, W)
+    covariance[:, first, second] = covariance[:, second, first] = mean_ii - mean[:, first] * mean[:, second]
+    ridge = covariance.permute(0, 3, 4, 1, 2) + _PENALTY * torch.eye(3, device=image.device)
+    slopes = torch.linalg.solve(ridge, (mean_xi - mean * mean_x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, 3, H, W)
+    offset = mean_x - (slopes * mean).sum(1, keepdim=True)
+    slopes, offset = _box(torch.cat([slopes, offset], dim=1), radius).split([3, 1], dim=1)
+    return (slopes * image).sum(1, keepdim=True) + offset
+
+
+def _box(x: Float[Tensor, "n c h w"], radius: int) -> Float[Tensor, "n c h w"]:
+    """The mean over the part of each window that lies in the image, by products with banded matrices."""
+    rows, columns = (_windows(side, radius).to(x) for side in x.shape[2:])
+    return rows @ x @ columns.T
+
+
+def _windows(side: int, radius: int) -> Float[Tensor, "side side"]:
+    place = torch.arange(side)
+    inside = (place[:, None] - place).abs() <= radius
+    return inside / inside.sum(1, keepdim=True)

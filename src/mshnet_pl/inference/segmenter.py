@@ -1,0 +1,287 @@
+"""A trained network for use on one's own images: plain PyTorch."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from PIL import Image
+from torch import Tensor, nn
+
+from mshnet_pl.backbones.base import Features
+from mshnet_pl.data.io.images import Picture, Pictures, name_of, read_image, read_mask, several
+from mshnet_pl.data.io.transforms import resize_mask, to_input
+from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.inference import support_file
+from mshnet_pl.inference.guided_filter import guided_logits
+from mshnet_pl.inference.labels import least_margin, to_labels, to_probabilities
+from mshnet_pl.inference.tiling import blend, boxes, check_tile
+from mshnet_pl.models.base import AbstractMethod, SupportCode
+from mshnet_pl.models.builder import read_method
+from mshnet_pl.models.layers import resize
+from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.options import guided_problems
+
+
+class Segmenter:
+    """Segments images with the help of a few masked ones, which it looks at once.
+
+    Pictures are whatever ``data.own_images`` reads: paths, Pillow images, arrays (H, W[, C]), tensors ([C,] H, W). They are
+    resized to the square that the network was trained on; predictions have the pictures' own sizes. Once fitted, a
+    segmenter may be used by several threads; ``Segmenter(other.method, other.image_size)`` shares another one's network.
+
+    Args:
+        method: a trained method; put into eval mode and onto ``device``.
+        image_size: side S of the square that images are resized to.
+        device: such as ``cpu`` or ``cuda:1``; CUDA where there is one, by default.
+        batch_size: how many pictures go through the network at a time.
+        bf16: compute in bfloat16 where that is safe.
+        guided: smooth predictions along the pictures' colours, as ``eval.guided`` does in tests: the radius as a share of
+            the side, 0.09 for instance; 0 for not. A checkpoint has its own (``from_checkpoint``).
+
+    Raises:
+        ConfigError: no such device, a batch size below 1, or an impossible radius.
+    """
+
+    def __init__(
+        self,
+        method: AbstractMethod,
+        image_size: int,
+        device: str | torch.device | None = None,
+        batch_size: int = 8,
+        bf16: bool = False,
+        guided: float = 0.0,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size}: give a number of at least 1")
+        for problem in guided_problems("guided", guided, image_size):
+            raise ConfigError(problem)
+        try:
+            self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            self.method = method.to(self._device).eval()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # for a device that is not there
+            raise ConfigError(f"device={device}: {error}; give cpu, or leave it out") from error
+        self.image_size = image_size
+        self.guided, self._batch_size, self._bf16 = guided, batch_size, bf16
+        self._codes: dict[str, SupportCode] = {}
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | os.PathLike[str],
+        device: str | torch.device | None = None,
+        batch_size: int = 8,
+        bf16: bool = False,
+        guided: float | None = None,
+    ) -> "Segmenter":
+        """A checkpoint of ``mshnet-train``; nothing else is read, and nothing in it is executed.
+
+        Arguments are the constructor's; without ``guided`` predictions are smoothed as the run's ``eval.guided`` says.
+
+        Raises:
+            ConfigError: no such file, none of ours, or as the constructor.
+        """
+        trained = read_method(Path(path).expanduser())
+        radius = trained.guided if guided is None else guided
+        return cls(trained.method, trained.image_size, device, batch_size, bf16, radius)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The fitted classes; in label maps they have the numbers 1 to N."""
+        return tuple(self._codes)
+
+    @overload
+    def fit(self, images: Pictures, masks: Pictures, /, *, value: int | None = None) -> "Segmenter": ...
+    @overload
+    def fit(self, name: str, images: Pictures, masks: Pictures, /, *, value: int | None = None) -> "Segmenter": ...
+    @torch.inference_mode()
+    def fit(self, *support: Any, value: int | None = None) -> "Segmenter":
+        """Learn a class from K images with a mask each; a class of that name is replaced.
+
+        Args:
+            *support: the class's name (``object`` if left out), its images, and their masks in the same order. A mask's
+                object is every pixel other than 0, the 255 of a label map among them.
+            value: the object's value in masks that are label maps.
+
+        Raises:
+            DataError: not as many masks as images, or none; a file that cannot be read; a mask of another size than its
+                image, or one without an object.
+        """
+        name, pictures, drawn = support if len(support) == 3 else ("object", *support)
+        pictures, drawn = [*several(pictures)], [*several(drawn)]
+        images = [read_image(picture, f"{name}: image {i}") for i, picture in enumerate(pictures)]
+        masks = [read_mask(picture, value, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
+        if len(images) != len(masks) or not images:
+            raise DataError(f"{name}: {len(images)} images and {len(masks)} masks; give at least one, and a mask for each")
+        titles = [name_of(picture, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
+        small = torch.stack([self._small(*triple) for triple in zip(images, masks, titles, strict=True)])
+        with self._precision():
+            blocks = zip(*(self._features(batch) for batch in _batches(images, self._batch_size)), strict=True)
+            support_mask = small[None].to(self._device, torch.float32)  # (1, K, S, S)
+            code = self.method.encode(tuple(torch.cat(block)[None] for block in blocks), support_mask)
+        self._codes = {**self._codes, name: code}
+        return self
+
+    def _small(self, image: Image.Image, mask: np.ndarray, name: str) -> Tensor:
+        height, width = mask.shape
+        if (width, height) != image.size:
+            raise DataError(f"{name} has {width} x {height} pixels, but its image has {image.width} x {image.height}")
+        small = resize_mask(mask.astype(np.uint8), self.image_size)
+        if not small.any():
+            raise DataError(f"{name}: its object vanishes at {self.image_size} x {self.image_size}; crop both around it")
+        return small
+
+    def predict(
+        self, images: Pictures, threshold: float = 0.5, tile: int | None = None
+    ) -> list[Integer[np.ndarray, "height width"]]:
+        """A mask for every image, at its own size: 0 for background, and 1 to N for the class that wins by most.
+
+        Args:
+            images: one or several.
+            threshold: what an object's foreground probability must exceed.
+            tile: segment images that are larger by overlapping tiles of that many pixels, see ``margins``.
+
+        Returns:
+            uint8 (uint16 for more than 255 classes).
+
+        Raises:
+            ConfigError: nothing was fitted, or an impossible threshold or tile.
+            DataError: an image that cannot be read.
+        """
+        least_margin(threshold)
+        return [to_labels(wins, threshold) for wins in self.margins(images, tile)]
+
+    def predict_proba(self, images: Pictures, tile: int | None = None) -> list[Float[np.ndarray, "*classes height width"]]:
+        """Probabilities for every image, at its own size: the foreground's where one class is fitted, as (H, W).
+
+        Of N classes (N + 1, H, W), background first: the softmax of 0 and the classes' margins.
+
+        Args:
+            images: one or several.
+            tile: as in ``predict``.
+
+        Returns:
+            float32.
+
+        Raises:
+            ConfigError: nothing was fitted, or an impossible tile.
+            DataError: an image that cannot be read.
+        """
+        return [to_probabilities(wins) for wins in self.margins(images, tile)]
+
+    def margins(self, images: Pictures, tile: int | None = None) -> Iterator[Float[Tensor, "way height width"]]:
+        """By how much each class's foreground logit exceeds its background logit, image after image, at its own size.
+
+        With ``tile``, an image that is larger is cut into squares of that many pixels (its side, where that is shorter)
+        that overlap by half or more; a pixel's margin is then the mean of its squares', weighted by a sine window.
+
+        Raises:
+            ConfigError: nothing was fitted, or a tile below 32 pixels.
+            DataError: an image that cannot be read.
+        """
+        codes = [*self._codes.values()]
+        if not codes:
+            raise ConfigError("nothing is fitted; call fit(images, masks) first")
+        check_tile(tile)
+        return self._margins((read_image(picture, f"image {i}") for i, picture in enumerate(several(images))), tile, codes)
+
+    def _margins(
+        self, pictures: Iterable[Image.Image], tile: int | None, codes: Sequence[SupportCode]
+    ) -> Iterator[Float[Tensor, "way height width"]]:
+        for batch in _batches(pictures, self._batch_size):
+            cuts = [boxes(picture.size, tile) for picture in batch]
+            crops = (picture.crop(box) for picture, cut in zip(batch, cuts, strict=True) for box in cut)
+            logits = (of_crop for part in _batches(crops, self._batch_size) for of_crop in self._logits(part, codes))
+            for picture, cut in zip(batch, cuts, strict=True):
+                yield blend([*islice(logits, len(cut))], cut, (picture.height, picture.width))
+
+    @torch.inference_mode()
+    def _logits(self, pictures: Sequence[Image.Image], codes: Sequence[SupportCode]) -> Float[Tensor, "batch way 2 h w"]:
+        with self._precision():
+            inputs = self._inputs(pictures)
+            query = self.method.backbone(inputs)
+            logits = [self.method.decode(query, code).logits.float() for code in codes]
+        if self.guided:
+            logits = [guided_logits(of_class, inputs, self.guided) for of_class in logits]
+        return torch.stack(logits, dim=1)
+
+    def _features(self, pictures: Sequence[Image.Image]) -> Features:
+        features: Features = self.method.backbone(self._inputs(pictures))
+        return features
+
+    def _inputs(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "batch 3 side side"]:
+        return torch.stack([to_input(picture, self.image_size) for picture in pictures]).to(self._device)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
+
+    @torch.inference_mode()
+    def energy(self, image: Picture, name: str | None = None) -> dict[str, dict[int, Float[np.ndarray, "height width"]]]:
+        """Mean similarity to a class's supports over layers and shots, by similarity and block, at the image's own size.
+
+        Args:
+            image: one.
+            name: the class; may be left out where only one is fitted.
+
+        Raises:
+            ConfigError: no such class, or a method without similarities.
+            DataError: the image cannot be read.
+        """
+        if name is None and len(self._codes) == 1:
+            (name,) = self._codes
+        if name not in self._codes:
+            raise ConfigError(
+                f"name={name}: give one of the fitted classes, {', '.join(self._codes) or 'of which there are none'}"
+            )
+        if not isinstance(self.method, MSHNet):
+            raise ConfigError(f"{type(self.method).__name__} has no similarity maps; take a checkpoint of MSHNet")
+        picture = read_image(image)
+        with self._precision():
+            maps = self.method.compare(self._features([picture]), self._codes[name])
+        energy: dict[str, dict[int, np.ndarray]] = {}
+        for block, by_name in maps.items():
+            for similarity, values in by_name.items():
+                mean = values.float().mean((1, 2))[:, None]  # (1, K, L, h, w) to (1, 1, h, w)
+                energy.setdefault(similarity, {})[block] = resize(mean, picture.size[::-1])[0, 0].cpu().numpy()
+        return energy
+
+    def save_support(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write what was fitted to a safetensors file, for ``load_support`` with the same network.
+
+        Raises:
+            ConfigError: nothing was fitted, or the file is there and ``overwrite`` is not set.
+        """
+        if not self._codes:
+            raise ConfigError("nothing is fitted; call fit(images, masks) first")
+        support_file.save(Path(path).expanduser(), self._codes, self._fingerprint(), overwrite)
+
+    def load_support(self, path: str | os.PathLike[str]) -> "Segmenter":
+        """Take over what ``save_support`` wrote, as ``fit`` would: a class of the same name is replaced.
+
+        Raises:
+            DataError: the file cannot be read, or was written with another network, image size or precision.
+        """
+        loaded = support_file.load(Path(path).expanduser(), self._fingerprint(), self._device)
+        self._codes = {**self._codes, **loaded}
+        return self
+
+    def _fingerprint(self) -> str:
+        """SHA-256 of the network, and of how it is used."""
+        strides = [(name, part.stride) for name, part in self.method.named_modules() if isinstance(part, nn.Conv2d)]
+        digest = hashlib.sha256(json.dumps([self.image_size, self._bf16, strides]).encode())
+        for name, tensor in self.method.state_dict().items():
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+        return digest.hexdigest()
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

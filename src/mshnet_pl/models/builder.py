@@ -1,0 +1,84 @@
+"""From a checkpoint to its network, without Lightning and Hydra, and without executing anything in it."""
+
+import re
+from collections.abc import Mapping
+from functools import partial, reduce
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mshnet_pl.backbones.base import AbstractBackbone
+from mshnet_pl.errors import ConfigError
+from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.similarity.base import AbstractSimilarity
+from mshnet_pl.utils.checkpoint_file import read_checkpoint
+
+_PARTS = (AbstractMethod, AbstractBackbone, AbstractSimilarity)
+_PREFIX = "method."
+"""Of the method's entries in a checkpoint's state dict."""
+
+
+class Trained(NamedTuple):
+    """What a checkpoint is used for without its run."""
+
+    method: AbstractMethod
+    """In eval mode on the CPU."""
+    image_size: int
+    """Side of the square that it was trained on."""
+    guided: float
+    """The run's ``eval.guided``."""
+
+
+def read_method(path: Path) -> Trained:
+    """The trained method of a checkpoint, and how it predicts.
+
+    No other file is read: the checkpoint holds the backbone's weights too.
+
+    Raises:
+        ConfigError: no such file, none of ours, or one that names anything but parts of a network of this package.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        config = checkpoint["hyper_parameters"]["config"]
+        method, image_size = _build(config["model"], config), _build(config["data"]["image_size"], config)
+        if not isinstance(method, AbstractMethod) or not isinstance(image_size, int):
+            raise ValueError(f"model={config['model']}, data.image_size={image_size}: no method with its image size")
+        state = checkpoint["state_dict"].items()
+        method.load_state_dict({key.removeprefix(_PREFIX): value for key, value in state if key.startswith(_PREFIX)})
+        guided = float(config.get("eval", {}).get("guided", 0.0))
+    except Exception as error:  # as above
+        raise ConfigError(f"ckpt={path} holds no network that can be built: {error}") from error
+    return Trained(method.eval(), image_size, guided)
+
+
+def _build(node: Any, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the node describes
+    """What Hydra makes of a node of the stored configuration: references and ``_target_`` with ``_partial_``.
+
+    Raises:
+        ValueError: a ``_target_`` that is no part of a network, or a reference of another form than ``${name.name}``.
+    """
+    if isinstance(node, list):
+        return [_build(value, config) for value in node]
+    if isinstance(node, str) and "${" in node:
+        reference = re.fullmatch(r"\$\{([\w.]+)\}", node)
+        if reference is None:
+            raise ValueError(f"{node} is no plain reference to another setting")
+        return _build(reduce(lambda group, key: group[key], reference[1].split("."), config), config)
+    if not isinstance(node, dict):
+        return node
+    values = {key: _build(value, config) for key, value in node.items()}
+    if "_target_" not in values:
+        return values
+    part, later = _part(values.pop("_target_")), values.pop("_partial_", False)
+    if issubclass(part, AbstractBackbone) and "weights" in values:
+        values["weights"] = "random"  # until the state dict fills them
+    return partial(part, **values) if later else part(**values)
+
+
+def _part(target: str) -> type:
+    """The class that a ``_target_`` names, one of the network's parts."""
+    module, _, name = target.rpartition(".")
+    part = getattr(import_module(module), name, None) if module.startswith("mshnet_pl.") else None
+    if not isinstance(part, type) or not issubclass(part, _PARTS):
+        raise ValueError(f"{target} is no part of a network of this package; it is not loaded")
+    return part

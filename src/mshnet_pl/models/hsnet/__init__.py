@@ -1,0 +1,1 @@
+"""HSNet (Min, Kang and Cho, ICCV 2021)."""

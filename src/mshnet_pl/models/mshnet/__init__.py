@@ -1,0 +1,1 @@
+"""MSHNet (Shi et al., arXiv 2203.09550)."""

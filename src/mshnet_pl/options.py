@@ -1,0 +1,115 @@
+"""What settings choose between and which values some may have; free of PyTorch, so that composing needs none."""
+
+import math
+from enum import StrEnum
+
+MIN_SIDE = 32
+"""Of an image, in pixels, that a network can take."""
+
+
+class NovelPixels(StrEnum):
+    """What happens to training images that hold a novel class."""
+
+    drop = "drop"
+    keep = "keep"
+    ignore = "ignore"
+
+
+class ValClasses(StrEnum):
+    """Whose episodes choose the best checkpoint."""
+
+    novel = "novel"
+    base_heldout = "base_heldout"
+
+
+class Protocol(StrEnum):
+    """How test episodes are drawn."""
+
+    published = "published"
+    seeded = "seeded"
+
+
+class BadFiles(StrEnum):
+    """What happens to images whose files are missing, damaged or not what they should be."""
+
+    error = "error"
+    """The run ends; the message names them."""
+    skip = "skip"
+    """Episodes with such an image are drawn anew; the result names the images."""
+
+
+class Resolution(StrEnum):
+    """At which size a prediction is scored."""
+
+    resized = "resized"
+    original = "original"
+
+
+class Fusion(StrEnum):
+    """How K supports become one prediction."""
+
+    network = "network"
+    """As the method itself does it."""
+    mean = "mean"
+    """Each shot predicts alone; the mean of their logits."""
+    vote = "vote"
+    """Each shot predicts alone; their foreground votes, divided by the most that a pixel got, decide (HSNet)."""
+
+
+class Which(StrEnum):
+    """Which checkpoint of a training run is tested."""
+
+    best = "best"
+    last = "last"
+
+
+class NonFinite(StrEnum):
+    """What happens at a training step whose loss or gradient is not finite."""
+
+    stop = "stop"
+    """The run ends, and keeps what repeats the step."""
+    skip = "skip"
+    """The step is left out and counted; 20 in a row end the run."""
+
+
+class Work(StrEnum):
+    """What is timed."""
+
+    forward = "forward"
+    """Images to logits, without a graph."""
+    train = "train"
+    """A training step: forward, loss, backward, optimizer."""
+    test = "test"
+    """A whole test with its data set, images read and all."""
+
+
+class Precision(StrEnum):
+    """As Lightning's ``trainer.precision``."""
+
+    fp32 = "32-true"
+    bf16 = "bf16-mixed"
+
+
+class Subset(StrEnum):
+    """Images for training, and images for validation and test."""
+
+    TRAIN = "trn"
+    VAL = "val"
+
+
+def augment_problems(crop_scale: float, jitter: float) -> list[str]:
+    """What is wrong with the settings of augmentation, each with the way out."""
+    found = []
+    if not 0 < crop_scale <= 1:
+        found.append(f"data.augment.crop_scale={crop_scale}: give a fraction of the area above 0, or 1 for no crop")
+    if not 0 <= jitter <= 1:
+        found.append(f"data.augment.jitter={jitter}: give a number from 0 (off) to 1")
+    return found
+
+
+def guided_problems(name: str, radius: float, image_size: int) -> list[str]:
+    """What cannot work about a guided filter's ``radius``, a share of the images' side."""
+    if radius == 0 or (radius <= 0.5 and round(radius * image_size) >= 1):
+        return []
+    least = math.ceil(500 / image_size) / 1000
+    return [f"{name}={radius}: give 0 for no filter, or its radius as a share of the side, {least} to 0.5"]

@@ -1,0 +1,283 @@
+"""Measurements to rows: what may be averaged, and what must stay apart."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from mshnet_pl.report import bootstrap
+from mshnet_pl.report.bootstrap import Estimate
+from mshnet_pl.report.collection import Measured
+from mshnet_pl.report.config_names import OF_EPISODES, OF_NETWORKS, backbone, data, method, of_result
+from mshnet_pl.results import Measurement, Result
+
+EVERYTHING = "everything foreground"
+AS_TESTED = "as tested"
+MIOU, FB_IOU = "mIoU", "FB-IoU"
+_NOTHING_TRAINED = ("untrained", "training-free")
+_Resampled = Float64[np.ndarray, "R"]
+
+
+class Key(NamedTuple):
+    """What the tests of a row have in common, other settings apart."""
+
+    data: str
+    """Class of the data source, such as ``Pascal5i``."""
+    backbone: str
+    method: str
+    weights: str
+    trained: str
+    """``as tested``; else ``1-shot training`` and the like, and which classes were trained; empty where nothing was."""
+
+
+class Cell(NamedTuple):
+    """A number of shots and a fold."""
+
+    shot: int
+    fold: int
+
+
+class Seeds(NamedTuple):
+    """Seeds of training and of the test episodes."""
+
+    training: int
+    test: int
+
+
+@dataclass
+class Row:
+    """Tests that differ in fold, shots and seeds only."""
+
+    key: Key
+    settings: dict[str, str]
+    """Every setting that can change the row's numbers."""
+    tests: dict[Cell, dict[Seeds, Measured]] = field(default_factory=lambda: defaultdict(dict))
+    superseded: list[Measured] = field(default_factory=list)
+    """Older tests whose place a newer one with other counts has taken."""
+    differences: dict[str, str] = field(default_factory=dict)
+    """The settings that other rows of the same key have otherwise."""
+    mark: str = ""
+    """``#1`` and the like for rows with differences: a number for each distinct set of them."""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the prediction that calls every pixel foreground."""
+        return self.key.method == EVERYTHING
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether anything was learned."""
+        return not self.is_baseline and self.key.weights not in _NOTHING_TRAINED
+
+    @property
+    def label(self) -> str:
+        """The row in words."""
+        weights = f" ({self.weights})" if self.weights else ""
+        return self.name + weights
+
+    @property
+    def name(self) -> str:
+        """The method with its mark, and the backbone."""
+        return ", ".join(part for part in (f"{self.key.method} {self.mark}".strip(), self.key.backbone) if part)
+
+    @property
+    def weights(self) -> str:
+        """The weights, and how training was unlike the test."""
+        other = "" if self.key.trained in ("", AS_TESTED) else f", {self.key.trained}"
+        return self.key.weights + other
+
+    @property
+    def variant(self) -> str:
+        """The ablation's name; ``full`` for none."""
+        return str(self.results[0].config.get("variant", "full"))
+
+    @property
+    def learnable(self) -> int | None:
+        """Learnable parameters; None for the baseline."""
+        return None if self.is_baseline else self.results[0].learnable_parameters
+
+    @property
+    def lacks_counts(self) -> bool:
+        """Whether the episodes' counts of some test of recorded folders are not there."""
+        return any(not draws for draws in self._draws.values())
+
+    @property
+    def shots(self) -> list[int]:
+        """Numbers of shots that were tested."""
+        return sorted({cell.shot for cell in self.tests})
+
+    @property
+    def results(self) -> list[Result]:
+        """The results behind the row, each once."""
+        return list({id(one.result): one.result for tests in self.tests.values() for one in tests.values()}.values())
+
+    def estimate(self, shot: int, folds: Sequence[int], score: str = MIOU) -> Estimate | None:
+        """Mean over folds of the means over training seeds of the means over test seeds, with its interval.
+
+        Args:
+            shot: how many supports.
+            folds: whose cells.
+            score: ``mIoU``, ``FB-IoU`` or the name of a class.
+
+        Returns:
+            Percent; None if the row lacks the score in one of the folds, or there is none.
+        """
+        values, draws = [], []
+        for fold in folds:
+            cell = Cell(shot, fold)
+            by_seed: dict[int, list[float]] = defaultdict(list)
+            drawn: dict[int, list[_Resampled]] = defaultdict(list)
+            for seeds, measured in self.tests.get(cell, {}).items():
+                scores = _scores(measured.test, self.is_baseline)
+                if score in scores:
+                    by_seed[seeds.training].append(scores[score])
+                    drawn[seeds.training] += [self._draws[cell, seeds][score]] if self._draws[cell, seeds] else []
+            if not by_seed:
+                return None
+            values.append(fmean(map(fmean, by_seed.values())))
+            if all(len(drawn[seed]) == len(group) for seed, group in by_seed.items()):
+                draws.append(bootstrap.over_seeds([np.mean(group, axis=0) for group in drawn.values()], fold))
+        if not values:
+            return None
+        return bootstrap.estimate(fmean(values), np.mean(draws, axis=0) if len(draws) == len(folds) else None)
+
+    @cached_property
+    def _draws(self) -> dict[tuple[Cell, Seeds], dict[str, _Resampled]]:
+        """Resampled scores of every test; empty where its counts were not recorded."""
+        return {
+            (cell, s): _resampled(one, self.is_baseline) for cell, tests in self.tests.items() for s, one in tests.items()
+        }
+
+
+def rows(tests: Iterable[Measured]) -> list[Row]:
+    """All rows, in the order of tables: what needs no training first. A test that occurs twice counts once, the newest."""
+    ordered = sorted(tests, key=lambda measured: measured.result.date)
+    shots = {
+        measured.result.training.get("checkpoint_sha256"): int(measured.result.config["shot"])
+        for measured in ordered
+        if measured.result.command == "train"
+    }
+    found: dict[tuple[Key, tuple[tuple[str, str], ...]], Row] = {}
+    for measured in ordered:
+        result, test, _ = measured
+        own = _key(measured, shots)
+        for key in (own, Key(own.data, "", EVERYTHING, "", "")):
+            scope = OF_EPISODES if key is not own else () if own.trained else OF_NETWORKS
+            settings = of_result(result, scope)
+            row = found.setdefault((key, tuple(settings.items())), Row(key, settings))
+            place = row.tests[Cell(test.shot, int(result.config["fold"]))]
+            seeds = Seeds(0 if row.is_baseline else int(result.config["seed"]), test.seed)
+            if seeds in place and _scores(place[seeds].test, row.is_baseline) != _scores(test, row.is_baseline):
+                row.superseded.append(place[seeds])
+            place[seeds] = measured
+    by_key: dict[Key, list[Row]] = defaultdict(list)
+    for row in found.values():
+        by_key[row.key].append(row)
+    for group in by_key.values():
+        differing = [
+            name
+            for name in sorted({n for row in group for n in row.settings})
+            if len({r.settings.get(name) for r in group}) > 1
+        ]
+        for row in group:
+            row.differences = {name: row.settings.get(name, "(not set)") for name in differing}
+    ordered_rows = sorted(found.values(), key=order)
+    marks: dict[tuple[tuple[str, str], ...], str] = {}
+    for row in ordered_rows:
+        if row.differences:
+            row.mark = marks.setdefault(tuple(row.differences.items()), f"#{len(marks) + 1}")
+    return ordered_rows
+
+
+class ClassScores(NamedTuple):
+    """The IoU of every class, of one data set and number of shots."""
+
+    data: str
+    shot: int
+    classes: list[str]
+    """In the order of the folds."""
+    scores: dict[str, dict[str, Estimate]]
+    """By row, then by class, in percent."""
+
+
+def class_scores(rows: Iterable[Row]) -> Iterator[ClassScores]:
+    """By data set, then by number of shots."""
+    by_test: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        for shot in row.shots:
+            by_test[row.key.data, shot].append(row)
+    for (data_set, shot), group in sorted(by_test.items()):
+        found: dict[int, dict[str, None]] = defaultdict(dict)
+        scores: dict[str, dict[str, Estimate]] = {}
+        for row in group:
+            own = scores.setdefault(row.label, {})
+            for cell, tests in sorted(row.tests.items()):
+                names = dict.fromkeys(name for measured in tests.values() for name in measured.test.class_iou)
+                for name in names if cell.shot == shot else ():
+                    estimate = row.estimate(shot, [cell.fold], name)
+                    if estimate:
+                        own[name] = estimate
+                        found[cell.fold][name] = None
+        yield ClassScores(data_set, shot, [name for fold in sorted(found) for name in found[fold]], scores)
+
+
+def named_folds(folds: Sequence[int]) -> str:
+    """``fold 2`` or ``folds 0, 1``."""
+    return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
+
+
+def _key(measured: Measured, shots: Mapping[str | None, int]) -> Key:
+    result, weights = measured.result, measured.test.weights
+    config = result.config
+    trained = ""
+    if weights not in _NOTHING_TRAINED:
+        of_checkpoint = result.training.get("shot", shots.get(result.training.get("checkpoint_sha256")))
+        shot = config["shot"] if result.command == "train" else of_checkpoint
+        other = [] if shot == measured.test.shot else [f"{'?' if shot is None else f'{shot}-shot'} training"]
+        trained = ", ".join([*other, *_classes_trained(result)]) or AS_TESTED
+    return Key(data(config), backbone(config), method(config), weights, trained)
+
+
+def _classes_trained(result: Result) -> Iterator[str]:
+    """Where a checkpoint was tested on other classes than those that its training left out."""
+    source, fold = (result.training.get(key) for key in ("data", "fold"))
+    if source is not None and source != result.config["data"]["source"]["_target_"]:
+        yield f"trained on {source.rpartition('.')[2]}"
+    elif fold is not None and fold != result.config["fold"]:
+        yield "tested classes trained"
+
+
+def _scores(test: Measurement, baseline: bool) -> dict[str, float]:
+    """Scores by name, in percent."""
+    if baseline:
+        return {MIOU: test.everything_foreground_miou}
+    return {MIOU: test.miou, FB_IOU: test.fb_iou, **test.class_iou}
+
+
+def _resampled(measured: Measured, baseline: bool) -> dict[str, _Resampled]:
+    counts, test = measured.counts, measured.test
+    if counts is None:
+        return {}
+    weights = bootstrap.resamples(test.episodes_sha256, len(counts.pixels))
+    if baseline:
+        return {MIOU: bootstrap.pooled(bootstrap.everything_foreground(counts), weights).miou}
+    pooled = bootstrap.pooled(counts, weights)
+    return {MIOU: pooled.miou, FB_IOU: pooled.fb_iou, **dict(zip(test.class_iou, pooled.class_iou.T, strict=True))}
+
+
+def order(row: Row) -> tuple[object, ...]:
+    """A key to sort rows by: data, backbone, what needs no training, method, settings."""
+    key = row.key
+    return (
+        key.data,
+        not row.is_baseline,
+        key.backbone,
+        key.weights not in _NOTHING_TRAINED,
+        key,
+        tuple(row.settings.items()),
+    )

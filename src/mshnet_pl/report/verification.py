@@ -1,0 +1,85 @@
+"""Whether results are what they say: scores have to follow from the counts beside them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from math import isclose
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from mshnet_pl.report.bootstrap import Counts
+from mshnet_pl.results import METRIC, Measurement, Result
+from mshnet_pl.utils.hashing import sha256
+
+_TOLERANCE = 1e-6  # percent
+_MOST = 3  # differences that a line names
+_DIGEST = 10  # characters of the configuration's hash in a folder's name
+
+
+def wrong(path: Path, result: Result, counts: Mapping[int, tuple[Path, Counts]]) -> Iterator[str]:
+    """What cannot be right about a result file, each with the file's name.
+
+    Args:
+        path: the result file.
+        result: its content.
+        counts: files of the episodes' pixel counts and what they hold, by the test's place in the result.
+    """
+    if result.metric != METRIC:
+        yield f"{path}: scored by version {result.metric} of the metric, but this is version {METRIC}: test it again"
+    named = re.search(rf"_([0-9a-f]{{{_DIGEST}}})$", path.parent.name)
+    of_training = result.command == "train"  # a test's folder tells the path of its checkpoint, the result its content
+    if of_training and named and not result.config_hash.startswith(named[1]):
+        yield f"{path}: of configuration {result.config_hash[:_DIGEST]}, but in the folder of {named[1]}: move it back"
+    for place, test in enumerate(result.tests):
+        where = f"{path}: {test.weights}, {test.shot}-shot, seed {test.seed}"
+        yield from _listed(where, "follows as {} from the other numbers", _contradictions(test))
+        if place in counts:
+            file, own = counts[place]
+            if test.counts_sha256 is not None and test.counts_sha256 != sha256(file):
+                yield f"{file}: not the file that was written with the result"
+            yield from _listed(where, f"{{}} by {file.name}", _differences(test, own))
+
+
+def _listed(where: str, rule: str, found: Iterator[tuple[str, float, float]]) -> Iterator[str]:
+    """One line of the first differences, and how many more there are."""
+    lines = [f"{name} is {value:.10g}, but {rule.format(f'{expected:.10g}')}" for name, value, expected in found]
+    if lines:
+        yield f"{where}: {'; '.join(lines[:_MOST])}" + (f"; and {len(lines) - _MOST} more" if len(lines) > _MOST else "")
+
+
+def _contradictions(test: Measurement) -> Iterator[tuple[str, float, float]]:
+    """Scores, what the file says, and what follows from its intersections and unions."""
+    share = {c: _percent(test.intersection[c], union) for c, union in test.union.items() if c in test.intersection}
+    if share.keys() != test.class_iou.keys() or not share:
+        yield "number of classes", len(test.class_iou), len(share)
+        return
+    foreground = _percent(sum(test.intersection.values()), sum(test.union.values()))
+    pairs = [(f"IoU of {c}", test.class_iou[c], iou) for c, iou in share.items()]
+    pairs += [("mIoU", test.miou, fmean(share.values())), ("foreground IoU", test.foreground_iou, foreground)]
+    pairs.append(("FB-IoU", test.fb_iou, (test.foreground_iou + test.background_iou) / 2))
+    yield from ((name, a, b) for name, a, b in pairs if not isclose(a, b, abs_tol=_TOLERANCE, rel_tol=0))
+
+
+def _differences(test: Measurement, counts: Counts) -> Iterator[tuple[str, float, float]]:
+    """Scores, what the file says, and what the episodes' counts give."""
+    intersection, predicted, true, known, _ = np.moveaxis(counts.pixels.sum(0), -1, 0)  # (C,) each
+    union = predicted + true - intersection
+    overlap, covered, seen = intersection.sum(), union.sum(), known.sum()
+    names = [*test.class_iou]
+    pairs: list[tuple[str, float, float]] = [
+        ("number of episodes", test.episodes, len(counts.numbers)),
+        ("mIoU", test.miou, fmean(map(_percent, intersection, union))),
+        ("background IoU", test.background_iou, _percent(seen - covered, seen - overlap)),
+        ("mIoU of everything foreground", test.everything_foreground_miou, fmean(map(_percent, true, known))),
+        ("number of classes", len(names), len(counts.classes)),
+    ]
+    if len(names) == len(counts.classes):  # both in the order of the classes' numbers
+        for i, name in enumerate(names):
+            pairs.append((f"intersection of {name}", test.intersection.get(name, -1), intersection[i]))
+            pairs.append((f"union of {name}", test.union.get(name, -1), union[i]))
+    yield from ((name, a, float(b)) for name, a, b in pairs if not isclose(a, b, abs_tol=_TOLERANCE, rel_tol=0))
+
+
+def _percent(part: int | float, whole: int | float) -> float:
+    return float(100 * part / whole) if whole else 0.0

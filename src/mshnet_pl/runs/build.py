@@ -1,0 +1,193 @@
+"""From a configuration to objects: the only place that instantiates."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+
+from mshnet_pl.training.callbacks import Health, Panels, Progress, Tracker, WholeCheckpoints
+from mshnet_pl.config import plain
+from mshnet_pl.data.loading.augmentation import Augment
+from mshnet_pl.data.datamodule import EpisodeDataModule
+from mshnet_pl.errors import ConfigError, UserError
+from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.inference.test_time import Refinement
+from mshnet_pl.config.schema import Config
+
+log = logging.getLogger(__name__)
+
+_REFRESH = 10  # batches between two refreshes of the progress bar
+
+
+def _make(node: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the node's _target_ is
+    """Instantiate a node; what its constructor refuses becomes a message with the node's full key.
+
+    Raises:
+        UserError: as the constructor raised it, or a ``ConfigError`` around what it raised.
+    """
+    try:
+        return instantiate(node, *args, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        place = next((line for line in str(error).splitlines() if line.startswith("full_key: ")), "")
+        where = f" (in {place.removeprefix('full_key: ')})" if place else ""
+        raise ConfigError(f"{cause or error}{where}") from error
+
+
+def make_datamodule(raw: DictConfig, config: Config) -> EpisodeDataModule:
+    """The data module of a configuration.
+
+    Raises:
+        UserError: a setting or a data root that cannot work.
+    """
+    if config.data.source is None:
+        raise ConfigError("data.source=null: give a data set, data=pascal5i data.root=DIR for one")
+    return EpisodeDataModule(
+        _make(raw.data.source),
+        fold=config.fold,
+        shot=config.shot,
+        way=config.way,
+        seed=config.seed,
+        image_size=config.data.image_size,
+        batch_size=config.data.batch_size,
+        num_workers=config.data.num_workers,
+        novel_pixels=config.data.novel_pixels,
+        min_images=config.data.min_images,
+        bad_files=config.data.bad_files,
+        val_classes=config.val.classes,
+        val_heldout=config.val.heldout,
+        val_episodes=config.val.episodes,
+        cache_mb=config.data.cache_mb,
+        cache_dir=config.data.cache_dir,
+        augment=Augment(config.seed, **vars(config.data.augment)),
+    )
+
+
+def make_method(raw: DictConfig) -> AbstractMethod:
+    """The network alone.
+
+    Raises:
+        UserError: a setting that cannot work, or weights that do not fit.
+    """
+    method = _make(raw.model)
+    if not isinstance(method, AbstractMethod):
+        raise ConfigError(f"model._target_={raw.model._target_}: not an AbstractMethod")
+    return method
+
+
+def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
+    """The method with its loss, optimizer and schedule.
+
+    Raises:
+        UserError: a setting that cannot work, or weights that do not fit.
+    """
+    refinement = Refinement(config.eval.flip, config.eval.scales, config.eval.fusion, config.eval.guided)
+    optimizer, schedule = _make(raw.optimizer), _make(raw.scheduler)
+    _try(optimizer, schedule)
+    return EpisodicModule(
+        make_method(raw),
+        optimizer=optimizer,
+        schedule=schedule,
+        inner_weight=config.loss.inner_weight,
+        ignore_unknown=config.loss.ignore_unknown,
+        foreground_weight=config.loss.foreground_weight,
+        seed=config.seed,
+        config=plain(raw, resolve=False),
+        refinement=refinement if refinement.changes else None,
+    )
+
+
+def _try(optimizer: Any, schedule: Any) -> None:  # noqa: ANN401 - what the configuration makes
+    """Make a step of nothing, so that settings which torch refuses are a message before any work.
+
+    Raises:
+        ConfigError: says which of the two refused.
+    """
+    nothing = torch.nn.Parameter(torch.zeros(1))
+    nothing.grad = torch.zeros(1)
+    group = "optimizer"
+    try:
+        made = optimizer([nothing])
+        group = "scheduler"
+        steps = schedule(made, total_steps=2, steps_per_epoch=1)
+        group = "optimizer"
+        made.step()
+        group = "scheduler"
+        steps.step()
+    except Exception as error:  # whatever their constructors raise
+        raise ConfigError(f"{error or type(error).__name__} (in {group})") from error
+
+
+def _make_logger(raw: DictConfig, folder: Path) -> Logger | None:
+    try:
+        logger: Logger | None = _make(raw.logger)(save_dir=folder) if raw.logger else None
+    except (ImportError, TypeError) as error:
+        raise ConfigError(f"logger={raw.logger._target_}: {error}; correct logger.*, or take logger=csv") from error
+    if isinstance(logger, Tracker):
+        logger.describe(plain(raw))
+    return logger
+
+
+def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
+    """Lightning's trainer, with checkpoints, progress bar and logger.
+
+    Raises:
+        UserError: a setting that Lightning refuses, or fewer episodes than processes.
+    """
+    checkpoints = folder / "checkpoints"
+    callbacks: list[pl.Callback] = [
+        ModelCheckpoint(
+            checkpoints, filename="last", every_n_train_steps=config.save_every_n_steps, enable_version_counter=False
+        ),
+    ]
+    if config.val.episodes:
+        callbacks.append(
+            ModelCheckpoint(checkpoints, filename="best", monitor="val/miou", mode="max", enable_version_counter=False)
+        )
+    if raw.trainer.enable_progress_bar:
+        callbacks.append(Progress(refresh_rate=_REFRESH))
+    if config.ckpt is None:  # tests need none of these
+        callbacks += [_make(node) for node in (raw.callbacks or {}).values()]
+    logger = _make_logger(raw, folder)
+    if logger:
+        callbacks += [LearningRateMonitor(), Health(config.data.batch_size)]
+    if isinstance(logger, Tracker):
+        callbacks.append(Panels(logger))
+    trainer: pl.Trainer = _make(
+        raw.trainer,
+        callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
+        logger=logger or False,
+        default_root_dir=folder,
+        use_distributed_sampler=False,  # the streams and test episodes share themselves out
+        num_sanity_val_steps=0,
+        limit_val_batches=None if config.val.episodes else 0,
+        check_val_every_n_epoch=None,
+        val_check_interval=config.val.every_n_steps if config.val.episodes else None,
+    )
+    for key, episodes in (("val.episodes", config.val.episodes), ("test.episodes", config.test.episodes)):
+        if 0 < episodes < trainer.world_size:
+            raise ConfigError(f"{key}={episodes}: give at least one to each of the {trainer.world_size} processes")
+    if str(trainer.precision).startswith("bf16") and trainer.strategy.root_device.type == "cpu" and _emulates_bf16():
+        log.warning(
+            "trainer.precision=%s: this processor has no instructions for bf16 and computes it several times slower than "
+            "trainer.precision=32-true",
+            trainer.precision,
+        )
+    return trainer
+
+
+def _emulates_bf16() -> bool:
+    """Whether this is known to be an x86 processor that computes bf16 with other instructions; older PyTorch cannot tell."""
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return known.get("architecture") == "x86_64" and not (known.get("avx512_bf16") or known.get("amx_bf16"))

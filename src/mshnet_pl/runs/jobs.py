@@ -1,0 +1,289 @@
+"""Starting a run: in this process or in fresh ones. A job of a sweep that fails is recorded and does not end the sweep."""
+
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from multiprocessing.connection import wait
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any, ClassVar
+
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from mshnet_pl import results
+from mshnet_pl.utils import devices
+from mshnet_pl.config import run_digest, typed
+from mshnet_pl.errors import ConfigError, DataError, Interrupted, RunFailed, UserError
+from mshnet_pl.utils.files import if_full
+from mshnet_pl.utils.signals import passed_on
+from mshnet_pl.report import tables
+from mshnet_pl.results import Result
+
+log = logging.getLogger(__name__)
+
+_LOCK = ".lock"
+"""In a run's folder, held by the process that is at work there."""
+
+
+class Sweep(Callback):
+    """Hydra's callback in the process that starts a sweep: remembers where its jobs go."""
+
+    folder: ClassVar[Path | None] = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401 - Hydra's signature
+        """See the class."""
+        Sweep.folder = Path(config.hydra.sweep.dir)
+
+
+def start(work: str, raw: DictConfig) -> float:
+    """Do one of Hydra's jobs and print the table of its result; a finished one only prints.
+
+    A single run with one process is done right here. A job of a sweep gets a fresh process, so that neither its memory nor
+    its death is another job's matter; a run with several processes gets those. A job of a sweep that another process is at
+    is left to that one: sweeps started twice share their jobs.
+
+    Args:
+        work: ``train`` or ``test``, a function of ``run``.
+        raw: the composed configuration.
+
+    Returns:
+        mIoU of the last test, for a sweep's optimiser; NaN for a failed job of a sweep.
+
+    Raises:
+        UserError: what the user can mend, of a single run.
+        RunFailed: the processes of a single run ended otherwise.
+    """
+    quiet()
+    job = HydraConfig.get()
+    os.chdir(job.runtime.cwd)  # a worker of a launcher may have started elsewhere
+    folder = Path(job.runtime.output_dir)
+    in_sweep = job.mode is RunMode.MULTIRUN
+    try:
+        result = _result(work, raw, folder, fresh=in_sweep)
+    except Exception as error:
+        if not in_sweep:
+            raise
+        known = isinstance(error, UserError | RunFailed)
+        if isinstance(error, _Taken):
+            log.warning("%s; it is left to that process", error)
+            message = "another process was at work on it, and came to no result"
+        else:
+            log.error("%s", error, exc_info=None if known else error)
+            message = str(error) if known else f"{type(error).__name__}: {error}"
+        try:
+            results.save_failure(folder, [*job.overrides.task], message, folder / f"{job.job.name}.log")
+        except DataError as full:
+            log.error("%s", full)
+        return math.nan
+    print(tables.markdown([result]), flush=True)
+    return result.tests[-1].miou
+
+
+def _result(work: str, raw: DictConfig, folder: Path, fresh: bool) -> Result:
+    config = typed(raw)
+    digest = run_digest(raw)
+    with _alone(folder):
+        result = results.finished(folder, digest)
+        if result is not None:
+            log.info("already done: %s", folder / results.FILE)
+            return result
+        processes = _count(raw.trainer)
+        with devices.claim(config.gpus, processes) as visible:
+            if fresh or processes > 1 or visible:
+                _in_processes(work, raw, folder, processes, {"CUDA_VISIBLE_DEVICES": visible} if visible else {})
+                result = results.load(folder / results.FILE)
+            else:
+                from mshnet_pl.runs import run
+
+                quiet()  # Lightning, once imported, speaks up again
+                result = getattr(run, work)(raw, folder)
+                assert isinstance(result, Result)
+    results.forget_failure(folder)
+    return result
+
+
+class _Taken(ConfigError):
+    """Another process is at work in a run's folder."""
+
+
+def wait_for_others(folder: Path, since: datetime) -> None:
+    """Wait while other processes are at work on jobs below ``folder`` that came to no result here after ``since``."""
+    for failure in results.failures(folder, since):
+        lock = FileLock(Path(failure.log).parent / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("%s: waiting for the process that is at work on it", Path(failure.log).parent)
+            lock.acquire()
+        lock.release()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes of this machine, or of others that share the file system, away from a run's folder.
+
+    Raises:
+        _Taken: another process is at work there.
+    """
+    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
+    if rank:  # torchrun or srun started these processes, and the first one keeps others away
+        yield
+        return
+    lock = FileLock(folder / _LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise _Taken(f"{folder}: another process is at work on this run; let it finish, or stop it first") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, environment: Mapping[str, str]) -> None:
+    """Do the work in fresh processes of this machine, which know of each other as torchrun's would.
+
+    Raises:
+        UserError: as one of them raised it.
+        RunFailed: one of them ended otherwise.
+        Interrupted: a signal asked for the end.
+    """
+    job = HydraConfig.get()
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method(method, force=True)  # joblib's workers have one that a fresh process lacks
+    context: Any = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["mshnet_pl.runs.run"])
+    errors: SimpleQueue[BaseException] = context.SimpleQueue()
+    logs = OmegaConf.to_container(job.job_logging, resolve=True), job.verbose
+    shared = {**os.environ, **environment}
+    if processes > 1:
+        shared |= {"WORLD_SIZE": str(processes), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+    ranks = [
+        context.Process(target=_process, args=(rank, work, raw, folder, processes, shared, logs, errors))
+        for rank in range(processes)
+    ]
+    try:
+        for process in ranks:
+            process.start()
+        running = {process.sentinel: process for process in ranks}
+        with passed_on(ranks) as interruption:
+            while running and not any(process.exitcode for process in ranks):
+                for sentinel in wait([*running]):
+                    running.pop(sentinel).join()
+    finally:  # the others would wait for one that failed
+        for process in ranks:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+    failed = next((process for process in ranks if process.exitcode and process.exitcode != -signal.SIGKILL), ranks[0])
+    if not errors.empty():
+        raise errors.get()
+    if failed.exitcode and interruption.signal:
+        raise interruption.ended("nothing was under way yet")
+    if failed.exitcode:
+        how = f"exit code {failed.exitcode}" if failed.exitcode > 0 else signal.Signals(-failed.exitcode).name
+        memory = "; out of memory, perhaps" if failed.exitcode == -signal.SIGKILL else ""
+        raise RunFailed(f"its process ended with {how} ({folder}){memory}")
+
+
+def _free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def _count(trainer: DictConfig) -> int:
+    """How many processes of this machine a run needs; 1 where torchrun or srun has started them already.
+
+    Raises:
+        ConfigError: several machines without a launcher.
+    """
+    if "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+        return 1
+    nodes = trainer.get("num_nodes", 1)
+    if nodes > 1:
+        raise ConfigError(
+            f"trainer.num_nodes={nodes}: several machines need a launcher; start the command on each by "
+            "torchrun --nnodes=... --nproc-per-node=... or by srun"
+        )
+    wanted = trainer.get("devices", 1)
+    if OmegaConf.is_list(wanted):
+        return len(wanted)
+    if str(wanted) in ("auto", "-1"):
+        return 1 if trainer.get("accelerator") == "cpu" else max(devices.count(), 1)
+    return int(wanted) if isinstance(wanted, int) else 1
+
+
+def _process(
+    rank: int,
+    work: str,
+    raw: DictConfig,
+    folder: Path,
+    processes: int,
+    environment: Mapping[str, str],
+    logs: tuple[dict[str, Any], bool | str],
+    errors: "SimpleQueue[BaseException]",
+) -> None:
+    """One of the processes of ``_in_processes``."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(environment)
+    os.environ.pop("SLURM_NTASKS", None)  # Lightning would count SLURM's tasks instead of these processes
+    if processes > 1:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+    configure_log(OmegaConf.create(logs[0]), logs[1])
+    if rank:
+        logging.getLogger().setLevel(logging.ERROR)
+    quiet()
+    from mshnet_pl.runs import run
+
+    try:
+        try:
+            getattr(run, work)(raw, folder)
+        except OSError as error:
+            raise if_full(error) from error
+    except UserError as error:
+        errors.put(error)
+        raise SystemExit(2) from None
+    except Interrupted as interrupted:
+        errors.put(interrupted)
+        raise SystemExit(interrupted.code) from None
+    except Exception as error:
+        log.exception("the run failed")
+        errors.put(RunFailed(f"{type(error).__name__}: {error} ({folder})"))
+        raise SystemExit(1) from None
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def quiet() -> None:
+    """Silence other libraries about choices that this project makes on purpose, and about lines lost to a full disk."""
+    logging.raiseExceptions = False
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "does not have many workers",
+        r"Checkpoint directory .* exists and is not empty",
+        "The dirpath has changed",  # a run that continues another's checkpoint
+        r"module\(s\) in eval mode",  # the frozen backbone
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15
+    ):
+        warnings.filterwarnings("ignore", f".*{message}")

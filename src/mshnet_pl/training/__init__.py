@@ -1,0 +1,1 @@
+"""The LightningModule, its loss, callbacks and loggers."""

@@ -1,0 +1,199 @@
+"""The LightningModule: trains and tests any method on episodes."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mshnet_pl.backbones.base import Features
+from mshnet_pl.data.loading.feature_cache import AbstractFeatureCache
+from mshnet_pl.episode import Episode, Prediction
+from mshnet_pl.evaluation.metrics import EpisodeIoU, Scores, scores
+from mshnet_pl.inference.labels import predict_labels
+from mshnet_pl.inference.test_time import Refinement
+from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.training.losses import episode_loss
+
+
+def _together(a: Tensor, b: Tensor, order: Tensor) -> Tensor:
+    """Features (N, L, d, h, w) one after the other, then in ``order``; channels side by side as they were."""
+    pixels = torch.cat([x.permute(0, 1, 3, 4, 2) for x in (a, b)])
+    return pixels[order].permute(0, 1, 4, 2, 3)
+
+
+class EpisodicModule(pl.LightningModule):
+    """Training, validation and test steps around a method.
+
+    Dropout and any other randomness of a training step is seeded by (seed, episode number), so that an interrupted run goes
+    on exactly as an uninterrupted one.
+
+    Args:
+        method: segments queries.
+        optimizer: from parameters to an optimizer; may be left out where nothing is trained.
+        schedule: from (optimizer, total_steps, steps_per_epoch) to a scheduler that steps with the optimizer.
+        inner_weight: weight of each intermediate loss.
+        ignore_unknown: leave pixels labelled 255 out of the loss.
+        foreground_weight: what a pixel of the object counts in the loss.
+        seed: of the steps' randomness.
+        config: plain dictionary that rebuilds all this; saved in checkpoints.
+        refinement: of tests' predictions; none if left out.
+    """
+
+    def __init__(
+        self,
+        method: AbstractMethod,
+        optimizer: Callable[[Any], Optimizer] | None = None,
+        schedule: Callable[..., LRScheduler] | None = None,
+        inner_weight: float = 1 / 3,
+        ignore_unknown: bool = False,
+        foreground_weight: float = 1.0,
+        seed: int = 0,
+        config: Mapping[str, Any] | None = None,
+        refinement: Refinement | None = None,
+    ) -> None:
+        super().__init__()
+        self.method = method
+        self.refinement = refinement
+        self._optimizer, self._schedule = optimizer, schedule
+        self._loss = partial(
+            episode_loss, inner_weight=inner_weight, ignore_unknown=ignore_unknown, foreground_weight=foreground_weight
+        )
+        self._seed = seed
+        self.save_hyperparameters({"config": dict(config or {})})
+        self.lr: float | None = None
+        """Takes the place of the optimizer's own learning rate; what a search sets."""
+        self.kept_features: AbstractFeatureCache | None = None
+        """What the places in episodes mean."""
+        self.train_iou, self.val_iou, self.test_iou = EpisodeIoU(), EpisodeIoU(), EpisodeIoU()
+        self.test_counts = self.test_iou.counts()
+        """The counts of the last test, by episode number."""
+
+    def forward(self, episode: Episode) -> Prediction:
+        """Logits for the episode's queries; their masks are not looked at."""
+        if self.kept_features is None:
+            prediction: Prediction = self.method(episode.query, episode.support, episode.support_mask)
+            return prediction
+        query = self._features(episode.query, episode.query_place)
+        support = self._features(episode.support.flatten(0, 1), episode.support_place.flatten())
+        shape = episode.support_place.shape
+        code = self.method.encode(tuple(f.unflatten(0, shape) for f in support), episode.support_mask)
+        del support  # not kept for the backward pass
+        return self.method.decode(query, code)
+
+    def _features(self, images: Tensor, places: Tensor) -> Features:
+        """Of (N, 3, S, S) images, some of them kept: (N, L, d, h, w) of every block."""
+        assert self.kept_features is not None
+        given = (places < 0).nonzero()[:, 0]
+        if not len(given):
+            return tuple(f.to(images.device) for f in self.kept_features.get(places))
+        of_given: Features = self.method.backbone(images[given])
+        if len(given) == len(images):
+            return of_given
+        kept = (places >= 0).nonzero()[:, 0]
+        order = torch.cat([given, kept]).argsort()
+        of_kept = (f.to(images.device) for f in self.kept_features.get(places[kept]))
+        return tuple(_together(a, b, order) for a, b in zip(of_given, of_kept, strict=True))
+
+    def loss(self, batch: Episode) -> tuple[Tensor, dict[str, Tensor], Prediction]:
+        """The loss of eq. 1 (), its parts, and the prediction; the same whenever it is asked for the same episodes."""
+        step_seed = np.random.SeedSequence((self._seed, int(batch.number[0]))).generate_state(1)
+        torch.manual_seed(int(step_seed[0]))
+        prediction = self(batch)
+        loss, parts = self._loss(prediction, batch.query_mask)
+        return loss, parts, prediction
+
+    def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
+        """The loss of eq. 1."""
+        loss, parts, prediction = self.loss(batch)
+        self._count(self.train_iou, prediction.logits, batch)
+        self.log("train/loss", loss, prog_bar=True)
+        for name, part in parts.items():
+            self.log(f"train/loss_{name}", part)
+        pooled = scores(self.train_iou.counts())
+        self.log("train/miou", pooled.miou, prog_bar=True)
+        self.log("train/fb_iou", pooled.fb_iou)
+        return loss
+
+    def validation_step(self, batch: Episode, batch_idx: int) -> None:
+        """Counts an episode's pixels."""
+        self._count(self.val_iou, self._one_by_one(batch), batch)
+
+    def test_step(self, batch: Episode, batch_idx: int) -> None:
+        """Counts an episode's pixels."""
+        self._count(self.test_iou, self._one_by_one(batch, self.refinement), batch)
+        so_far = scores(self.test_iou.counts()).miou
+        self.log("test/miou_so_far", so_far, prog_bar=True, logger=False, on_step=True, on_epoch=False)
+
+    def predict_step(self, batch: Episode, batch_idx: int) -> UInt8[Tensor, "batch height width"]:
+        """Labels of an episode's queries, as tests count them."""
+        return predict_labels(self._one_by_one(batch, self.refinement), batch)
+
+    def _one_by_one(self, batch: Episode, refinement: Refinement | None = None) -> Tensor:
+        """Logits an episode at a time: neither the batch size nor the number of processes can then change a rounding."""
+        episodes = (Episode(*(part[i : i + 1] for part in batch)) for i in range(len(batch.query)))
+        return torch.cat([self._refined(episode, refinement).logits for episode in episodes])
+
+    def _refined(self, episode: Episode, refinement: Refinement | None) -> Prediction:
+        if refinement is None:
+            return self(episode)
+        if refinement.looks_again:
+            return refinement(self.method, *episode[:3])
+        return refinement.guide(self(episode), episode.query)
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the IoU of every class over the epoch so far."""
+        self._log_scores("train", self.train_iou.compute())
+
+    def on_train_epoch_start(self) -> None:
+        """The running mIoU is an epoch's."""
+        self.train_iou.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the scores of all validation episodes."""
+        self._log_scores("val", self.val_iou.compute())
+        self.val_iou.reset()
+
+    def on_test_start(self) -> None:
+        """Each test counts anew."""
+        self.test_iou.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Gather the counts of all processes; they stay until the next test."""
+        with self.test_iou.sync_context():
+            counts = self.test_iou.counts().cpu()
+        self.test_counts = counts[counts[:, 0].argsort(stable=True)]
+        self._log_scores("test", scores(counts))
+
+    def _log_scores(self, stage: str, pooled: Scores) -> None:
+        names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]  # Lightning sets it untyped
+        self.log(f"{stage}/miou", pooled.miou, prog_bar=True, sync_dist=True)
+        self.log(f"{stage}/fb_iou", pooled.fb_iou, sync_dist=True)
+        self.log_dict({f"{stage}/iou/{names[c]}": iou for c, iou in pooled.class_iou.items()}, sync_dist=True)
+
+    def _count(self, metric: EpisodeIoU, logits: Tensor, batch: Episode) -> None:
+        labels = predict_labels(logits.detach(), batch)
+        metric.update(labels, batch.query_mask, batch.class_id, batch.number)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's many forms
+        """Optimizer over the learnable parameters, schedule per step."""
+        learnable = [p for p in self.method.parameters() if p.requires_grad]
+        if self._optimizer is None or not learnable:
+            return None
+        optimizer = self._optimizer(learnable, **({} if self.lr is None else {"lr": self.lr}))
+        if self._schedule is None:
+            return optimizer
+        trainer = self.trainer
+        # Lightning's own estimate sets the loaders up too early: they would not go on where a checkpoint stopped
+        batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]  # Lightning sets it untyped
+        per_epoch = -(-batches // trainer.accumulate_grad_batches)
+        limits = [trainer.max_steps, (trainer.max_epochs or -1) * per_epoch]
+        total = min(limit for limit in limits if limit > 0)
+        schedule = self._schedule(optimizer, total_steps=total, steps_per_epoch=per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

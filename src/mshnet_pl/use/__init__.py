@@ -1,1 +1,0 @@
-"""``mshnet-predict``: a trained network on folders of one's own images."""

@@ -1,0 +1,1 @@
+"""Files, processes, signals, devices: what every part of the package may need."""
