@@ -250,7 +250,7 @@ def test_masks_made_elsewhere_take_the_place_of_sbd(
         (root / name).rename(tmp_path / name)
     with pytest.raises(DataError, match=r"PASCAL VOC 2012: no ImageSets/Segmentation/val\.txt"):
         run(root)
-    run(root, f"data.splits_dir={tmp_path / 'lists'}")
+    run(root, tmp_path / "lists")
     assert "14 masks in SegmentationClassAug are taken as they are" in capsys.readouterr().out
 
 
@@ -259,14 +259,14 @@ def test_lists_are_compared_with_published_ones(
 ) -> None:
     drawn.write_archives(root)
     with pytest.raises(DataError, match=r"split list .*fold0\.txt is missing"):
-        run(root, f"data.splits_dir={tmp_path / 'lists'}")
+        run(root, tmp_path / "lists")
     assert not (root / "JPEGImages").exists()  # refused before any work
     run(root)
     (root / "splits").rename(tmp_path / "lists")
     listed = tmp_path / "lists" / "trn" / "fold0.txt"
     listed.write_text("".join(f"{name}\n" for name in [*listed.read_text().split(), "2009_000001__03"]))
     capsys.readouterr()
-    run(root, f"data.splits_dir={tmp_path / 'lists'}")
+    run(root, tmp_path / "lists")
     out = capsys.readouterr().out
     assert "trn: 1 of 11 pairs only in the published lists: 2009_000001__03\n" in out
     assert "trn: 0 of 11 pairs only in the lists made here\n" in out and "val: 0 of 4 pairs" in out

@@ -26,7 +26,7 @@ def run(root: Path, data: str, splits_dir: Path | None = None) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ([], "data is not set\nusage: mshnet-prepare data=NAME"),
+        ([], "data is not set\nusage: mshnet-prepare data=TEXT"),
         (["data=pascal5i"], r"data\.root is not set"),
         (["data=pascal", "data.root=."], "data=pascal: what can be prepared is pascal5i, coco20i, fss1000, folder"),
         (["data.rot=."], r"data\.rot=\.: there is no such setting here; did you mean data\.root=\.\.\.\?"),
@@ -92,7 +92,7 @@ def test_coco_that_is_incomplete(root: Path) -> None:
 def test_coco_2017_does_not_fit_the_published_lists(root: Path) -> None:
     (root / "train2017").mkdir()
     with pytest.raises(DataError, match="name the images of COCO 2014"):
-        run(root, "coco20i", "data.splits_dir=lists")
+        run(root, "coco20i", Path("lists"))
 
 
 def test_real_coco(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +118,7 @@ def test_fss(root: Path, prefix: str, tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "trn.txt").write_text("abacus\ntaxi\n")
     (tmp_path / "val.txt").write_text("fountain\n")
     with pytest.raises(DataError, match=r"7\.png: no such file(.|\n)*taxi: no such class(.|\n)*test\.txt: no such file"):
-        run(root, "fss1000", f"data.splits_dir={tmp_path}")
+        run(root, "fss1000", tmp_path)
 
 
 def test_folders_of_ones_own_need_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

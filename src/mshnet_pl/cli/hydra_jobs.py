@@ -88,7 +88,7 @@ def _end_of_sweep(folder: Path, started: datetime) -> None:
 
 
 def _track(found: list[results.Result]) -> None:
-    if any("Tracker" in (run.config.get("logger") or {}).get("_target_", "") for run in found):
+    if any("WandbTracker" in (run.config.get("logger") or {}).get("_target_", "") for run in found):
         from mshnet_pl.training.callbacks import track_sweep
 
         track_sweep(found)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
-from mshnet_pl.training.callbacks import Health, Panels, Progress, Tracker, WholeCheckpoints
+from mshnet_pl.training.callbacks import Monitor, ValidationPanels, ProgressBar, WandbTracker, AtomicCheckpoints
 from mshnet_pl.config import plain
 from mshnet_pl.data.loading.augmentation import Augment
 from mshnet_pl.data.datamodule import EpisodeDataModule
@@ -133,7 +133,7 @@ def _make_logger(raw: DictConfig, folder: Path) -> Logger | None:
         logger: Logger | None = _make(raw.logger)(save_dir=folder) if raw.logger else None
     except (ImportError, TypeError) as error:
         raise ConfigError(f"logger={raw.logger._target_}: {error}; correct logger.*, or take logger=csv") from error
-    if isinstance(logger, Tracker):
+    if isinstance(logger, WandbTracker):
         logger.describe(plain(raw))
     return logger
 
@@ -155,18 +155,18 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
             ModelCheckpoint(checkpoints, filename="best", monitor="val/miou", mode="max", enable_version_counter=False)
         )
     if raw.trainer.enable_progress_bar:
-        callbacks.append(Progress(refresh_rate=_REFRESH))
+        callbacks.append(ProgressBar(refresh_rate=_REFRESH))
     if config.ckpt is None:  # tests need none of these
         callbacks += [_make(node) for node in (raw.callbacks or {}).values()]
     logger = _make_logger(raw, folder)
     if logger:
-        callbacks += [LearningRateMonitor(), Health(config.data.batch_size)]
-    if isinstance(logger, Tracker):
-        callbacks.append(Panels(logger))
+        callbacks += [LearningRateMonitor(), Monitor(config.data.batch_size)]
+    if isinstance(logger, WandbTracker):
+        callbacks.append(ValidationPanels(logger))
     trainer: pl.Trainer = _make(
         raw.trainer,
         callbacks=callbacks,
-        plugins=[WholeCheckpoints()],
+        plugins=[AtomicCheckpoints()],
         logger=logger or False,
         default_root_dir=folder,
         use_distributed_sampler=False,  # the streams and test episodes share themselves out

@@ -17,7 +17,7 @@ from mshnet_pl.runs import build
 from mshnet_pl.evaluation import pictures
 from mshnet_pl.utils.hashing import sha256
 from mshnet_pl.utils.memory import keep_freed_memory
-from mshnet_pl.training.callbacks import LAST, PREVIOUS, FiniteSteps, Tracker
+from mshnet_pl.training.callbacks import LAST, PREVIOUS, NonfiniteGuard, WandbTracker
 from mshnet_pl.training.callbacks.save_on_signal import SaveOnSignal
 from mshnet_pl.utils.checkpoint_file import fill, read_checkpoint
 from mshnet_pl.config import plain, run_digest, typed
@@ -151,7 +151,7 @@ def _train(raw: DictConfig, folder: Path, interruption: Interruption) -> Result:
         tests += tester(module, "untrained")
     if learnable and trainer.max_steps != 0:
         keeper.before_training()
-        finite = FiniteSteps(folder, skip=config.loss.nonfinite is NonFinite.skip)
+        finite = NonfiniteGuard(folder, skip=config.loss.nonfinite is NonFinite.skip)
         saving = SaveOnSignal(interruption, folder / "checkpoints" / LAST)
         trainer.callbacks += [finite, saving]  # type: ignore[attr-defined]
         training = {**_fit(config, trainer, module, datamodule, folder, resume), "skipped_steps": finite.skipped}
@@ -319,7 +319,7 @@ def _result(
 def _conclude(trainer: pl.Trainer, folder: Path, result: Result) -> None:
     """Hand the result to the loggers that keep one."""
     for logger in trainer.loggers:
-        if isinstance(logger, Tracker):
+        if isinstance(logger, WandbTracker):
             logger.conclude(folder, result)
 
 

@@ -12,7 +12,7 @@ from mshnet_pl.utils.files import write_whole
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpoints(TorchCheckpointIO):
     """Writes checkpoints whole or not at all, and keeps the one before ``last.ckpt`` as ``previous.ckpt``.
 
     A ``last.ckpt`` that this process neither wrote nor read takes no good one's place: it may be damaged.

@@ -23,7 +23,7 @@ _LONGEST_TAG = 64
 _SUMMARY = ("group", "fold", "shot", "variant", "weights", "seed", "miou", "fb_iou")
 
 
-class Tracker(WandbLogger):
+class WandbTracker(WandbLogger):
     """Lightning's logger for wandb, as a record that cannot harm what it records.
 
     Whatever fails in wandb, a lost connection or a full disk, is said once and the run goes on. A run that cannot be
@@ -33,7 +33,7 @@ class Tracker(WandbLogger):
         save_dir: the run's own folder; wandb's files go to ``save_dir/wandb``.
         project: of wandb.
         mode: ``offline``, ``online`` or ``disabled``.
-        panel: how many episodes ``Panels`` draws.
+        panel: how many episodes ``ValidationPanels`` draws.
         checkpoint: send the tested checkpoint as an artifact, beside the result.
         arguments: of ``wandb.init``, such as ``entity``.
 
@@ -160,12 +160,12 @@ def track_sweep(runs: Sequence[Result]) -> None:
     """
     import wandb  # takes a second, which runs without it need not wait
 
-    target = f"{Tracker.__module__}.{Tracker.__name__}"
+    target = f"{WandbTracker.__module__}.{WandbTracker.__name__}"
     tracked = [run for run in runs if (run.config.get("logger") or {}).get("_target_") == target]
     if not tracked:
         return
     settings = {key: value for key, value in tracked[0].config["logger"].items() if not key.startswith("_")}
-    tracker = Tracker(save_dir=Path(tracked[0].config["runs"]), **settings)
+    tracker = WandbTracker(save_dir=Path(tracked[0].config["runs"]), **settings)
     groups = [labels(run.config)["group"] for run in tracked]
     tracker._wandb_init |= {"group": groups[0], "job_type": "sweep", "name": f"sweep, results: {len(tracked)}"}
     table = wandb.Table(columns=[*_SUMMARY])

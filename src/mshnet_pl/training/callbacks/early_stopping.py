@@ -10,7 +10,7 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.numbers import is_number
 
 
-class Patience(EarlyStopping):
+class ResumableEarlyStopping(EarlyStopping):
     """Lightning's early stopping; a stopped run that is started again stays stopped, unless with more patience.
 
     Args:

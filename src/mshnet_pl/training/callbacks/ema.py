@@ -11,7 +11,7 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.numbers import is_number
 
 
-class ExponentialAverage(WeightAveraging):
+class ExponentialMovingAverage(WeightAveraging):
     """Lightning's averaging of all weights and buffers after every step: validation and tests see the averages.
 
     Weights that do not change, the frozen backbone's, are not changed by averaging either, not even in rounding.

@@ -13,7 +13,7 @@ from mshnet_pl.utils.numbers import is_number
 log = logging.getLogger(__name__)
 
 
-class RateFinder(LearningRateFinder):
+class ResumableLRFinder(LearningRateFinder):
     """Lightning's search for a learning rate (Smith, WACV 2017), once, before the first step.
 
     Training then starts as if there had been no search and ``optimizer.lr`` were the rate that was found. A resumed run

@@ -10,7 +10,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 
-class Health(pl.Callback):
+class Monitor(pl.Callback):
     """Logs ``train/grad_norm``, before any clipping, and ``train/episodes_per_second``.
 
     The rate is that of the last ``log_every_n_steps`` batches, with the time to load them and without validation.

@@ -27,7 +27,7 @@ _MOST = 20
 """Skipped steps in a row that end a run all the same: it will not recover."""
 
 
-class FiniteSteps(pl.Callback):
+class NonfiniteGuard(pl.Callback):
     """Ends training before such a step, with what repeats it, or leaves the step out.
 
     A step that is left out changes neither weights, nor the optimizer's memory, nor statistics of batches. Where gradients

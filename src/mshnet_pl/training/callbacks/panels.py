@@ -16,12 +16,12 @@ from mshnet_pl.evaluation.metrics import episode_counts
 from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.report import energy_plots
-from mshnet_pl.training.wandb_logger import Tracker
+from mshnet_pl.training.wandb_logger import WandbTracker
 
 _LABELS = {0: "background", 1: "object", UNKNOWN: "unknown"}
 
 
-class Panels(pl.Callback):
+class ValidationPanels(pl.Callback):
     """Sends pictures of the first validation episodes to wandb at each validation, or after training where there is none.
 
     Stands after callbacks that average weights, so that it shows what validation sees.
@@ -30,7 +30,7 @@ class Panels(pl.Callback):
         tracker: where they go, and how many.
     """
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: WandbTracker) -> None:
         self._tracker = tracker
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
