@@ -80,7 +80,7 @@ def _sorted(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def _coco(folder: Path, document: Mapping[str, Any]) -> list[Outlined]:
     from pycocotools import mask as rle_tools  # what reads other supports does without it
 
-    from mshnet_pl.data.sources.coco_index import encode
+    from mshnet_pl.data.io.rle import encode
 
     images = {image["id"]: image for image in document["images"]}
     names = {category["id"]: str(category["name"]) for category in document["categories"]}
