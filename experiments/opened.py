@@ -14,6 +14,7 @@ from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import read_method
 from mshnet_pl.runs import build
+from mshnet_pl.runs.job import Run
 
 
 class Opened(NamedTuple):
@@ -28,9 +29,9 @@ class Opened(NamedTuple):
 def opened(checkpoint: Path, *overrides: str) -> Opened:
     """The settings are ``experiment=pascal5i_mini`` with the command line's changes, a batch has one episode."""
     raw = config.compose("experiment=pascal5i_mini", "data.batch_size=1", *overrides)
-    typed = config.typed(raw)
-    torch.set_num_threads(typed.threads or torch.get_num_threads())
-    return Opened(raw, typed, build.make_datamodule(raw, typed), read_method(checkpoint).method)
+    run = Run.of(raw)
+    torch.set_num_threads(run.config.threads or torch.get_num_threads())
+    return Opened(raw, run.config, build.make_datamodule(run), read_method(checkpoint).method)
 
 
 @contextlib.contextmanager

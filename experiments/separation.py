@@ -23,6 +23,7 @@ from mshnet_pl.evaluation.energy import energy_maps, enlarge, separation
 from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.report.formats import aligned
 from mshnet_pl.runs import build
+from mshnet_pl.runs.job import Run
 
 STRIDE = 4
 """Every how many pixels of the query are looked at, in both directions."""
@@ -32,9 +33,10 @@ SIMILARITIES = ("cosine", "prototype", "nearest", "background", "centred", "cent
 def main(episodes: int, overrides: list[str]) -> None:
     """Look at the first episodes of training."""
     raw = config.compose("experiment=pascal5i_mini", f"similarity=[{','.join(SIMILARITIES)}]", *overrides)
-    data = build.make_datamodule(raw, config.typed(raw))
+    run = Run.of(raw)
+    data = build.make_datamodule(run)
     data.setup()
-    method = build.make_module(raw, config.typed(raw)).method.eval()
+    method = build.make_module(run).method.eval()
     assert isinstance(method, MSHNet)
     found: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
     source = hydra.utils.instantiate(raw.data.source)

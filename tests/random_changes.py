@@ -23,7 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, results
 from mshnet_pl.errors import UserError
-from mshnet_pl.runs import jobs, run
+from mshnet_pl.runs import jobs
+from mshnet_pl.runs.job import Run
+from mshnet_pl.runs.run import train
 
 TINY = (
     "data.image_size=32", "data.source.size=32", "data.batch_size=2", "trainer.max_steps=1", "test.episodes=1",
@@ -72,7 +74,7 @@ def changed(base: DictConfig, overrides: list[str]) -> DictConfig:
 def outcome(base: DictConfig, overrides: list[str], folder: Path) -> str:
     """``message``, ``run``, or the traceback."""
     try:
-        run.train(changed(base, overrides), folder)
+        train(Run.of(changed(base, overrides), folder))
     except (UserError, HydraException, OmegaConfBaseException) as error:
         assert str(error).strip(), overrides
         return "message"

@@ -15,6 +15,7 @@ from torch import Tensor
 from conftest import Command
 from mshnet_pl import config
 from mshnet_pl.runs import build
+from mshnet_pl.runs.job import Run
 
 TINY = (
     "data.image_size=48", "data.batch_size=2", "test.episodes=3", "test.pictures=0", "model.width=4", "scheduler=constant",
@@ -64,7 +65,7 @@ def test_gradient_norm_throughput_and_classes_in_any_logger(command: Command) ->
     with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
         raw = hydra.compose("config", overrides=overrides)
     pl.seed_everything(0, verbose=False)
-    initial = build.make_module(raw, config.typed(raw))
+    initial = build.make_module(Run.of(raw))
     learnable = {name: value.detach() for name, value in initial.named_parameters() if value.requires_grad}
     steps = [value - checkpoint["state_dict"][name] for name, value in learnable.items()]
     assert logged["train/grad_norm"] == pytest.approx(float(torch.cat([s.flatten() for s in steps]).norm()) / 0.01, rel=1e-3)

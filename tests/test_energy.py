@@ -22,6 +22,7 @@ from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.options import Protocol
 from mshnet_pl.report import energy_plots as report
 from mshnet_pl.runs import build
+from mshnet_pl.runs.job import Run
 from mshnet_pl.similarity.base import AbstractSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
 
@@ -61,8 +62,8 @@ def episode() -> Episode:
         query_size=torch.tensor([[64, 64], [60, 50]]),
         class_id=torch.tensor([0, 1]),
         number=torch.tensor([0, 1]),
-        query_place=torch.full((2,), -1),
-        support_place=torch.full((2, 3), -1),
+        query_id=torch.full((2,), -1),
+        support_id=torch.full((2, 3), -1),
     )
 
 
@@ -189,9 +190,9 @@ def areas(checkpoint: Path) -> dict[str, dict[str, list[list[float]]]]:
     config.register()
     with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
         raw = hydra.compose("config", overrides=[*TINY, "shot=2"])
-    module = build.make_module(raw, config.typed(raw)).eval()
+    module = build.make_module(Run.of(raw)).eval()
     module.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"])
-    datamodule = build.make_datamodule(raw, config.typed(raw))
+    datamodule = build.make_datamodule(Run.of(raw))
     datamodule.use_test_episodes(datamodule.draws(3, 2, 0, Protocol.seeded))
     found: dict[str, dict[str, list[list[float]]]] = {}
     for batch in datamodule.test_dataloader():
@@ -231,7 +232,7 @@ def test_what_cannot_work_is_one_message(command: Command, tmp_path: Path, argum
     config.register()
     with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
         raw = hydra.compose("config", overrides=["model=prototype_baseline", "recipe=paper", "data.image_size=48"])
-    module = build.make_module(raw, config.typed(raw))
+    module = build.make_module(Run.of(raw))
     checkpoint = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
     torch.save(checkpoint, tmp_path / "baseline.ckpt")
     done = command("mshnet-report", "energy", "ckpt=baseline.ckpt", *arguments)

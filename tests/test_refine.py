@@ -14,9 +14,10 @@ from conftest import Command
 from mshnet_pl.backbones.base import Features
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
 from mshnet_pl.episode import Episode, Prediction
-from mshnet_pl.inference.guided_filter import guided_filter
+from mshnet_pl.errors import ConfigError
+from mshnet_pl.inference.guided_filter import guided_filter, guided_logits
 from mshnet_pl.inference.labels import predict_labels
-from mshnet_pl.inference.test_time import Refinement
+from mshnet_pl.inference.predictor import Predictor
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.baselines import PrototypeBaseline
 from mshnet_pl.models.mshnet.model import MSHNet
@@ -109,7 +110,7 @@ def test_views_are_averaged_as_a_loop_does(
     make: Callable[[], AbstractMethod], flip: bool, scales: list[float], fusion: str
 ) -> None:
     method, episode = make(), drawn()
-    refined = Refinement(flip, scales, Fusion(fusion))(method, *episode[:3]).logits
+    refined = Predictor(method, flip, scales, fusion)(episode)
     groups = [[0, 1, 2]] if fusion == "network" else [[0], [1], [2]]
     flips = [False, True] if flip else [False]
     expected = [np.mean([naive(method, episode, b, group, flips, scales) for group in groups], axis=0) for b in range(2)]
@@ -121,7 +122,7 @@ def test_views_are_averaged_as_a_loop_does(
 @torch.no_grad()
 def test_votes_are_those_of_the_published_rule() -> None:
     method, episode = Readier(EfficientNetLite0()).eval(), drawn(batch=6, seed=2)
-    refined = Refinement(fusion=Fusion.vote)(method, *episode[:3]).logits
+    refined = Predictor(method, fusion=Fusion.vote)(episode)
     labels = predict_labels(refined, episode).numpy()
     most = set()
     for b in range(6):
@@ -176,28 +177,28 @@ def test_guided_filter_is_a_regression_in_every_window(radius: int) -> None:
 @torch.no_grad()
 def test_guided_logits_follow_the_query() -> None:
     method, episode = Readier(EfficientNetLite0()).eval(), drawn()
-    refined = Refinement(guided=0.05)(method, *episode[:3]).logits
+    refined = Predictor(method, guided=0.05)(episode)
     plain = method(*episode[:3]).logits.numpy()
     assert refined.shape == (2, 2, SIZE, SIZE) and not refined[:, 0].any()
     for b in range(2):
         probability = 1 / (1 + np.exp(-bilinear(plain[b, 1] - plain[b, 0], SIZE, SIZE)))
         smoothed = fitted(episode.query[b].numpy().astype(float), probability, 3, 2e-3).clip(1e-4, 1 - 1e-4)
         np.testing.assert_allclose(refined[b, 1].sigmoid().numpy(), smoothed, atol=1e-4)
-    twice = Refinement(flip=True, guided=0.05)(method, *episode[:3]).logits
-    mean = Refinement(flip=True)(method, *episode[:3])
-    torch.testing.assert_close(twice, Refinement(guided=0.05).guide(mean, episode.query).logits)
+    twice = Predictor(method, flip=True, guided=0.05)(episode)
+    mean = Predictor(method, flip=True)(episode)
+    torch.testing.assert_close(twice, guided_logits(mean, episode.query, 0.05))
 
 
 @pytest.mark.parametrize("scales", [[], [0.0], [1.0, -1.0], [float("inf")], [float("nan")]])
 def test_refused_scales(scales: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"eval\.scales="):
-        Refinement(scales=scales)
+    with pytest.raises(ConfigError, match="scales="):
+        Predictor(baseline(), scales=scales)
 
 
 @pytest.mark.parametrize("guided", [-0.1, 0.6, float("nan")])
 def test_refused_radii(guided: float) -> None:
-    with pytest.raises(ValueError, match=r"eval\.guided="):
-        Refinement(guided=guided)
+    with pytest.raises(ConfigError, match="guided="):
+        Predictor(baseline(), guided=guided)
 
 
 TINY = (

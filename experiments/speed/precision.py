@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from mshnet_pl.config import register, typed
+from mshnet_pl.config import register
 from mshnet_pl.evaluation.metrics import EpisodeIoU, scores
 from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.models.builder import read_method
 from mshnet_pl.runs import build
+from mshnet_pl.runs.job import Run
 
 
 def main(checkpoint: Path, settings: list[str]) -> None:
@@ -21,8 +22,8 @@ def main(checkpoint: Path, settings: list[str]) -> None:
     register()
     with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base=None):
         raw = compose("config", overrides=settings)
-    config = typed(raw)
-    datamodule = build.make_datamodule(raw, config)
+    run = Run.of(raw)
+    config, datamodule = run.config, build.make_datamodule(run)
     datamodule.setup()
     datamodule.use_test_episodes(
         datamodule.draws(config.test.episodes, config.shot, config.test.seeds[0], config.test.protocol)

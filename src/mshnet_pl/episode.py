@@ -41,9 +41,9 @@ class Episode(NamedTuple):
     """(B,) int64: the episode's class, 0-based."""
     number: Tensor
     """(B,) int64: the episode's number, which together with the seed identifies it."""
-    query_place: Tensor
-    """(B,) int64: where a cache keeps the query's features, whose image may then be left out; -1 where none does."""
-    support_place: Tensor
+    query_id: Tensor
+    """(B,) int64: the number of the query's image in the data set's list of images."""
+    support_id: Tensor
     """(B, K) int64: the same for the supports."""
 
 

@@ -1,6 +1,7 @@
 """What settings choose between and which values some may have; free of PyTorch, so that composing needs none."""
 
 import math
+from collections.abc import Sequence
 from enum import StrEnum
 
 MIN_SIDE = 32
@@ -105,6 +106,17 @@ def augment_problems(crop_scale: float, jitter: float) -> list[str]:
     if not 0 <= jitter <= 1:
         found.append(f"data.augment.jitter={jitter}: give a number from 0 (off) to 1")
     return found
+
+
+def scale_problems(name: str, scales: Sequence[float], image_size: int) -> list[str]:
+    """What cannot work about factors of the images' side that predictions are averaged over."""
+    if not scales:
+        return [f"{name}=[]: give at least one, 1.0 for the images' own size"]
+    return [
+        f"{name}={scale}: give numbers of at least {MIN_SIDE / image_size:.2f}, for images of {MIN_SIDE} pixels or more"
+        for scale in scales
+        if not math.isfinite(scale) or round(scale * image_size) < MIN_SIDE
+    ]
 
 
 def guided_problems(name: str, radius: float, image_size: int) -> list[str]:

@@ -1,6 +1,5 @@
 """A checkpoint's page on a port of this machine."""
 
-from functools import partial
 from pathlib import Path
 
 from mshnet_pl.errors import ConfigError
@@ -35,8 +34,7 @@ def serve(
             raise
         raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
     network = Segmenter.from_checkpoint(ckpt, device)
-    fresh = partial(Segmenter, network.method, network.image_size, device, guided=network.guided)
     try:
-        launch(fresh, host, port, max_upload_mb, share)
+        launch(network.fresh, host, port, max_upload_mb, share)
     except OSError as error:
         raise ConfigError(f"host={host} port={port}: {error}; give another port or host") from error

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mshnet_pl.config import register, typed
+from mshnet_pl.config import register
 from mshnet_pl.config.bench_schema import BenchConfig
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.mshnet.model import MSHNet
@@ -32,7 +32,7 @@ from mshnet_pl.utils import devices
 from mshnet_pl.utils.memory import keep_freed_memory
 
 _UNIT_SIZE, _UNIT_BATCH = 473, 2
-Inputs = tuple[Tensor, Tensor, Tensor]
+EpisodeTensors = tuple[Tensor, Tensor, Tensor]
 Step = Callable[[], object]
 
 
@@ -63,7 +63,7 @@ def measure(raw: DictConfig, case: Mapping[str, Any]) -> dict[str, Any]:
     return {"gmac": gmac, "seconds": _times({"unit": _unit(device), **steps}, case["repeats"], device)}
 
 
-def _episodes(batch: int, shots: int, size: int, device: torch.device) -> Inputs:
+def _episodes(batch: int, shots: int, size: int, device: torch.device) -> EpisodeTensors:
     """Noise, with a square of a quarter of the picture as mask."""
     mask = torch.zeros(batch, shots, size, size, device=device)
     mask[..., size // 4 : size * 3 // 4, size // 4 : size * 3 // 4] = 1
@@ -71,7 +71,9 @@ def _episodes(batch: int, shots: int, size: int, device: torch.device) -> Inputs
     return images[:, 0].contiguous(), images[:, 1:].contiguous(), mask
 
 
-def _step(raw: DictConfig, method: AbstractMethod, inputs: Inputs, case: Mapping[str, Any], device: torch.device) -> Step:
+def _step(
+    raw: DictConfig, method: AbstractMethod, inputs: EpisodeTensors, case: Mapping[str, Any], device: torch.device
+) -> Step:
     if case["compile"]:
         method.backbone.maps = torch.compile(method.backbone.maps)  # type: ignore[method-assign]
         if isinstance(method, MSHNet):
@@ -92,7 +94,7 @@ def _step(raw: DictConfig, method: AbstractMethod, inputs: Inputs, case: Mapping
     return train
 
 
-def _forward(method: AbstractMethod, inputs: Inputs, case: Mapping[str, Any], device: torch.device) -> Step:
+def _forward(method: AbstractMethod, inputs: EpisodeTensors, case: Mapping[str, Any], device: torch.device) -> Step:
     def forward() -> None:
         with torch.no_grad(), _precision(case, device):
             method(*inputs)
@@ -100,7 +102,7 @@ def _forward(method: AbstractMethod, inputs: Inputs, case: Mapping[str, Any], de
     return forward
 
 
-def _parts(method: AbstractMethod, inputs: Inputs, case: Mapping[str, Any], device: torch.device) -> dict[str, Step]:
+def _parts(method: AbstractMethod, inputs: EpisodeTensors, case: Mapping[str, Any], device: torch.device) -> dict[str, Step]:
     """What a forward pass consists of, each part on inputs that are there already."""
     query, support, mask = inputs
 
@@ -179,20 +181,24 @@ def _peak(device: torch.device) -> float:
 
 def _whole_test(raw: DictConfig, case: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds an episode of a test of the untrained network, reading images included."""
-    from mshnet_pl.runs import run  # only here: Lightning's memory is not the network's
+    from mshnet_pl.runs.job import Run
+    from mshnet_pl.runs.run import train  # only here: Lightning's memory is not the network's
 
     changes = {"data": {"image_size": case["size"]}, "shot": case["shots"], "logger": None}
     changes["test"] = {"shots": None, "pictures": 0, "seeds": [0], "untrained": False}
     changes["trainer"] = {"max_steps": 0, "precision": case["precision"], "enable_progress_bar": False}
     merged = OmegaConf.merge(raw, changes)
     assert isinstance(merged, DictConfig)
-    episodes = typed(merged).test.episodes
     with tempfile.TemporaryDirectory() as folder:
-        result = run.train(merged, Path(folder))
+        run = Run.of(merged, Path(folder))
+        result = train(run)
     if case["memory"]:
         return {"peak_mib": _peak(torch.device("cpu"))}
     unit = _times({"unit": _unit(torch.device("cpu"))}, case["repeats"], torch.device("cpu"))["unit"]
-    return {"gmac": None, "seconds": {"unit": unit, "test": [result.tests[-1].seconds / episodes * case["batch"]]}}
+    return {
+        "gmac": None,
+        "seconds": {"unit": unit, "test": [result.tests[-1].seconds / run.config.test.episodes * case["batch"]]},
+    }
 
 
 def summary(times: Mapping[str, list[float]], batch: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Option:
 
     Attributes:
         doc: what ``--help`` says of it.
-        kind: ``str``, ``int``, ``float``, ``bool`` or ``Path``.
+        kind: ``str``, ``int``, ``float``, ``bool``, ``Path``, or ``list`` of numbers with commas between them.
         default: what stands where it is left out; ``REQUIRED`` for none.
         low: the smallest value that a number may have.
         high: the largest one.
@@ -56,8 +56,9 @@ class Option:
             return text == "true"
         if self.kind is Path:
             return Path(text).expanduser()
+        value: Any
         try:
-            value = self.kind(text)
+            value = [*map(float, text.strip("[]").split(","))] if self.kind is list else self.kind(text)
         except ValueError:
             value = None
         low, high = (-float("inf") if self.low is None else self.low), (float("inf") if self.high is None else self.high)
@@ -66,6 +67,8 @@ class Option:
         return value
 
     def _range(self) -> str:
+        if self.kind is list:
+            return "numbers with commas between them"
         number = "a whole number" if self.kind is int else "a number"
         if self.low is not None and self.high is not None:
             return f"{number} from {self.low:g} to {self.high:g}"
@@ -73,7 +76,8 @@ class Option:
 
     def usage(self, key: str) -> str:
         """As a line of usage shows it: in brackets where it may be left out."""
-        word = "|".join(self.choices) or {bool: "true|false", int: "N", float: "X", Path: "PATH"}.get(self.kind, "TEXT")
+        words = {bool: "true|false", int: "N", float: "X", list: "X,X", Path: "PATH"}
+        word = "|".join(self.choices) or words.get(self.kind, "TEXT")
         return f"{key}={word}" if self.default is REQUIRED else f"[{key}={word}]"
 
     def described(self) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mshnet_pl.cli.arguments import REQUIRED, Option, run
 from mshnet_pl.errors import DataError
+from mshnet_pl.options import Fusion
 
 OPTIONS = {
     "ckpt": Option("a checkpoint of mshnet-train", Path, REQUIRED),
@@ -13,7 +14,10 @@ OPTIONS = {
     "query": Option("what is segmented: a folder, a file, or a pattern in quotes", default=REQUIRED),
     "out": Option("folder of the results", Path, REQUIRED),
     "threshold": Option("foreground probability from which on a pixel is the object's", float, 0.5),
-    "guided": Option("radius of the guided filter as a share of the side; the checkpoint's own if left out", float),
+    "flip": Option("average over the mirrored images too; this and the next three: the checkpoint's own if left out", bool),
+    "scales": Option("average over images resized by these factors, such as 0.75,1", list),
+    "fusion": Option("how several supports become one prediction", choices=[*Fusion]),
+    "guided": Option("radius of the guided filter as a share of the side, 0 for none", float),
     "tile": Option("cut larger images into overlapping squares of that many pixels", int),
     "value": Option("the object's pixel value, where masks are label maps", int),
     "batch_size": Option("images that go through the network at a time", int, 8),

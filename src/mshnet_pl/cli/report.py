@@ -33,8 +33,9 @@ def main() -> None:
 
 def _energy(raw: DictConfig) -> None:
     from mshnet_pl.runs import energy
+    from mshnet_pl.runs.job import Run
 
-    print(energy.make(raw))
+    print(energy.make(Run.of(raw)))
 
 
 def _report(arguments: Sequence[str]) -> None:

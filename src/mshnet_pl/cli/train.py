@@ -22,5 +22,6 @@ def _train(raw: DictConfig) -> float:
 
 def _replay(raw: DictConfig) -> None:
     from mshnet_pl.runs import replay
+    from mshnet_pl.runs.job import Run
 
-    print(replay.repeat(raw))
+    print(replay.repeat(Run.of(raw)))

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from math import inf, isfinite
+from math import inf
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from mshnet_pl.config.schema import Config, EnergyConfig, EvalConfig
-from mshnet_pl.options import MIN_SIDE, Protocol, Which, augment_problems, guided_problems
+from mshnet_pl.options import Protocol, Which, augment_problems, guided_problems, scale_problems
 
 
 def problems(config: Config) -> list[str]:
@@ -161,12 +161,5 @@ def _partials(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def eval_problems(config: EvalConfig, image_size: int) -> list[str]:
     """What cannot work."""
-    if not config.scales:
-        return ["eval.scales=[]: give at least one, 1.0 for the images' own size"]
-    least = MIN_SIDE / image_size
-    problems = guided_problems("eval.guided", config.guided, image_size)
-    return problems + [
-        f"eval.scales={scale}: give numbers of at least {least:.2f}, for images of {MIN_SIDE} pixels or more"
-        for scale in config.scales
-        if not isfinite(scale) or round(scale * image_size) < MIN_SIDE
-    ]
+    guided = guided_problems("eval.guided", config.guided, image_size)
+    return guided + scale_problems("eval.scales", config.scales, image_size)

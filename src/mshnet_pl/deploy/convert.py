@@ -47,7 +47,7 @@ def convert(
     state = _read(source)
     overrides = [f"data={data}", f"fold={'???' if fold is None else fold}", f"shot={shot}", *_network(state)]
     raw = compose("recipe=authors_code", *overrides)
-    method = build.make_method(run.without_weights(raw))
+    method = build.make_method(raw, pretrained=False)
     _fill(method, state, source)
     module = EpisodicModule(method, config=plain(raw, resolve=False))
     module.save_hyperparameters({"origin": f"{source.name}, a checkpoint of the authors', SHA-256 {sha256(source)}"})

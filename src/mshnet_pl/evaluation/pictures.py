@@ -14,7 +14,7 @@ from mshnet_pl.evaluation.metrics import EpisodeCounts
 from mshnet_pl.utils.files import write_whole
 
 
-def telling(counts: EpisodeCounts, each: int) -> dict[tuple[int, int], tuple[str, float]]:
+def select_episodes(counts: EpisodeCounts, each: int) -> dict[tuple[int, int], tuple[str, float]]:
     """Choose ``each`` best, median and worst rows by their IoU, no row twice.
 
     Returns:
@@ -41,7 +41,7 @@ def save(
 
     Args:
         path: the file.
-        chosen: as ``telling`` gave them.
+        chosen: as ``select_episodes`` gave them.
         episodes: batches that hold them.
         predicted: the labels of each batch.
     """

@@ -14,19 +14,18 @@ from jaxtyping import Float, Integer
 from PIL import Image
 from torch import Tensor, nn
 
-from mshnet_pl.backbones.base import Features
 from mshnet_pl.data.io.images import Picture, Pictures, name_of, read_image, read_mask, several
 from mshnet_pl.data.io.transforms import resize_mask, to_input
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference import support_file
-from mshnet_pl.inference.guided_filter import guided_logits
 from mshnet_pl.inference.labels import least_margin, to_labels, to_probabilities
+from mshnet_pl.inference.predictor import Predictor, SupportCodes
 from mshnet_pl.inference.tiling import blend, boxes, check_tile
-from mshnet_pl.models.base import AbstractMethod, SupportCode
+from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import read_method
 from mshnet_pl.models.layers import resize
 from mshnet_pl.models.mshnet.model import MSHNet
-from mshnet_pl.options import guided_problems
+from mshnet_pl.options import Fusion, guided_problems, scale_problems
 
 
 class Segmenter:
@@ -34,7 +33,7 @@ class Segmenter:
 
     Pictures are whatever ``data.own_images`` reads: paths, Pillow images, arrays (H, W[, C]), tensors ([C,] H, W). They are
     resized to the square that the network was trained on; predictions have the pictures' own sizes. Once fitted, a
-    segmenter may be used by several threads; ``Segmenter(other.method, other.image_size)`` shares another one's network.
+    segmenter may be used by several threads.
 
     Args:
         method: a trained method; put into eval mode and onto ``device``.
@@ -42,11 +41,15 @@ class Segmenter:
         device: such as ``cpu`` or ``cuda:1``; CUDA where there is one, by default.
         batch_size: how many pictures go through the network at a time.
         bf16: compute in bfloat16 where that is safe.
-        guided: smooth predictions along the pictures' colours, as ``eval.guided`` does in tests: the radius as a share of
-            the side, 0.09 for instance; 0 for not. A checkpoint has its own (``from_checkpoint``).
+        flip: average over the mirrored pictures too, as ``eval.flip`` does in tests.
+        scales: average over pictures resized by these factors of the side, as ``eval.scales`` does.
+        fusion: how several supports become one prediction, as ``eval.fusion``: by the ``network``, or each alone by ``mean``
+            or ``vote``; after a vote a margin is the share of the votes less 0.5.
+        guided: smooth predictions along the pictures' colours, as ``eval.guided`` does: the radius as a share of the side,
+            0.09 for instance; 0 for not.
 
     Raises:
-        ConfigError: no such device, a batch size below 1, or an impossible radius.
+        ConfigError: no such device, a batch size below 1, or an impossible scale, fusion or radius.
     """
 
     def __init__(
@@ -56,11 +59,14 @@ class Segmenter:
         device: str | torch.device | None = None,
         batch_size: int = 8,
         bf16: bool = False,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        fusion: str = Fusion.network,
         guided: float = 0.0,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: give a number of at least 1")
-        for problem in guided_problems("guided", guided, image_size):
+        for problem in guided_problems("guided", guided, image_size) + scale_problems("scales", scales, image_size):
             raise ConfigError(problem)
         try:
             self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -68,8 +74,9 @@ class Segmenter:
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # for a device that is not there
             raise ConfigError(f"device={device}: {error}; give cpu, or leave it out") from error
         self.image_size = image_size
-        self.guided, self._batch_size, self._bf16 = guided, batch_size, bf16
-        self._codes: dict[str, SupportCode] = {}
+        self._batch_size, self._bf16 = batch_size, bf16
+        self._predictor = Predictor(self.method, flip, scales, fusion, guided, batch_size=batch_size)
+        self._codes: dict[str, SupportCodes] = {}
 
     @classmethod
     def from_checkpoint(
@@ -78,18 +85,33 @@ class Segmenter:
         device: str | torch.device | None = None,
         batch_size: int = 8,
         bf16: bool = False,
+        flip: bool | None = None,
+        scales: Sequence[float] | None = None,
+        fusion: str | None = None,
         guided: float | None = None,
     ) -> "Segmenter":
         """A checkpoint of ``mshnet-train``; nothing else is read, and nothing in it is executed.
 
-        Arguments are the constructor's; without ``guided`` predictions are smoothed as the run's ``eval.guided`` says.
+        Arguments are the constructor's; those of prediction that are left out are the run's own (``eval.*``).
 
         Raises:
             ConfigError: no such file, none of ours, or as the constructor.
         """
         trained = read_method(Path(path).expanduser())
-        radius = trained.guided if guided is None else guided
-        return cls(trained.method, trained.image_size, device, batch_size, bf16, radius)
+        given = {"flip": flip, "scales": scales, "fusion": fusion, "guided": guided}
+        settings = {**trained.prediction, **{key: value for key, value in given.items() if value is not None}}
+        return cls(trained.method, trained.image_size, device, batch_size, bf16, **settings)
+
+    def fresh(self) -> "Segmenter":
+        """One that shares the network and the settings, with nothing fitted."""
+        return Segmenter(
+            self.method, self.image_size, self._device, self._batch_size, self._bf16, **self._predictor.settings
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """``flip``, ``scales``, ``fusion`` and ``guided`` as plain values."""
+        return self._predictor.settings
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -122,10 +144,9 @@ class Segmenter:
         titles = [name_of(picture, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
         small = torch.stack([self._small(*triple) for triple in zip(images, masks, titles, strict=True)])
         with self._precision():
-            blocks = zip(*(self._features(batch) for batch in _batches(images, self._batch_size)), strict=True)
             support_mask = small[None].to(self._device, torch.float32)  # (1, K, S, S)
-            code = self.method.encode(tuple(torch.cat(block)[None] for block in blocks), support_mask)
-        self._codes = {**self._codes, name: code}
+            codes = self._predictor.encode(self._inputs(images)[None], support_mask)
+        self._codes = {**self._codes, name: codes}
         return self
 
     def _small(self, image: Image.Image, mask: np.ndarray, name: str) -> Tensor:
@@ -192,7 +213,7 @@ class Segmenter:
         return self._margins((read_image(picture, f"image {i}") for i, picture in enumerate(several(images))), tile, codes)
 
     def _margins(
-        self, pictures: Iterable[Image.Image], tile: int | None, codes: Sequence[SupportCode]
+        self, pictures: Iterable[Image.Image], tile: int | None, codes: Sequence[SupportCodes]
     ) -> Iterator[Float[Tensor, "way height width"]]:
         for batch in _batches(pictures, self._batch_size):
             cuts = [boxes(picture.size, tile) for picture in batch]
@@ -202,18 +223,9 @@ class Segmenter:
                 yield blend([*islice(logits, len(cut))], cut, (picture.height, picture.width))
 
     @torch.inference_mode()
-    def _logits(self, pictures: Sequence[Image.Image], codes: Sequence[SupportCode]) -> Float[Tensor, "batch way 2 h w"]:
+    def _logits(self, pictures: Sequence[Image.Image], codes: Sequence[SupportCodes]) -> Float[Tensor, "batch way 2 h w"]:
         with self._precision():
-            inputs = self._inputs(pictures)
-            query = self.method.backbone(inputs)
-            logits = [self.method.decode(query, code).logits.float() for code in codes]
-        if self.guided:
-            logits = [guided_logits(of_class, inputs, self.guided) for of_class in logits]
-        return torch.stack(logits, dim=1)
-
-    def _features(self, pictures: Sequence[Image.Image]) -> Features:
-        features: Features = self.method.backbone(self._inputs(pictures))
-        return features
+            return torch.stack(self._predictor.decode(self._inputs(pictures), codes), dim=1)
 
     def _inputs(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "batch 3 side side"]:
         return torch.stack([to_input(picture, self.image_size) for picture in pictures]).to(self._device)
@@ -224,6 +236,8 @@ class Segmenter:
     @torch.inference_mode()
     def energy(self, image: Picture, name: str | None = None) -> dict[str, dict[int, Float[np.ndarray, "height width"]]]:
         """Mean similarity to a class's supports over layers and shots, by similarity and block, at the image's own size.
+
+        Where several views are averaged in predictions, it is the first one's.
 
         Args:
             image: one.
@@ -243,10 +257,12 @@ class Segmenter:
             raise ConfigError(f"{type(self.method).__name__} has no similarity maps; take a checkpoint of MSHNet")
         picture = read_image(image)
         with self._precision():
-            maps = self.method.compare(self._features([picture]), self._codes[name])
+            features = self._predictor.features(self._inputs([picture]))
+            maps = [self.method.compare(features, code) for code in self._codes[name][0]]
         energy: dict[str, dict[int, np.ndarray]] = {}
-        for block, by_name in maps.items():
-            for similarity, values in by_name.items():
+        for block, by_name in maps[0].items():
+            for similarity in by_name:
+                values = torch.cat([of_group[block][similarity] for of_group in maps], dim=1)
                 mean = values.float().mean((1, 2))[:, None]  # (1, K, L, h, w) to (1, 1, h, w)
                 energy.setdefault(similarity, {})[block] = resize(mean, picture.size[::-1])[0, 0].cpu().numpy()
         return energy
@@ -265,16 +281,18 @@ class Segmenter:
         """Take over what ``save_support`` wrote, as ``fit`` would: a class of the same name is replaced.
 
         Raises:
-            DataError: the file cannot be read, or was written with another network, image size or precision.
+            DataError: the file cannot be read, or was written with another network, image size, precision, ``flip``,
+                ``scales`` or ``fusion``; only ``guided``, which concerns no support, may differ.
         """
         loaded = support_file.load(Path(path).expanduser(), self._fingerprint(), self._device)
         self._codes = {**self._codes, **loaded}
         return self
 
     def _fingerprint(self) -> str:
-        """SHA-256 of the network, and of how it is used."""
+        """SHA-256 of the network, and of how it looks at supports."""
         strides = [(name, part.stride) for name, part in self.method.named_modules() if isinstance(part, nn.Conv2d)]
-        digest = hashlib.sha256(json.dumps([self.image_size, self._bf16, strides]).encode())
+        views = {key: value for key, value in self.settings.items() if key != "guided"}
+        digest = hashlib.sha256(json.dumps([self.image_size, self._bf16, strides, views]).encode())
         for name, tensor in self.method.state_dict().items():
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)

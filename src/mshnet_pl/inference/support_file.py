@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import safetensors
 import safetensors.torch
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor
 
 from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.models.base import SupportCode
+from mshnet_pl.inference.predictor import SupportCodes
+
+T = TypeVar("T")
 
 
-def save(path: Path, codes: Mapping[str, SupportCode], network: str, overwrite: bool) -> None:
-    """Write every class's code, and which network it belongs to.
+def save(path: Path, codes: Mapping[str, SupportCodes], network: str, overwrite: bool) -> None:
+    """Write every class's codes, and which network it belongs to.
 
     Raises:
         ConfigError: the file is there and ``overwrite`` is not set.
@@ -23,8 +26,10 @@ def save(path: Path, codes: Mapping[str, SupportCode], network: str, overwrite: 
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} is there; give another name, or overwrite=True")
     tensors = {
-        f"{number}/{name}/{i}": tensor.contiguous()
-        for number, code in enumerate(codes.values())
+        f"{number}/{view}/{group}/{name}/{i}": tensor.contiguous()
+        for number, of_class in enumerate(codes.values())
+        for view, of_view in enumerate(of_class)
+        for group, code in enumerate(of_view)
         for name, parts in code.items()
         for i, tensor in enumerate(parts)
     }
@@ -33,7 +38,7 @@ def save(path: Path, codes: Mapping[str, SupportCode], network: str, overwrite: 
     partial.replace(path)
 
 
-def load(path: Path, network: str, device: torch.device) -> dict[str, SupportCode]:
+def load(path: Path, network: str, device: torch.device) -> dict[str, SupportCodes]:
     """What ``save`` wrote.
 
     Raises:
@@ -43,14 +48,26 @@ def load(path: Path, network: str, device: torch.device) -> dict[str, SupportCod
         with safetensors.safe_open(path, "pt", str(device)) as file:
             metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
         names, owner = json.loads(metadata["classes"]), metadata["network"]
-        parts: dict[str, dict[str, dict[int, Tensor]]] = {name: {} for name in names}
-        for key, tensor in tensors.items():
-            number, part, i = key.split("/")
-            parts[names[int(number)]].setdefault(part, {})[int(i)] = tensor
+        codes: dict[str, SupportCodes] = {name: _codes(tensors, f"{number}/") for number, name in enumerate(names)}
     except Exception as error:  # the library raises types of its own for a damaged file
         raise DataError(f"{path} is no file of save_support: {error}; fit the images anew") from error
     if owner != network:
-        raise DataError(f"{path} belongs to another network; fit the images anew, or load that network's checkpoint")
-    return {
-        name: {part: tuple(found[i] for i in sorted(found)) for part, found in code.items()} for name, code in parts.items()
-    }
+        raise DataError(f"{path} belongs to another network or other settings; fit the images anew, or take those")
+    return codes
+
+
+def _codes(tensors: Mapping[str, Tensor], prefix: str) -> SupportCodes:
+    """The codes of one class, whose tensors' names are ``VIEW/GROUP/PART/PLACE`` after the prefix."""
+    views: dict[int, dict[int, dict[str, dict[int, Tensor]]]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith(prefix):
+            view, group, part, place = key.removeprefix(prefix).split("/")
+            views.setdefault(int(view), {}).setdefault(int(group), {}).setdefault(part, {})[int(place)] = tensor
+    return tuple(
+        tuple({part: tuple(_in_order(found)) for part, found in code.items()} for code in _in_order(groups))
+        for groups in _in_order(views)
+    )
+
+
+def _in_order(found: Mapping[int, T]) -> list[T]:
+    return [found[place] for place in sorted(found)]

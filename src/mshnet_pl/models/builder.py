@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from mshnet_pl.backbones.base import AbstractBackbone
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.options import Fusion
 from mshnet_pl.similarity.base import AbstractSimilarity
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 
@@ -25,8 +26,8 @@ class Trained(NamedTuple):
     """In eval mode on the CPU."""
     image_size: int
     """Side of the square that it was trained on."""
-    guided: float
-    """The run's ``eval.guided``."""
+    prediction: Mapping[str, Any]
+    """The run's settings ``eval.flip``, ``eval.scales``, ``eval.fusion`` and ``eval.guided``, as plain values."""
 
 
 def read_method(path: Path) -> Trained:
@@ -45,10 +46,20 @@ def read_method(path: Path) -> Trained:
             raise ValueError(f"model={config['model']}, data.image_size={image_size}: no method with its image size")
         state = checkpoint["state_dict"].items()
         method.load_state_dict({key.removeprefix(_PREFIX): value for key, value in state if key.startswith(_PREFIX)})
-        guided = float(config.get("eval", {}).get("guided", 0.0))
+        prediction = _prediction(config.get("eval", {}))
     except Exception as error:  # as above
         raise ConfigError(f"ckpt={path} holds no network that can be built: {error}") from error
-    return Trained(method.eval(), image_size, guided)
+    return Trained(method.eval(), image_size, prediction)
+
+
+def _prediction(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """How the run predicts; settings that the file does not have are at their defaults."""
+    return {
+        "flip": bool(stored.get("flip", False)),
+        "scales": [float(scale) for scale in stored.get("scales", [1.0])],
+        "fusion": Fusion(stored.get("fusion", "network")).value,
+        "guided": float(stored.get("guided", 0.0)),
+    }
 
 
 def _build(node: Any, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the node describes

@@ -1,9 +1,9 @@
 """From a configuration to objects: the only place that instantiates."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
@@ -12,15 +12,16 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
-from mshnet_pl.training.callbacks import Monitor, ValidationPanels, ProgressBar, WandbTracker, AtomicCheckpoints
 from mshnet_pl.config import plain
-from mshnet_pl.data.loading.augmentation import Augment
 from mshnet_pl.data.datamodule import EpisodeDataModule
+from mshnet_pl.data.loading.augmentation import Augment
 from mshnet_pl.errors import ConfigError, UserError
+from mshnet_pl.evaluation.energy import EnergyPicture
 from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.report import energy_plots
+from mshnet_pl.runs.job import Run
+from mshnet_pl.training.callbacks import AtomicCheckpoints, Monitor, ProgressBar, ValidationPanels, WandbTracker
 from mshnet_pl.training.module import EpisodicModule
-from mshnet_pl.inference.test_time import Refinement
-from mshnet_pl.config.schema import Config
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +45,17 @@ def _make(node: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatev
         raise ConfigError(f"{cause or error}{where}") from error
 
 
-def make_datamodule(raw: DictConfig, config: Config) -> EpisodeDataModule:
-    """The data module of a configuration.
+def make_datamodule(run: Run) -> EpisodeDataModule:
+    """The run's data module.
 
     Raises:
         UserError: a setting or a data root that cannot work.
     """
+    config = run.config
     if config.data.source is None:
         raise ConfigError("data.source=null: give a data set, data=pascal5i data.root=DIR for one")
     return EpisodeDataModule(
-        _make(raw.data.source),
+        _make(run.raw.data.source),
         fold=config.fold,
         shot=config.shot,
         way=config.way,
@@ -73,29 +75,36 @@ def make_datamodule(raw: DictConfig, config: Config) -> EpisodeDataModule:
     )
 
 
-def make_method(raw: DictConfig) -> AbstractMethod:
+def make_method(raw: DictConfig, pretrained: bool = True) -> AbstractMethod:
     """The network alone.
+
+    Args:
+        raw: the composed configuration.
+        pretrained: fill the backbone as ``backbone.weights`` says; False where a checkpoint's weights will.
 
     Raises:
         UserError: a setting that cannot work, or weights that do not fit.
     """
+    if not pretrained and "weights" in raw.backbone:
+        raw = raw.copy()
+        raw.backbone.weights = "random"
     method = _make(raw.model)
     if not isinstance(method, AbstractMethod):
         raise ConfigError(f"model._target_={raw.model._target_}: not an AbstractMethod")
     return method
 
 
-def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
-    """The method with its loss, optimizer and schedule.
+def make_module(run: Run, pretrained: bool = True) -> EpisodicModule:
+    """The method with its loss, optimizer and schedule; ``pretrained`` as for ``make_method``.
 
     Raises:
         UserError: a setting that cannot work, or weights that do not fit.
     """
-    refinement = Refinement(config.eval.flip, config.eval.scales, config.eval.fusion, config.eval.guided)
+    raw, config = run.raw, run.config
     optimizer, schedule = _make(raw.optimizer), _make(raw.scheduler)
     _try(optimizer, schedule)
     return EpisodicModule(
-        make_method(raw),
+        make_method(raw, pretrained),
         optimizer=optimizer,
         schedule=schedule,
         inner_weight=config.loss.inner_weight,
@@ -103,7 +112,10 @@ def make_module(raw: DictConfig, config: Config) -> EpisodicModule:
         foreground_weight=config.loss.foreground_weight,
         seed=config.seed,
         config=plain(raw, resolve=False),
-        refinement=refinement if refinement.changes else None,
+        flip=config.eval.flip,
+        scales=config.eval.scales,
+        fusion=config.eval.fusion,
+        guided=config.eval.guided,
     )
 
 
@@ -128,9 +140,10 @@ def _try(optimizer: Any, schedule: Any) -> None:  # noqa: ANN401 - what the conf
         raise ConfigError(f"{error or type(error).__name__} (in {group})") from error
 
 
-def _make_logger(raw: DictConfig, folder: Path) -> Logger | None:
+def _make_logger(run: Run) -> Logger | None:
+    raw = run.raw
     try:
-        logger: Logger | None = _make(raw.logger)(save_dir=folder) if raw.logger else None
+        logger: Logger | None = _make(raw.logger)(save_dir=run.folder) if raw.logger else None
     except (ImportError, TypeError) as error:
         raise ConfigError(f"logger={raw.logger._target_}: {error}; correct logger.*, or take logger=csv") from error
     if isinstance(logger, WandbTracker):
@@ -138,13 +151,14 @@ def _make_logger(raw: DictConfig, folder: Path) -> Logger | None:
     return logger
 
 
-def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
+def make_trainer(run: Run) -> pl.Trainer:
     """Lightning's trainer, with checkpoints, progress bar and logger.
 
     Raises:
         UserError: a setting that Lightning refuses, or fewer episodes than processes.
     """
-    checkpoints = folder / "checkpoints"
+    raw, config = run.raw, run.config
+    checkpoints = run.folder / "checkpoints"
     callbacks: list[pl.Callback] = [
         ModelCheckpoint(
             checkpoints, filename="last", every_n_train_steps=config.save_every_n_steps, enable_version_counter=False
@@ -158,17 +172,17 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
         callbacks.append(ProgressBar(refresh_rate=_REFRESH))
     if config.ckpt is None:  # tests need none of these
         callbacks += [_make(node) for node in (raw.callbacks or {}).values()]
-    logger = _make_logger(raw, folder)
+    logger = _make_logger(run)
     if logger:
         callbacks += [LearningRateMonitor(), Monitor(config.data.batch_size)]
     if isinstance(logger, WandbTracker):
-        callbacks.append(ValidationPanels(logger))
+        callbacks.append(ValidationPanels(logger, _energy_image))
     trainer: pl.Trainer = _make(
         raw.trainer,
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         logger=logger or False,
-        default_root_dir=folder,
+        default_root_dir=run.folder,
         use_distributed_sampler=False,  # the streams and test episodes share themselves out
         num_sanity_val_steps=0,
         limit_val_batches=None if config.val.episodes else 0,
@@ -185,6 +199,11 @@ def make_trainer(raw: DictConfig, config: Config, folder: Path) -> pl.Trainer:
             trainer.precision,
         )
     return trainer
+
+
+def _energy_image(picture: EnergyPicture) -> np.ndarray:
+    """A validation episode's energy maps, (height, width, 3) uint8."""
+    return energy_plots.rasterise(energy_plots.draw([picture]))
 
 
 def _emulates_bf16() -> bool:

@@ -4,27 +4,26 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 from tqdm import tqdm
 
-from mshnet_pl.runs import build
-from mshnet_pl.utils import devices
-from mshnet_pl.models.builder import read_method
-from mshnet_pl.config import typed
-from mshnet_pl.evaluation.energy import EnergyPicture, energy_pictures
+from mshnet_pl.config.schema import EnergyConfig
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.options import Resolution
+from mshnet_pl.evaluation.energy import EnergyPicture, energy_pictures
+from mshnet_pl.models.builder import read_method
 from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.options import Resolution
 from mshnet_pl.report import energy_plots
-from mshnet_pl.config.schema import EnergyConfig
+from mshnet_pl.runs import build
+from mshnet_pl.runs.job import Run
+from mshnet_pl.utils import devices
 
 
-def make(raw: DictConfig) -> str:
+def make(run: Run) -> str:
     """Draw the energy maps of some test episodes, and measure over many how well energy tells object from background.
 
     Args:
-        raw: the checkpoint's configuration with the command line's changes; ``ckpt`` names the file. Episodes are those of
+        run: the checkpoint's configuration with the command line's changes; ``ckpt`` names the file. Episodes are those of
             the first test seed, with ``shot`` supports.
 
     Returns:
@@ -33,7 +32,7 @@ def make(raw: DictConfig) -> str:
     Raises:
         UserError: what the user can mend; nothing was computed then.
     """
-    config = typed(raw)
+    raw, config = run.raw, run.config
     assert isinstance(config, EnergyConfig) and config.ckpt is not None
     out = Path(config.out)
     if out.exists() and not config.overwrite:
@@ -43,7 +42,7 @@ def make(raw: DictConfig) -> str:
         raise ConfigError(f"ckpt={config.ckpt} holds {type(network).__name__}, which has no similarities; give an MSHNet")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    datamodule = build.make_datamodule(raw, config)
+    datamodule = build.make_datamodule(run)
     numbers = sorted({*config.episodes, *range(config.average)})
     draws = datamodule.draws(numbers[-1] + 1, config.shot, config.test.seeds[0], config.test.protocol)
     original_size = config.eval.resolution is Resolution.original
@@ -65,7 +64,10 @@ def make(raw: DictConfig) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     energy_plots.draw(drawn, config.pictures).savefig(out, dpi=120)
     means = {
-        c: {name: {block: energy_plots.mean(found) for block, found in by_block.items()} for name, by_block in areas[c].items()}
+        c: {
+            name: {block: energy_plots.mean(found) for block, found in by_block.items()}
+            for name, by_block in areas[c].items()
+        }
         for c in datamodule.class_names
         if c in areas
     }

@@ -24,13 +24,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mshnet_pl import results
-from mshnet_pl.utils import devices
-from mshnet_pl.config import run_digest, typed
 from mshnet_pl.errors import ConfigError, DataError, Interrupted, RunFailed, UserError
-from mshnet_pl.utils.files import if_full
-from mshnet_pl.utils.signals import passed_on
 from mshnet_pl.report import tables
 from mshnet_pl.results import Result
+from mshnet_pl.runs.job import Run
+from mshnet_pl.utils import devices
+from mshnet_pl.utils.files import if_full
+from mshnet_pl.utils.signals import passed_on
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def start(work: str, raw: DictConfig) -> float:
     folder = Path(job.runtime.output_dir)
     in_sweep = job.mode is RunMode.MULTIRUN
     try:
-        result = _result(work, raw, folder, fresh=in_sweep)
+        result = _result(work, Run.of(raw, folder), fresh=in_sweep)
     except Exception as error:
         if not in_sweep:
             raise
@@ -92,27 +92,30 @@ def start(work: str, raw: DictConfig) -> float:
     return result.tests[-1].miou
 
 
-def _result(work: str, raw: DictConfig, folder: Path, fresh: bool) -> Result:
-    config = typed(raw)
-    digest = run_digest(raw)
+def _result(work: str, run: Run, fresh: bool) -> Result:
+    folder = run.folder
     with _alone(folder):
-        result = results.finished(folder, digest)
+        result = results.finished(folder, run.digest)
         if result is not None:
             log.info("already done: %s", folder / results.FILE)
             return result
-        processes = _count(raw.trainer)
-        with devices.claim(config.gpus, processes) as visible:
+        processes = _count(run.raw.trainer)
+        with devices.claim(run.config.gpus, processes) as visible:
             if fresh or processes > 1 or visible:
-                _in_processes(work, raw, folder, processes, {"CUDA_VISIBLE_DEVICES": visible} if visible else {})
+                _in_processes(work, run, processes, {"CUDA_VISIBLE_DEVICES": visible} if visible else {})
                 result = results.load(folder / results.FILE)
             else:
-                from mshnet_pl.runs import run
-
-                quiet()  # Lightning, once imported, speaks up again
-                result = getattr(run, work)(raw, folder)
-                assert isinstance(result, Result)
+                result = _do(work, run)
     results.forget_failure(folder)
     return result
+
+
+def _do(work: str, run: Run) -> Result:
+    """The work itself, in this process."""
+    from mshnet_pl.runs.run import test, train  # only here: composing and starting sweeps needs no PyTorch
+
+    quiet()  # Lightning, once imported, speaks up again
+    return {"train": train, "test": test}[work](run)
 
 
 class _Taken(ConfigError):
@@ -153,7 +156,7 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, environment: Mapping[str, str]) -> None:
+def _in_processes(work: str, run: Run, processes: int, environment: Mapping[str, str]) -> None:
     """Do the work in fresh processes of this machine, which know of each other as torchrun's would.
 
     Raises:
@@ -173,7 +176,7 @@ def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, envi
     if processes > 1:
         shared |= {"WORLD_SIZE": str(processes), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     ranks = [
-        context.Process(target=_process, args=(rank, work, raw, folder, processes, shared, logs, errors))
+        context.Process(target=_process, args=(rank, work, run, processes, shared, logs, errors))
         for rank in range(processes)
     ]
     try:
@@ -197,7 +200,7 @@ def _in_processes(work: str, raw: DictConfig, folder: Path, processes: int, envi
     if failed.exitcode:
         how = f"exit code {failed.exitcode}" if failed.exitcode > 0 else signal.Signals(-failed.exitcode).name
         memory = "; out of memory, perhaps" if failed.exitcode == -signal.SIGKILL else ""
-        raise RunFailed(f"its process ended with {how} ({folder}){memory}")
+        raise RunFailed(f"its process ended with {how} ({run.folder}){memory}")
 
 
 def _free_port() -> str:
@@ -231,8 +234,7 @@ def _count(trainer: DictConfig) -> int:
 def _process(
     rank: int,
     work: str,
-    raw: DictConfig,
-    folder: Path,
+    run: Run,
     processes: int,
     environment: Mapping[str, str],
     logs: tuple[dict[str, Any], bool | str],
@@ -248,11 +250,9 @@ def _process(
     if rank:
         logging.getLogger().setLevel(logging.ERROR)
     quiet()
-    from mshnet_pl.runs import run
-
     try:
         try:
-            getattr(run, work)(raw, folder)
+            _do(work, run)
         except OSError as error:
             raise if_full(error) from error
     except UserError as error:
@@ -263,7 +263,7 @@ def _process(
         raise SystemExit(interrupted.code) from None
     except Exception as error:
         log.exception("the run failed")
-        errors.put(RunFailed(f"{type(error).__name__}: {error} ({folder})"))
+        errors.put(RunFailed(f"{type(error).__name__}: {error} ({run.folder})"))
         raise SystemExit(1) from None
 
 

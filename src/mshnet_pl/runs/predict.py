@@ -13,13 +13,13 @@ from tqdm import tqdm
 from mshnet_pl import __version__
 from mshnet_pl.data.io.images import read_image, read_mask
 from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.inference.labels import least_margin, to_labels
-from mshnet_pl.utils.hashing import sha256
-from mshnet_pl.inference.segmenter import Segmenter
-from mshnet_pl.inference.tiling import check_tile
 from mshnet_pl.inference.draw import SIDE, contact_sheet, mask_image, overlay
+from mshnet_pl.inference.labels import least_margin, to_labels
 from mshnet_pl.inference.queries import Query, find_queries
+from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.inference.supports import Support, read_supports
+from mshnet_pl.inference.tiling import check_tile
+from mshnet_pl.utils.hashing import sha256
 
 _MOST_CLASSES = 255
 """So many colours a palette has besides the background's."""
@@ -36,7 +36,10 @@ class PredictionJob(NamedTuple):
         query: a folder, a file or a pattern.
         out: folder of the results.
         threshold: what an object's foreground probability must exceed.
-        guided: radius of the guided filter as a share of the side; None for the checkpoint's own.
+        flip: average over the mirrored images too; None, as for the next three, for the checkpoint's own setting.
+        scales: average over images resized by these factors.
+        fusion: ``network``, ``mean`` or ``vote``, see ``options.Fusion``.
+        guided: radius of the guided filter as a share of the side.
         tile: segment images that are larger by overlapping tiles of that many pixels.
         value: the object's value in masks that are label maps.
         batch_size: how many images go through the network at a time.
@@ -49,6 +52,9 @@ class PredictionJob(NamedTuple):
     query: str
     out: Path
     threshold: float = 0.5
+    flip: bool | None = None
+    scales: Sequence[float] | None = None
+    fusion: str | None = None
     guided: float | None = None
     tile: int | None = None
     value: int | None = None
@@ -77,8 +83,11 @@ def predict(given: PredictionJob) -> list[str]:
     _check_out(given, queries, [sheet, record, *(path for query in queries for path in _results(given.out, query))])
     supports = read_supports(given.support)
     _check_supports(given, supports)
-    segmenter = Segmenter.from_checkpoint(given.ckpt, given.device, given.batch_size, guided=given.guided)
-    given = given._replace(guided=segmenter.guided)
+    segmenter = Segmenter.from_checkpoint(
+        given.ckpt, given.device, given.batch_size,
+        flip=given.flip, scales=given.scales, fusion=given.fusion, guided=given.guided,
+    )  # fmt: skip
+    given = given._replace(**segmenter.settings)
     panels = []
     for number, (name, shown) in enumerate(supports.items(), start=1):
         segmenter.fit(name, [s.image for s in shown], [s.mask for s in shown], value=given.value)

@@ -6,25 +6,23 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from mshnet_pl.runs import build
-from mshnet_pl.training.callbacks import NONFINITE
-from mshnet_pl.utils.checkpoint_file import fill, read_checkpoint
-from mshnet_pl.config import typed
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.runs import build
+from mshnet_pl.runs.job import Run
+from mshnet_pl.training.callbacks import NONFINITE
 from mshnet_pl.training.module import EpisodicModule
-from mshnet_pl.runs.run import without_weights
+from mshnet_pl.utils.checkpoint_file import fill, read_checkpoint
 
 
-def repeat(raw: DictConfig) -> str:
+def repeat(run: Run) -> str:
     """Compute the loss and the gradient of the kept step's batches again.
 
     Args:
-        raw: the configuration in the checkpoint with the command line's changes, such as ``trainer.precision=64-true``;
+        run: the configuration in the checkpoint with the command line's changes, such as ``trainer.precision=64-true``;
             ``ckpt`` names the file.
 
     Returns:
@@ -33,16 +31,16 @@ def repeat(raw: DictConfig) -> str:
     Raises:
         UserError: what the user can mend.
     """
-    config = typed(raw)
+    raw, config = run.raw, run.config
     assert config.ckpt is not None
     kept = read_checkpoint(Path(config.ckpt))
     if NONFINITE not in kept:
         raise ConfigError(f"ckpt={config.ckpt} keeps no step to repeat; give the {NONFINITE}.ckpt of a run's folder")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    datamodule = build.make_datamodule(raw, config)
+    datamodule = build.make_datamodule(run)
     datamodule.setup()
-    module = build.make_module(without_weights(raw), config)
+    module = build.make_module(run, pretrained=False)
     fill(module, Path(config.ckpt), kept)
     trainer = pl.Trainer(
         accelerator=raw.trainer.accelerator, devices=1, precision=raw.trainer.precision, logger=False,

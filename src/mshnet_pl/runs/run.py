@@ -9,42 +9,38 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from mshnet_pl import results
-from mshnet_pl.runs import build
-from mshnet_pl.evaluation import pictures
-from mshnet_pl.utils.hashing import sha256
-from mshnet_pl.utils.memory import keep_freed_memory
-from mshnet_pl.training.callbacks import LAST, PREVIOUS, NonfiniteGuard, WandbTracker
-from mshnet_pl.training.callbacks.save_on_signal import SaveOnSignal
-from mshnet_pl.utils.checkpoint_file import fill, read_checkpoint
-from mshnet_pl.config import plain, run_digest, typed
+from mshnet_pl.config import plain
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.protocol.sampling import episodes_hash
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.options import Resolution
-from mshnet_pl.utils.signals import Interruption
-from mshnet_pl.training.feature_keeper import FeatureKeeper
+from mshnet_pl.evaluation import pictures
 from mshnet_pl.evaluation.metrics import EpisodeCounts, Scores, scores
-from mshnet_pl.training.module import EpisodicModule
-from mshnet_pl.utils.distributed import everyones
+from mshnet_pl.options import NonFinite, Resolution
 from mshnet_pl.results import Measurement, Result
-from mshnet_pl.config.schema import Config
-from mshnet_pl.options import NonFinite
+from mshnet_pl.runs import build
+from mshnet_pl.runs.job import Run
+from mshnet_pl.training.callbacks import LAST, PREVIOUS, NonfiniteGuard, WandbTracker
+from mshnet_pl.training.callbacks.save_on_signal import SaveOnSignal
+from mshnet_pl.training.feature_keeper import FeatureKeeper
+from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.utils.checkpoint_file import fill, read_checkpoint
+from mshnet_pl.utils.distributed import gather_objects
+from mshnet_pl.utils.hashing import sha256
+from mshnet_pl.utils.memory import keep_freed_memory
+from mshnet_pl.utils.signals import Interruption
 
 log = logging.getLogger(__name__)
 
 
 class _Tester:
-    """Tests one module on every shot and seed of a configuration."""
+    """Tests one module on every shot and seed of a run."""
 
-    def __init__(
-        self, config: Config, trainer: pl.Trainer, datamodule: EpisodeDataModule, folder: Path, keeper: FeatureKeeper
-    ) -> None:
-        self._config, self._trainer, self._datamodule, self._folder = config, trainer, datamodule, folder
-        self._keeper = keeper
+    def __init__(self, run: Run, trainer: pl.Trainer, datamodule: EpisodeDataModule, keeper: FeatureKeeper) -> None:
+        self._config, self._folder = run.config, run.folder
+        self._trainer, self._datamodule, self._keeper = trainer, datamodule, keeper
 
     def __call__(self, module: EpisodicModule, weights: str, checkpoint: Path | None = None) -> list[Measurement]:
         test = self._config.test
@@ -85,7 +81,7 @@ class _Tester:
 
     def _draw(self, module: EpisodicModule, counts: EpisodeCounts, path: Path) -> None:
         """Keep pictures of the best, median and worst episodes."""
-        chosen = pictures.telling(counts, self._config.test.pictures)
+        chosen = pictures.select_episodes(counts, self._config.test.pictures)
         loader = self._datamodule.test_episodes(list(dict.fromkeys(number for number, _ in chosen)))
         bar = self._trainer.progress_bar_callback
         if bar:
@@ -106,7 +102,8 @@ def _named(pooled: Scores, classes: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _begin(config: Config) -> None:
+def _begin(run: Run) -> None:
+    config = run.config
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     results.git_revision()
@@ -114,63 +111,53 @@ def _begin(config: Config) -> None:
     pl.seed_everything(config.seed, verbose=False)
 
 
-def train(raw: DictConfig, folder: Path) -> Result:
-    """Train and test one configuration.
-
-    A run that was cut off goes on from its last checkpoint.
-
-    Args:
-        raw: the composed configuration.
-        folder: the run's own folder.
+def train(run: Run) -> Result:
+    """Train and test; a run that was cut off goes on from its last checkpoint.
 
     Raises:
         UserError: what the user can mend.
         Interrupted: a signal asked for the end, and a checkpoint is saved.
     """
     with Interruption() as interruption:
-        return _train(raw, folder, interruption)
+        return _train(run, interruption)
 
 
-def _train(raw: DictConfig, folder: Path, interruption: Interruption) -> Result:
-    started = time.perf_counter()
-    config = typed(raw)
-    _begin(config)
-    datamodule = build.make_datamodule(raw, config)
+def _train(run: Run, interruption: Interruption) -> Result:
+    started, config = time.perf_counter(), run.config
+    _begin(run)
+    datamodule = build.make_datamodule(run)
     datamodule.setup()
-    module = build.make_module(raw, config)
-    trainer = build.make_trainer(raw, config, folder)
+    module = build.make_module(run)
+    trainer = build.make_trainer(run)
     learnable = module.method.learnable_parameters()
     datamodule.check_supply(config.test.shots or [config.shot], training=bool(learnable) and trainer.max_steps != 0)
     if trainer.max_steps == -1 and trainer.max_epochs in (-1, None):
         raise ConfigError("training would never end: give trainer.max_steps or trainer.max_epochs")
-    resume = _checkpoint_to_resume(config, folder)
+    resume = _checkpoint_to_resume(run)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
-    tester = _Tester(config, trainer, datamodule, folder, keeper)
+    tester = _Tester(run, trainer, datamodule, keeper)
     tests, training = [], {"steps": 0, "seconds": 0.0}
     if learnable and config.test.untrained:
         tests += tester(module, "untrained")
     if learnable and trainer.max_steps != 0:
         keeper.before_training()
-        finite = NonfiniteGuard(folder, skip=config.loss.nonfinite is NonFinite.skip)
-        saving = SaveOnSignal(interruption, folder / "checkpoints" / LAST)
+        finite = NonfiniteGuard(run.folder, skip=config.loss.nonfinite is NonFinite.skip)
+        saving = SaveOnSignal(interruption, run.folder / "checkpoints" / LAST)
         trainer.callbacks += [finite, saving]  # type: ignore[attr-defined]
-        training = {**_fit(config, trainer, module, datamodule, folder, resume), "skipped_steps": finite.skipped}
-        tests += tester(module, config.test.checkpoint.value, _chosen(config, folder))
+        training = {**_fit(run, trainer, module, datamodule, resume), "skipped_steps": finite.skipped}
+        tests += tester(module, config.test.checkpoint.value, _chosen(run))
     else:
         tests += tester(module, "untrained" if learnable else "training-free")
-    result = _result("train", raw, datamodule, trainer, module, training, tests, time.perf_counter() - started)
-    if trainer.is_global_zero:
-        log.info("result: %s", results.save(folder, result))
-        _conclude(trainer, folder, result)
-    return result
+    return _concluded("train", run, datamodule, trainer, module, training, tests, time.perf_counter() - started)
 
 
-def _checkpoint_to_resume(config: Config, folder: Path) -> Path | None:
+def _checkpoint_to_resume(run: Run) -> Path | None:
     """Where training goes on: the newest whole checkpoint of this folder, or else the one that ``ckpt_path`` names.
 
     Raises:
         ConfigError: no checkpoint that training can go on from, or a new start would overwrite one.
     """
+    config, folder = run.config, run.folder
     kept = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).exists()]
     if kept and config.ckpt_path is None:
         raise ConfigError(
@@ -200,12 +187,7 @@ def _resumable(path: Path, setting: str = "ckpt") -> Path:
 
 
 def _fit(
-    config: Config,
-    trainer: pl.Trainer,
-    module: EpisodicModule,
-    datamodule: EpisodeDataModule,
-    folder: Path,
-    resume: Path | None,
+    run: Run, trainer: pl.Trainer, module: EpisodicModule, datamodule: EpisodeDataModule, resume: Path | None
 ) -> dict[str, Any]:
     """Train, from ``resume`` if given."""
     if resume is not None:
@@ -213,63 +195,58 @@ def _fit(
     started = time.perf_counter()
     trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     seconds = time.perf_counter() - started
-    trainer.save_checkpoint(folder / "checkpoints" / LAST)
+    trainer.save_checkpoint(run.folder / "checkpoints" / LAST)
     return {
         "steps": trainer.global_step,
-        "episodes": trainer.global_step * config.data.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
+        "episodes": trainer.global_step * run.config.data.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
         "seconds": round(seconds, 3),
         "resumed": resume is not None,
-        "replaced_episodes": sum(everyones(trainer.train_dataloader.replaced)),  # type: ignore[union-attr]  # our stream
+        "replaced_episodes": sum(gather_objects(trainer.train_dataloader.replaced)),  # type: ignore[union-attr]  # our stream
         **({} if module.lr is None else {"lr": module.lr}),
-        "checkpoint": config.test.checkpoint.value,
-        "checkpoint_sha256": sha256(_chosen(config, folder)) if trainer.is_global_zero else None,
-        **_validated(config, trainer),
+        "checkpoint": run.config.test.checkpoint.value,
+        "checkpoint_sha256": sha256(_chosen(run)) if trainer.is_global_zero else None,
+        **_validated(run, trainer),
     }
 
 
-def _validated(config: Config, trainer: pl.Trainer) -> dict[str, Any]:
+def _validated(run: Run, trainer: pl.Trainer) -> dict[str, Any]:
     """On which classes there was validation, and the best and the newest mIoU there, in percent."""
-    if not config.val.episodes:
+    if not run.config.val.episodes:
         return {"val_classes": None}
     best = next(c.best_model_score for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
     known = {"best": best, "newest": trainer.callback_metrics.get("val/miou")}
     miou = {name: None if score is None else round(float(score), 3) for name, score in known.items()}
-    return {"val_classes": config.val.classes.value, "val_miou": miou}
+    return {"val_classes": run.config.val.classes.value, "val_miou": miou}
 
 
-def _chosen(config: Config, folder: Path) -> Path:
-    return folder / "checkpoints" / f"{config.test.checkpoint.value}.ckpt"
+def _chosen(run: Run) -> Path:
+    return run.folder / "checkpoints" / f"{run.config.test.checkpoint.value}.ckpt"
 
 
-def test(raw: DictConfig, folder: Path) -> Result:
-    """Test a checkpoint.
-
-    Args:
-        raw: the checkpoint's configuration with the command line's changes; ``ckpt`` names the file.
-        folder: the run's own folder.
+def test(run: Run) -> Result:
+    """Test the checkpoint that ``ckpt`` names; the run's configuration is its own with the command line's changes.
 
     Raises:
         UserError: what the user can mend.
         Interrupted: a signal asked for the end.
     """
     with Interruption():
-        return _test(raw, folder)
+        return _test(run)
 
 
-def _test(raw: DictConfig, folder: Path) -> Result:
-    started = time.perf_counter()
-    config = typed(raw)
+def _test(run: Run) -> Result:
+    started, config = time.perf_counter(), run.config
     assert config.ckpt is not None
     path = Path(config.ckpt)
-    _begin(config)
-    datamodule = build.make_datamodule(raw, config)
+    _begin(run)
+    datamodule = build.make_datamodule(run)
     datamodule.setup()
-    module = build.make_module(without_weights(raw), config)
+    module = build.make_module(run, pretrained=False)
     checkpoint = read_checkpoint(path)
     fill(module, path, checkpoint)
-    trainer = build.make_trainer(raw, config, folder)
+    trainer = build.make_trainer(run)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
-    tests = _Tester(config, trainer, datamodule, folder, keeper)(module, path.stem)
+    tests = _Tester(run, trainer, datamodule, keeper)(module, path.stem)
     hyper_parameters = checkpoint["hyper_parameters"]
     trained = hyper_parameters["config"]
     training = {
@@ -279,16 +256,12 @@ def _test(raw: DictConfig, folder: Path) -> Result:
         "shot": None if "origin" in hyper_parameters else trained["shot"],  # a converted file does not tell
         "data": (trained["data"]["source"] or {}).get("_target_"),
     }
-    result = _result("test", raw, datamodule, trainer, module, training, tests, time.perf_counter() - started)
-    if trainer.is_global_zero:
-        log.info("result: %s", results.save(folder, result))
-        _conclude(trainer, folder, result)
-    return result
+    return _concluded("test", run, datamodule, trainer, module, training, tests, time.perf_counter() - started)
 
 
-def _result(
+def _concluded(
     command: str,
-    raw: DictConfig,
+    run: Run,
     datamodule: EpisodeDataModule,
     trainer: pl.Trainer,
     module: EpisodicModule,
@@ -296,10 +269,11 @@ def _result(
     tests: list[Measurement],
     seconds: float,
 ) -> Result:
-    return Result(
+    """The result, once it is saved and the loggers that keep one have it."""
+    result = Result(
         command=command,
-        config_hash=run_digest(raw),
-        config=plain(raw),
+        config_hash=run.digest,
+        config=plain(run.raw),
         novel=[datamodule.class_names[c] for c in datamodule.fold.novel],
         splits=datamodule.splits,
         removed_images=datamodule.removed,
@@ -312,23 +286,14 @@ def _result(
         machine=results.machine(str(trainer.strategy.root_device)),
         git=results.git_revision(),
         metric=results.METRIC,
-        bad_files={name: problem for known in everyones(datamodule.bad) for name, problem in known.items()},
+        bad_files={name: problem for known in gather_objects(datamodule.bad) for name, problem in known.items()},
     )
-
-
-def _conclude(trainer: pl.Trainer, folder: Path, result: Result) -> None:
-    """Hand the result to the loggers that keep one."""
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbTracker):
-            logger.conclude(folder, result)
-
-
-def without_weights(raw: DictConfig) -> DictConfig:
-    """The configuration with the backbone left as initialised, for a checkpoint's weights to fill."""
-    copy = raw.copy()
-    if "weights" in copy.backbone:
-        copy.backbone.weights = "random"
-    return copy
+    if trainer.is_global_zero:
+        log.info("result: %s", results.save(run.folder, result))
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbTracker):
+                logger.conclude(run.folder, result)
+    return result
 
 
 def write_checkpoint(module: EpisodicModule, path: Path) -> None:

@@ -1,24 +1,21 @@
 """Computes the features that a run will ask for again and again, before it starts."""
 
 import hashlib
-import logging
-from collections.abc import Callable, Collection
+from collections.abc import Sequence
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from mshnet_pl.backbones.base import AbstractBackbone
+from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.loading.feature_cache import AbstractFeatureCache, FeatureFile, FeatureMemory, FeatureShape
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.training.module import EpisodicModule
 
-log = logging.getLogger(__name__)
-
 
 class FeatureKeeper:
-    """Fills a cache of backbone features for the images that come, and tells module and data of it.
+    """Fills a cache of backbone features for the images that come, which the data module then need not read.
 
     Args:
         trainer: whose device and precision count.
@@ -45,50 +42,40 @@ class FeatureKeeper:
         learns = any(p.requires_grad for p in module.method.backbone.parameters())
         if learns and folder is not None:
             raise ConfigError(f"data.feature_cache={folder}: the backbone learns, so its features change; leave it null")
-        plainly = module.refinement is None or not module.refinement.looks_again
-        self._tests = not learns and plainly and (folder is not None or megabytes > 0)
+        self._tests = not learns and module.predictor.sees_plainly and (folder is not None or megabytes > 0)
 
     def before_training(self) -> None:
         """Compute and keep the features of all images that training and validation read."""
-        if self._folder is not None:
-            self._keep(self._datamodule.training_images())
+        self._keep(self._datamodule.training_images() if self._folder is not None else [])
 
     def before_test(self) -> None:
         """Compute and keep the features of the images of the test that comes next, as many as there is room for."""
-        if self._tests:
-            self._keep(self._datamodule.test_images())
-        else:
-            self._datamodule.use_features({})
+        self._keep(self._datamodule.test_images() if self._tests else [])
 
-    def _keep(self, names: Collection[str]) -> None:
-        plugin, device = self._trainer.precision_plugin, self._trainer.strategy.root_device
-        backbone = self._module.method.backbone.to(device)
+    def _keep(self, ids: Sequence[int]) -> None:
+        """Compute the features of these images, none for no cache."""
+        if not ids:
+            self._module.backbone.use(None)
+            self._datamodule.leave_out([])
+            return
+        self._module.method.backbone.to(self._trainer.strategy.root_device)
+        cache, datamodule = self._cache or self._make(), self._datamodule
+        with cache.lock:
+            absent = cache.absent(ids)
+            for image_id, image in zip(absent, datamodule.images(absent), strict=True):
+                cache.put(image_id, self._compute(image))
+        datamodule.leave_out([i for i in ids if i in cache])
+        self._cache = cache
+        self._module.backbone.use(cache, lambda image_id: datamodule.image(image_id))
 
-        def compute(images: Tensor) -> tuple[Tensor, ...]:
-            with torch.no_grad(), plugin.forward_context():
-                features: tuple[Tensor, ...] = backbone(images.to(device))
-            return features
+    def _compute(self, images: Tensor) -> Features:
+        with torch.no_grad(), self._trainer.precision_plugin.forward_context():
+            features: Features = self._module.method.backbone(images.to(self._trainer.strategy.root_device))
+        return features
 
-        if self._cache is None:
-            self._cache = self._make(compute, backbone)
-        if isinstance(self._cache, FeatureFile):
-            with self._cache.lock:
-                self._fill(self._cache, names, compute)
-        else:
-            self._fill(self._cache, names, compute)
-        self._datamodule.use_features({name: self._cache.places[name] for name in names if name in self._cache.places})
-        self._module.kept_features = self._cache
-
-    def _fill(
-        self, cache: AbstractFeatureCache, names: Collection[str], compute: Callable[[Tensor], tuple[Tensor, ...]]
-    ) -> None:
-        absent = cache.absent(names)
-        for name, image in zip(absent, self._datamodule.images(absent), strict=True):
-            cache.put(name, compute(image))
-
-    def _make(self, compute: Callable[[Tensor], tuple[Tensor, ...]], backbone: AbstractBackbone) -> AbstractFeatureCache:
-        size = self._datamodule.image_size
-        blocks = [FeatureShape(_as_stored(x), x.dtype) for x in compute(torch.zeros(1, 3, size, size))]
+    def _make(self) -> AbstractFeatureCache:
+        size, backbone = self._datamodule.image_size, self._module.method.backbone
+        blocks = [FeatureShape(_as_stored(x), x.dtype) for x in self._compute(torch.zeros(1, 3, size, size))]
         if self._folder is None:
             return FeatureMemory(blocks, self._megabytes)
         identity = self._datamodule.identity()
@@ -100,7 +87,7 @@ class FeatureKeeper:
         device = str(self._trainer.strategy.root_device.type)
         described: list[str | int] = [identity, size, kind, repr(backbone), _digest(backbone), device]
         described.append(str(self._trainer.precision))
-        return FeatureFile(self._folder, described, self._datamodule.all_images(), blocks)
+        return FeatureFile(self._folder, described, self._datamodule.image_names, blocks)
 
 
 def _as_stored(x: Tensor) -> tuple[int, int, int, int]:

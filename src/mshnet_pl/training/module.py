@@ -1,6 +1,6 @@
 """The LightningModule: trains and tests any method on episodes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,20 +12,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mshnet_pl.backbones.base import Features
-from mshnet_pl.data.loading.feature_cache import AbstractFeatureCache
+from mshnet_pl.data.loading.feature_cache import CachedBackbone
 from mshnet_pl.episode import Episode, Prediction
 from mshnet_pl.evaluation.metrics import EpisodeIoU, Scores, scores
 from mshnet_pl.inference.labels import predict_labels
-from mshnet_pl.inference.test_time import Refinement
+from mshnet_pl.inference.predictor import Predictor
 from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.options import Fusion
 from mshnet_pl.training.losses import episode_loss
-
-
-def _together(a: Tensor, b: Tensor, order: Tensor) -> Tensor:
-    """Features (N, L, d, h, w) one after the other, then in ``order``; channels side by side as they were."""
-    pixels = torch.cat([x.permute(0, 1, 3, 4, 2) for x in (a, b)])
-    return pixels[order].permute(0, 1, 4, 2, 3)
 
 
 class EpisodicModule(pl.LightningModule):
@@ -43,7 +37,10 @@ class EpisodicModule(pl.LightningModule):
         foreground_weight: what a pixel of the object counts in the loss.
         seed: of the steps' randomness.
         config: plain dictionary that rebuilds all this; saved in checkpoints.
-        refinement: of tests' predictions; none if left out.
+        flip: tests also predict the mirrored images.
+        scales: factors of the image size that tests predict at.
+        fusion: how the supports of a test become one prediction.
+        guided: radius of the guided filter of tests as a share of the query's side; 0 for no filter.
     """
 
     def __init__(
@@ -56,11 +53,18 @@ class EpisodicModule(pl.LightningModule):
         foreground_weight: float = 1.0,
         seed: int = 0,
         config: Mapping[str, Any] | None = None,
-        refinement: Refinement | None = None,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        fusion: str = Fusion.network,
+        guided: float = 0.0,
     ) -> None:
         super().__init__()
         self.method = method
-        self.refinement = refinement
+        self.backbone = CachedBackbone(method.backbone)
+        """The method's, with the features that are kept."""
+        self.predictor = Predictor(method, flip, scales, fusion, guided, backbone=self.backbone)
+        """How tests predict; validation predicts plainly."""
+        self._plainly = Predictor(method, backbone=self.backbone)
         self._optimizer, self._schedule = optimizer, schedule
         self._loss = partial(
             episode_loss, inner_weight=inner_weight, ignore_unknown=ignore_unknown, foreground_weight=foreground_weight
@@ -69,37 +73,21 @@ class EpisodicModule(pl.LightningModule):
         self.save_hyperparameters({"config": dict(config or {})})
         self.lr: float | None = None
         """Takes the place of the optimizer's own learning rate; what a search sets."""
-        self.kept_features: AbstractFeatureCache | None = None
-        """What the places in episodes mean."""
         self.train_iou, self.val_iou, self.test_iou = EpisodeIoU(), EpisodeIoU(), EpisodeIoU()
         self.test_counts = self.test_iou.counts()
         """The counts of the last test, by episode number."""
 
     def forward(self, episode: Episode) -> Prediction:
         """Logits for the episode's queries; their masks are not looked at."""
-        if self.kept_features is None:
+        if not self.backbone.keeps:
             prediction: Prediction = self.method(episode.query, episode.support, episode.support_mask)
             return prediction
-        query = self._features(episode.query, episode.query_place)
-        support = self._features(episode.support.flatten(0, 1), episode.support_place.flatten())
-        shape = episode.support_place.shape
-        code = self.method.encode(tuple(f.unflatten(0, shape) for f in support), episode.support_mask)
+        query = self.backbone(episode.query, episode.query_id)
+        support = self.backbone(episode.support.flatten(0, 1), episode.support_id.flatten())
+        shots = episode.support_id.shape
+        code = self.method.encode(tuple(f.unflatten(0, shots) for f in support), episode.support_mask)
         del support  # not kept for the backward pass
         return self.method.decode(query, code)
-
-    def _features(self, images: Tensor, places: Tensor) -> Features:
-        """Of (N, 3, S, S) images, some of them kept: (N, L, d, h, w) of every block."""
-        assert self.kept_features is not None
-        given = (places < 0).nonzero()[:, 0]
-        if not len(given):
-            return tuple(f.to(images.device) for f in self.kept_features.get(places))
-        of_given: Features = self.method.backbone(images[given])
-        if len(given) == len(images):
-            return of_given
-        kept = (places >= 0).nonzero()[:, 0]
-        order = torch.cat([given, kept]).argsort()
-        of_kept = (f.to(images.device) for f in self.kept_features.get(places[kept]))
-        return tuple(_together(a, b, order) for a, b in zip(of_given, of_kept, strict=True))
 
     def loss(self, batch: Episode) -> tuple[Tensor, dict[str, Tensor], Prediction]:
         """The loss of eq. 1 (), its parts, and the prediction; the same whenever it is asked for the same episodes."""
@@ -123,29 +111,22 @@ class EpisodicModule(pl.LightningModule):
 
     def validation_step(self, batch: Episode, batch_idx: int) -> None:
         """Counts an episode's pixels."""
-        self._count(self.val_iou, self._one_by_one(batch), batch)
+        self._count(self.val_iou, self._one_by_one(batch, self._plainly), batch)
 
     def test_step(self, batch: Episode, batch_idx: int) -> None:
         """Counts an episode's pixels."""
-        self._count(self.test_iou, self._one_by_one(batch, self.refinement), batch)
+        self._count(self.test_iou, self._one_by_one(batch, self.predictor), batch)
         so_far = scores(self.test_iou.counts()).miou
         self.log("test/miou_so_far", so_far, prog_bar=True, logger=False, on_step=True, on_epoch=False)
 
     def predict_step(self, batch: Episode, batch_idx: int) -> UInt8[Tensor, "batch height width"]:
         """Labels of an episode's queries, as tests count them."""
-        return predict_labels(self._one_by_one(batch, self.refinement), batch)
+        return predict_labels(self._one_by_one(batch, self.predictor), batch)
 
-    def _one_by_one(self, batch: Episode, refinement: Refinement | None = None) -> Tensor:
+    def _one_by_one(self, batch: Episode, predictor: Predictor) -> Tensor:
         """Logits an episode at a time: neither the batch size nor the number of processes can then change a rounding."""
         episodes = (Episode(*(part[i : i + 1] for part in batch)) for i in range(len(batch.query)))
-        return torch.cat([self._refined(episode, refinement).logits for episode in episodes])
-
-    def _refined(self, episode: Episode, refinement: Refinement | None) -> Prediction:
-        if refinement is None:
-            return self(episode)
-        if refinement.looks_again:
-            return refinement(self.method, *episode[:3])
-        return refinement.guide(self(episode), episode.query)
+        return torch.cat([predictor(episode) for episode in episodes])
 
     def on_train_epoch_end(self) -> None:
         """Logs the IoU of every class over the epoch so far."""

@@ -160,8 +160,8 @@ def track_sweep(runs: Sequence[Result]) -> None:
     """
     import wandb  # takes a second, which runs without it need not wait
 
-    target = f"{WandbTracker.__module__}.{WandbTracker.__name__}"
-    tracked = [run for run in runs if (run.config.get("logger") or {}).get("_target_") == target]
+    targets = [(run.config.get("logger") or {}).get("_target_", "") for run in runs]
+    tracked = [run for run, target in zip(runs, targets, strict=True) if target.endswith(f".{WandbTracker.__name__}")]
     if not tracked:
         return
     settings = {key: value for key, value in tracked[0].config["logger"].items() if not key.startswith("_")}

@@ -7,7 +7,7 @@ import torch.distributed
 T = TypeVar("T")
 
 
-def everyones(value: T) -> list[T]:
+def gather_objects(value: T) -> list[T]:
     """The values of all processes, by rank; this one's alone where there is only one."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [value]

@@ -15,6 +15,7 @@ from mshnet_pl.data.protocol.sampling import Draws
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.episode import UNKNOWN, Episode
 from mshnet_pl.errors import DataError
+from mshnet_pl.options import Subset
 
 _UNREADABLE = (DataError, OSError, SyntaxError, ValueError)
 """What sources raise where files cannot be read."""
@@ -32,7 +33,8 @@ class EpisodeDataset(Dataset[Episode]):
         unknown: classes whose pixels are labelled 255 in query masks.
         cache: keeps resized images; changes no episode.
         augment: random changes of the pictures; not together with ``original_size``.
-        places: where features are kept, by the image's name; such images are not read.
+        ids: the images' numbers in the data set's list, by name; ``image_ids`` of the source by default.
+        left_out: ids of images that are not read, zeros in their place; masks are read all the same.
         show_queries: read the queries' images even so.
         replace: from an episode, its number and the bad images to the episode in its place; without it, a bad image is an
             error.
@@ -49,12 +51,14 @@ class EpisodeDataset(Dataset[Episode]):
         unknown: Sequence[int] = (),
         cache: ImageCache | None = None,
         augment: Augment | None = None,
-        places: Mapping[str, int] | None = None,
+        ids: Mapping[str, int] | None = None,
+        left_out: Collection[int] = (),
         show_queries: bool = False,
         replace: Callable[[Draws, int, Collection[str]], Draws] | None = None,
         bad: dict[str, str] | None = None,
     ) -> None:
-        self._places, self._replace = {} if places is None else places, replace
+        self._ids = image_ids(source) if ids is None else ids
+        self._left_out, self._replace = left_out, replace
         self.bad = {} if bad is None else bad
         """What is wrong with an image, by its name, as far as it is known here."""
         self._source, self._draw, self._length = source, draw, length
@@ -99,8 +103,8 @@ class EpisodeDataset(Dataset[Episode]):
             query_size=torch.tensor([query_masks.shape[1:]] * len(draws)),
             class_id=torch.tensor([draw.class_id for draw in draws]),
             number=torch.tensor([number] * len(draws)),
-            query_place=torch.tensor([self._places.get(draw.query, -1) for draw in draws]),
-            support_place=torch.tensor([[self._places.get(name, -1) for name in draw.supports] for draw in draws]),
+            query_id=torch.tensor([self._ids[draw.query] for draw in draws]),
+            support_id=torch.tensor([[self._ids[name] for name in draw.supports] for draw in draws]),
         )
 
     def replaced(self, number: int) -> bool:
@@ -126,7 +130,7 @@ class EpisodeDataset(Dataset[Episode]):
             shown = torch.from_numpy(np.stack(masks))
         else:
             shown = torch.stack([resize_mask(mask, self._size) for mask in masks])
-        if name in self._places and not (self._show_queries and picture == 0):
+        if self._ids[name] in self._left_out and not (self._show_queries and picture == 0):
             return torch.zeros(1).expand(3, self._size, self._size), shown
         image = square(self._source, name, self._size, self._cache, masks[0].shape)
         if self._augment:
@@ -149,7 +153,7 @@ class Unusable(Exception):
         self.name = name
 
 
-class Pictures(Dataset[Tensor]):
+class ImageDataset(Dataset[Tensor]):
     """Normalised images (3, S, S) by their place in ``names``; arguments as ``EpisodeDataset``'s."""
 
     def __init__(
@@ -172,6 +176,12 @@ class Pictures(Dataset[Tensor]):
             return normalise(square(self._source, name, self._size, self._cache))
         except Unusable as error:
             raise DataError(f"{error}\n{name} cannot be read; mend or replace its file") from error
+
+
+def image_ids(source: AbstractSource) -> dict[str, int]:
+    """The number of every image of a data set in the list of all of them, which is in the order of their names."""
+    names = {name for subset in Subset for name, _ in source.pairs(subset)}
+    return {name: number for number, name in enumerate(sorted(names))}
 
 
 def square(

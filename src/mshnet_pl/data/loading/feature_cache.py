@@ -1,24 +1,24 @@
 """Features of images that a frozen backbone need compute only once: in memory for a test, in a file for training.
 
-Every image has a place of its own or none; nothing is ever driven out. What is read back equals what was computed to the
-last bit, so a cache changes no result.
+What is read back equals what was computed to the last bit, so a cache changes no result; nothing is ever driven out.
 """
 
 import hashlib
 import json
 import logging
-import os
 import shutil
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from filelock import FileLock
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mshnet_pl.errors import DataError
@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 _MB = 2**20
 _HEAD = 64  # bytes before a record's features: the checksum, and what keeps them aligned
+_CHECKSUM = "CRC-32 of image id, name and features"
+
+Features = tuple[Tensor, ...]
+"""(N, L, d, h, w) of every block, channels of a pixel side by side: what a backbone gives for N images."""
 
 
 class FeatureShape(NamedTuple):
@@ -43,26 +47,35 @@ class FeatureShape(NamedTuple):
 
 
 class AbstractFeatureCache(ABC):
-    """Features of one image a place, a tensor (L, d, h, w) of every block."""
+    """Features of images by id."""
 
-    places: dict[str, int]
-    """Where the images that have a place are, by name."""
+    lock: AbstractContextManager[Any] = nullcontext()
+    """To be held from ``absent`` to the last ``put``, so that one process at a time computes."""
 
     @abstractmethod
-    def absent(self, names: Collection[str]) -> list[str]:
-        """Those of ``names`` whose features are to be computed; gives them places as far as there is room.
+    def absent(self, ids: Sequence[int]) -> list[int]:
+        """Those of ``ids`` whose features are to be computed, as far as there is room.
 
         Raises:
             DataError: there is no room.
         """
 
     @abstractmethod
-    def put(self, name: str, features: Iterable[Tensor]) -> None:
-        """Keep an image's features, (1, L, d, h, w) of every block."""
+    def put(self, image_id: int, features: Features) -> None:
+        """Keep one image's features, (1, L, d, h, w) of every block."""
 
     @abstractmethod
-    def get(self, places: Int64[Tensor, "images"]) -> tuple[Tensor, ...]:
-        """The features at ``places``: (N, L, d, h, w) of every block, on the CPU or where they were computed."""
+    def __contains__(self, image_id: object) -> bool:
+        """Whether the image's features are kept for this process."""
+
+    @abstractmethod
+    def get(self, ids: Sequence[int], compute: Callable[[int], Features]) -> Features:
+        """The features of images that are kept, on the CPU or where they were computed.
+
+        Args:
+            ids: of N images.
+            compute: gives the features of an image whose record turns out to be damaged.
+        """
 
     def __deepcopy__(self, memo: dict[int, object]) -> "AbstractFeatureCache":
         """Itself: a copy of what reads from it, as averages of weights are, reads the same features."""
@@ -74,45 +87,40 @@ class FeatureMemory(AbstractFeatureCache):
 
     Args:
         blocks: what the backbone gives for an image.
-        megabytes: budget in units of 2**20 bytes; images beyond it have no place.
+        megabytes: budget in units of 2**20 bytes; images beyond it are not kept.
     """
 
     def __init__(self, blocks: Sequence[FeatureShape], megabytes: int) -> None:
-        self.places = {}
-        self._most = megabytes * _MB // sum(block.size for block in blocks)
-        self._kept: dict[int, tuple[Tensor, ...]] = {}
+        self._max_images = megabytes * _MB // sum(block.size for block in blocks)
+        self._kept: dict[int, Features] = {}
 
-    def absent(self, names: Collection[str]) -> list[str]:
+    def absent(self, ids: Sequence[int]) -> list[int]:
         """See ``AbstractFeatureCache``."""
-        new = [name for name in dict.fromkeys(names) if name not in self.places][: self._most - len(self.places)]
-        self.places |= {name: place for place, name in enumerate(new, len(self.places))}
-        return new
+        return [i for i in dict.fromkeys(ids) if i not in self][: self._max_images - len(self._kept)]
 
-    def put(self, name: str, features: Iterable[Tensor]) -> None:
+    def put(self, image_id: int, features: Features) -> None:
         """See ``AbstractFeatureCache``."""
-        self._kept[self.places[name]] = tuple(features)
+        self._kept[image_id] = features
 
-    def get(self, places: Int64[Tensor, "images"]) -> tuple[Tensor, ...]:
+    def __contains__(self, image_id: object) -> bool:
         """See ``AbstractFeatureCache``."""
-        found = [self._kept[place] for place in places.tolist()]
-        return found[0] if len(found) == 1 else tuple(map(_joined, zip(*found, strict=True)))
+        return image_id in self._kept
 
-
-def _joined(features: Sequence[Tensor]) -> Tensor:
-    """(1, L, d, h, w) each to (N, L, d, h, w), channels side by side as they were."""
-    return torch.cat([x.permute(0, 1, 3, 4, 2) for x in features]).permute(0, 1, 4, 2, 3)
+    def get(self, ids: Sequence[int], compute: Callable[[int], Features]) -> Features:
+        """See ``AbstractFeatureCache``."""
+        return join([self._kept[i] for i in ids])
 
 
 class FeatureFile(AbstractFeatureCache):
-    """Features in a memory-mapped file, where later runs and other processes find them.
+    """Features in a file, where later runs and other processes find them.
 
-    The file is as long as all images' features, but takes room only for those that were computed. A checksum stands before
-    each; what does not fit it (never written, half written, damaged) counts as absent. One process at a time computes.
+    The file is as long as all images' features, but takes room only for those that were computed. A checksum of id, name
+    and features stands before each; a record that does not fit it when it is read is computed and written anew.
 
     Args:
         folder: of the file.
         identity: what tells data set, image size, backbone, weights and precision from any other.
-        names: all images of the data set.
+        names: all images of the data set, by id.
         blocks: what the backbone gives for an image.
 
     Raises:
@@ -120,31 +128,29 @@ class FeatureFile(AbstractFeatureCache):
     """
 
     def __init__(
-        self, folder: str, identity: Sequence[str | int], names: Collection[str], blocks: Sequence[FeatureShape]
+        self, folder: str, identity: Sequence[str | int], names: Sequence[str], blocks: Sequence[FeatureShape]
     ) -> None:
-        self._blocks = blocks
-        order = sorted(set(names))
-        self._all = {name: place for place, name in enumerate(order)}
-        self.places = {}
+        self._names, self._blocks = names, blocks
+        self._kept: set[int] = set()
         self._record = -(-(_HEAD + sum(block.size for block in blocks)) // _HEAD) * _HEAD
-        described = [*identity, torch.__version__, [[*block.shape, str(block.dtype)] for block in blocks], order]
+        shapes = [[*block.shape, str(block.dtype)] for block in blocks]
+        described = [*identity, torch.__version__, _CHECKSUM, shapes, [*names]]
         key = hashlib.sha256(json.dumps(described).encode()).hexdigest()
         self._path = Path(folder).expanduser() / f"features-{key[:32]}.bin"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
-                file.truncate(len(order) * self._record)
-            self._bytes = np.memmap(self._path, np.uint8, "r+", shape=(len(order), self._record))
+                file.truncate(len(names) * self._record)
         except OSError as error:
             raise self._failed(error) from error
         self.lock = FileLock(self._path.with_suffix(".lock"))
-        """To be held from ``absent`` to the last ``put``."""
 
-    def absent(self, names: Collection[str]) -> list[str]:
-        """See ``AbstractFeatureCache``."""
-        self.places |= {name: self._all[name] for name in names}
-        wanted = [*dict.fromkeys(names)]
-        new = [name for name in wanted if not self._whole(self._all[name])]
+    def absent(self, ids: Sequence[int]) -> list[int]:
+        """See ``AbstractFeatureCache``; a record counts as there once it has a checksum."""
+        wanted = [*dict.fromkeys(ids)]
+        with self._path.open("rb", buffering=0) as file:
+            new = [i for i in wanted if not any(self._head(file, i))]
+        self._kept.update(set(wanted).difference(new))
         needed, free = len(new) * self._record, shutil.disk_usage(self._path.parent).free
         log.info(
             "data.feature_cache: %d images of %.1f MB = %.0f MB in %s; %d of them are there, %.0f MB to be written",
@@ -158,37 +164,60 @@ class FeatureFile(AbstractFeatureCache):
             )
         return new
 
-    def put(self, name: str, features: Iterable[Tensor]) -> None:
-        """See ``AbstractFeatureCache``; takes the room on the disk first, so that a full one is an error."""
-        place = self._all[name]
+    def put(self, image_id: int, features: Features) -> None:
+        """See ``AbstractFeatureCache``; the checksum is written last.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        record = [_pixels(x)[0].cpu().contiguous() for x in features]
         try:
-            with self._path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), place * self._record, self._record)
+            with self.lock, self._path.open("r+b") as file:
+                file.seek(image_id * self._record + _HEAD)
+                file.writelines(map(_bytes, record))
+                file.flush()
+                file.seek(image_id * self._record)
+                file.write(self._checksum(image_id, record))
         except OSError as error:
             raise self._failed(error) from error
-        for room, x in zip(self._views(place), features, strict=True):
-            room.copy_(x[0].permute(0, 2, 3, 1))
-        self._bytes[place, :4] = np.frombuffer(_checksum(self._bytes[place, _HEAD:].data), np.uint8)
+        self._kept.add(image_id)
 
-    def get(self, places: Int64[Tensor, "images"]) -> tuple[Tensor, ...]:
+    def __contains__(self, image_id: object) -> bool:
         """See ``AbstractFeatureCache``."""
-        found = [self._views(place) for place in places.tolist()]
-        return tuple(torch.stack(block).permute(0, 1, 4, 2, 3) for block in zip(*found, strict=True))
+        return image_id in self._kept
 
-    def _views(self, place: int) -> list[Tensor]:
-        """A record's features (L, h, w, d) of every block, where they lie in the file."""
-        record, start, views = torch.from_numpy(self._bytes[place]), _HEAD, []
-        for block in self._blocks:
-            views.append(record[start : start + block.size].view(block.dtype).view(block.shape))
-            start += block.size
-        return views
-
-    def _whole(self, place: int) -> bool:
-        """Whether a record fits its checksum; read without the map, which may take room even for holes."""
+    def get(self, ids: Sequence[int], compute: Callable[[int], Features]) -> Features:
+        """See ``AbstractFeatureCache``; every record is held to its checksum."""
+        blocks = [torch.empty(len(ids), *block.shape, dtype=block.dtype) for block in self._blocks]
         with self._path.open("rb", buffering=0) as file:
-            file.seek(place * self._record)
-            head = file.read(_HEAD)
-            return any(head[:4]) and head[:4] == _checksum(file.read(self._record - _HEAD))
+            for row, image_id in enumerate(ids):
+                record = [block[row] for block in blocks]
+                if self._read(file, image_id, record):
+                    continue
+                log.warning("%s: the features of %s are damaged; computed anew", self._path, self._names[image_id])
+                features = compute(image_id)
+                self.put(image_id, features)
+                for part, x in zip(record, features, strict=True):
+                    part.copy_(_pixels(x)[0])
+        return tuple(block.permute(0, 1, 4, 2, 3) for block in blocks)
+
+    def _head(self, file: FileIO, image_id: int) -> bytes:
+        """The checksum as it stands in the file; nothing but zeros where no record was written."""
+        file.seek(image_id * self._record)
+        return file.read(_HEAD)[:4]
+
+    def _read(self, file: FileIO, image_id: int, record: Sequence[Tensor]) -> bool:
+        """Fill ``record``, (L, h, w, d) of every block; says whether it fits its checksum."""
+        head = self._head(file, image_id)
+        for part in record:
+            file.readinto(_bytes(part))
+        return head == self._checksum(image_id, record)
+
+    def _checksum(self, image_id: int, record: Sequence[Tensor]) -> bytes:
+        checksum = zlib.crc32(f"{image_id} {self._names[image_id]}".encode())
+        for part in record:
+            checksum = zlib.crc32(_bytes(part), checksum)
+        return (checksum or 1).to_bytes(4, "little")  # never that of a hole
 
     def _failed(self, error: OSError) -> DataError:
         return DataError(
@@ -197,5 +226,71 @@ class FeatureFile(AbstractFeatureCache):
         )
 
 
-def _checksum(record: bytes | memoryview) -> bytes:
-    return (zlib.crc32(record) or 1).to_bytes(4, "little")  # never that of a hole
+class CachedBackbone:
+    """A backbone that gives the features of images by id, and computes only those that are not kept.
+
+    No part of the network: it holds no weights, and no checkpoint knows of it.
+
+    Args:
+        backbone: gives the features of images, each the same whatever else is in the batch.
+    """
+
+    def __init__(self, backbone: Callable[[Tensor], Features]) -> None:
+        self._backbone = backbone
+        self._cache: AbstractFeatureCache | None = None
+        self._read: Callable[[int], Tensor] | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether any features are kept."""
+        return self._cache is not None
+
+    def use(self, cache: AbstractFeatureCache | None, read: Callable[[int], Tensor] | None = None) -> None:
+        """Take features from ``cache``, or from none.
+
+        Args:
+            cache: what is kept.
+            read: gives the image (1, 3, S, S) of an id whose features are damaged.
+        """
+        self._cache, self._read = cache, read
+
+    def __call__(self, images: Float[Tensor, "n 3 h w"], ids: Int64[Tensor, "n"] | None = None) -> Features:
+        """Features of ``images``, on their device; images whose features are kept are not looked at.
+
+        Args:
+            images: normalised.
+            ids: of the images; without them all features are computed.
+        """
+        cache = self._cache
+        kept = torch.tensor([cache is not None and i in cache for i in ids.tolist()]) if ids is not None else None
+        if cache is None or ids is None or kept is None or not kept.any():
+            return self._backbone(images)
+
+        def compute(image_id: int) -> Features:
+            assert self._read is not None
+            with torch.no_grad():
+                return self._backbone(self._read(image_id).to(images.device))
+
+        found = tuple(f.to(images.device) for f in cache.get(ids[kept.to(ids.device)].tolist(), compute))
+        if kept.all():
+            return found
+        computed = self._backbone(images[~kept.to(images.device)])
+        order = torch.cat([kept.nonzero()[:, 0], (~kept).nonzero()[:, 0]]).argsort().to(images.device)
+        return tuple(_pixels(f)[order].permute(0, 1, 4, 2, 3) for f in join([found, computed]))
+
+
+def join(features: Sequence[Features]) -> Features:
+    """Features of some images and of others to those of all, channels of a pixel side by side as they were."""
+    if len(features) == 1:
+        return features[0]
+    blocks = zip(*features, strict=True)
+    return tuple(torch.cat([_pixels(x) for x in block]).permute(0, 1, 4, 2, 3) for block in blocks)
+
+
+def _pixels(x: Float[Tensor, "n layers d h w"]) -> Float[Tensor, "n layers h w d"]:
+    return x.permute(0, 1, 3, 4, 2)
+
+
+def _bytes(x: Tensor) -> memoryview:
+    """Those of a contiguous tensor on the CPU, where they lie."""
+    return x.flatten().view(torch.uint8).numpy().data

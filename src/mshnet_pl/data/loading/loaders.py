@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from mshnet_pl.data.loading.dataset import EpisodeDataset, Pictures, collate
+from mshnet_pl.data.loading.dataset import EpisodeDataset, ImageDataset, collate
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import DataError
 
@@ -38,7 +38,7 @@ class LoadedEpisodes(EpisodeDataset):
         return loaded
 
 
-class LoadedPictures(Pictures):
+class LoadedImages(ImageDataset):
     """What loaders read: images, errors as values."""
 
     def __getitems__(self, places: Sequence[int]) -> list[Loaded]:
@@ -164,8 +164,8 @@ class EpisodeLoader(DataLoader[Episode]):
         return (unwrap(loaded, self.dataset) for loaded in super().__iter__())
 
 
-class PictureLoader(DataLoader[Tensor]):
-    """A loader of ``Pictures``, one by one."""
+class ImageLoader(DataLoader[Tensor]):
+    """A loader of ``ImageDataset``, one by one."""
 
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]  # as EpisodeStream's
         """The images (1, 3, S, S).

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import NotFinite
 from mshnet_pl.training.checkpoint_io import LAST
-from mshnet_pl.utils.distributed import everyones
+from mshnet_pl.utils.distributed import gather_objects
 from mshnet_pl.utils.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class NonfiniteGuard(pl.Callback):
 
     def _found(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> None:
         self._wrong = what
-        batches = [batch for own in everyones([batch.tolist() for batch in self._batches]) for batch in own]
+        batches = [batch for own in gather_objects([batch.tolist() for batch in self._batches]) for batch in own]
         record = {
             "what": what,
             "loss": repr(self._loss),

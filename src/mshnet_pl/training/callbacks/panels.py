@@ -1,8 +1,9 @@
 """The same few episodes after every validation: what the network predicts, and where its similarities put their energy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
@@ -11,11 +12,10 @@ from torch import Tensor
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.io.transforms import to_image
 from mshnet_pl.episode import UNKNOWN, Episode
-from mshnet_pl.evaluation.energy import energy_pictures
+from mshnet_pl.evaluation.energy import EnergyPicture, energy_pictures
 from mshnet_pl.evaluation.metrics import episode_counts
 from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.models.mshnet.model import MSHNet
-from mshnet_pl.report import energy_plots
 from mshnet_pl.training.wandb_logger import WandbTracker
 
 _LABELS = {0: "background", 1: "object", UNKNOWN: "unknown"}
@@ -28,10 +28,11 @@ class ValidationPanels(pl.Callback):
 
     Args:
         tracker: where they go, and how many.
+        draw_energy: gives an episode's energy maps as an image, (height, width, 3) uint8.
     """
 
-    def __init__(self, tracker: WandbTracker) -> None:
-        self._tracker = tracker
+    def __init__(self, tracker: WandbTracker, draw_energy: Callable[[EnergyPicture], np.ndarray]) -> None:
+        self._tracker, self._draw_energy = tracker, draw_energy
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See the class."""
@@ -64,7 +65,7 @@ class ValidationPanels(pl.Callback):
             images = [to_image(image) for image in batch.query]
             self._tracker.log_image("panel/predictions", images, step, masks=masks, caption=captions)
             if found:
-                images = [energy_plots.rasterise(energy_plots.draw([picture])) for picture in found]
+                images = [self._draw_energy(picture) for picture in found]
                 self._tracker.log_image("panel/energy", images, step, caption=titles)
 
 

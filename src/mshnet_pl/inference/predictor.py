@@ -1,0 +1,188 @@
+"""How queries are predicted: plainly, or averaged over mirrored and resized views and over shots, led by their colours."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mshnet_pl.backbones.base import Features
+from mshnet_pl.data.loading.feature_cache import CachedBackbone
+from mshnet_pl.episode import Episode
+from mshnet_pl.errors import ConfigError
+from mshnet_pl.inference.guided_filter import guided_logits
+from mshnet_pl.models.base import AbstractMethod, SupportCode
+from mshnet_pl.models.layers import resize
+from mshnet_pl.options import Fusion
+
+SupportCodes = tuple[tuple[SupportCode, ...], ...]
+"""What is kept of supports: a code for every view and every group of shots that predicts together."""
+
+
+class View(NamedTuple):
+    """Images at one scale, mirrored or not."""
+
+    scale: float
+    mirrored: bool
+
+    def show(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+        """Resized bilinearly, then mirrored."""
+        return self._mirror(_resized(images, self._size(images)))
+
+    def show_masks(self, masks: Float[Tensor, "batch shots h w"]) -> Float[Tensor, "batch shots h2 w2"]:
+        """Resized to the nearest pixel, then mirrored."""
+        return self._mirror(interpolate(masks, self._size(masks), mode="nearest"))
+
+    def undo(self, logits: Float[Tensor, "batch 2 h w"], size: Sequence[int]) -> Float[Tensor, "batch 2 height width"]:
+        """Mirrored back, and resized to the query's size."""
+        return _resized(self._mirror(logits), size)
+
+    def _size(self, images: Tensor) -> tuple[int, int]:
+        height, width = (round(self.scale * side) for side in images.shape[2:])
+        return height, width
+
+    def _mirror(self, x: Tensor) -> Tensor:
+        return x.flip(-1) if self.mirrored else x
+
+
+PLAIN = View(1.0, mirrored=False)
+"""Images as they are."""
+
+
+class Predictor:
+    """Calls a method on views of supports and query and merges what it predicts.
+
+    A view's logits are mirrored back and resized to the query's size S x S, where all views are averaged. With ``mean`` or
+    ``vote`` each shot predicts alone, averaged over views; then the shots' logits are averaged, or each votes at every pixel
+    of the S x S query: votes for the foreground are summed and divided by their maximum over the query (at least 1), and
+    the foreground is where that exceeds 0.5 (Min et al., ICCV 2021).
+
+    Last, with ``guided``, the foreground's probability is smoothed along the query's colours (``guided_filter``): the
+    network predicts on a coarse grid, whose outlines are not the object's.
+
+    Args:
+        method: segments queries.
+        flip: also predict the mirrored images.
+        scales: factors of the image size.
+        fusion: how the supports become one prediction.
+        guided: radius of the guided filter's windows as a share of the query's side; 0 for no filter.
+        backbone: gives features, those that are kept without looking at the image; by default the method's own, which
+            computes all.
+        batch_size: how many supports pass the backbone at a time, none of whose features are kept then; all by default.
+
+    Raises:
+        ConfigError: no scale, or one that is not positive; no such fusion; a radius that is not from 0 to 0.5.
+    """
+
+    def __init__(
+        self,
+        method: AbstractMethod,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        fusion: str = Fusion.network,
+        guided: float = 0.0,
+        backbone: CachedBackbone | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        if not scales or not all(0 < scale < float("inf") for scale in scales):
+            raise ConfigError(f"scales={[*scales]}: give one or more positive numbers")
+        if fusion not in [*Fusion]:
+            raise ConfigError(f"fusion={fusion}: give {', '.join(Fusion)}")
+        if not 0 <= guided <= 0.5:
+            raise ConfigError(f"guided={guided}: give 0 for no filter, or a share of the side up to 0.5")
+        self._method, self._backbone = method, backbone or CachedBackbone(method.backbone)
+        self._views = [View(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,))]
+        self._fusion, self._guided, self._batch_size = Fusion(fusion), guided, batch_size
+        self.settings: dict[str, Any] = {
+            "flip": flip, "scales": [*scales], "fusion": self._fusion.value, "guided": guided
+        }  # fmt: skip
+        """``flip``, ``scales``, ``fusion`` and ``guided`` as plain values."""
+
+    @property
+    def sees_plainly(self) -> bool:
+        """Whether all that the network sees are images as they are, for which kept features serve."""
+        return self._views == [PLAIN]
+
+    def __call__(self, episode: Episode) -> Float[Tensor, "batch 2 h w"]:
+        """Logits for an episode's queries; see ``decode``."""
+        codes = self.encode(episode.support, episode.support_mask, episode.support_id)
+        (logits,) = self.decode(episode.query, [codes], episode.query_id)
+        return logits
+
+    def encode(
+        self,
+        support: Float[Tensor, "batch shots 3 height width"],
+        support_mask: Float[Tensor, "batch shots height width"],
+        support_id: Int64[Tensor, "batch shots"] | None = None,
+    ) -> SupportCodes:
+        """Look at supports, once for any number of queries.
+
+        Args:
+            support: normalised images.
+            support_mask: 1 on the class, 0 elsewhere.
+            support_id: of the images, where some of their features may be kept.
+        """
+        shots, ids = support.shape[:2], None if support_id is None else support_id.flatten()
+        groups = [slice(i, i + 1) for i in range(shots[1])] if self._fusion is not Fusion.network else [slice(None)]
+        codes = []
+        for view in self._views:
+            features = [f.unflatten(0, shots) for f in self._features_of_supports(support.flatten(0, 1), view, ids)]
+            masks = view.show_masks(support_mask)
+            of_view = [self._method.encode(tuple(f[:, group] for f in features), masks[:, group]) for group in groups]
+            codes.append(tuple(of_view))
+        return tuple(codes)
+
+    def decode(
+        self,
+        query: Float[Tensor, "batch 3 height width"],
+        classes: Sequence[SupportCodes],
+        query_id: Int64[Tensor, "batch"] | None = None,
+    ) -> list[Float[Tensor, "batch 2 h w"]]:
+        """Logits of each class, at the method's resolution where the prediction is plain, otherwise at the query's.
+
+        Args:
+            query: normalised images.
+            classes: what ``encode`` made of each class's supports, of batch 1 or of the queries' batch.
+            query_id: of the images, where some of their features may be kept.
+
+        Returns:
+            float32; after a vote without a filter, 0.5 and the foreground's share of the votes.
+        """
+        size, plain = query.shape[2:], self.sees_plainly and self._fusion is Fusion.network
+        of_views: list[list[Tensor]] = [[] for _ in classes]
+        for place, view in enumerate(self._views):
+            features = self._features(query, view, query_id)
+            for codes, found in zip(classes, of_views, strict=True):
+                logits = [self._method.decode(features, code).logits.float() for code in codes[place]]
+                found.append(torch.stack(logits if plain else [view.undo(one, size) for one in logits]))
+        return [self._merge(torch.stack(found).mean(0), query) for found in of_views]
+
+    def features(self, images: Float[Tensor, "n 3 height width"]) -> Features:
+        """What the backbone gives for the first view, which the first codes of ``encode`` are of."""
+        return self._features(images, self._views[0])
+
+    def _features(self, images: Tensor, view: View, ids: Tensor | None = None) -> Features:
+        return self._backbone(images, ids) if view == PLAIN else self._backbone(view.show(images))
+
+    def _features_of_supports(self, images: Tensor, view: View, ids: Tensor | None) -> Features:
+        if self._batch_size is None:
+            return self._features(images, view, ids)
+        blocks = zip(*(self._features(part, view) for part in images.split(self._batch_size)), strict=True)
+        return tuple(torch.cat(block) for block in blocks)
+
+    def _merge(self, shots: Float[Tensor, "groups batch 2 h w"], query: Tensor) -> Float[Tensor, "batch 2 h w"]:
+        logits = _vote(shots) if self._fusion is Fusion.vote else shots.mean(0)
+        return guided_logits(logits, query, self._guided) if self._guided else logits
+
+
+def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    return x if x.shape[2:] == torch.Size(size) else resize(x, size)
+
+
+def _vote(logits: Float[Tensor, "shots batch 2 height width"]) -> Float[Tensor, "batch 2 height width"]:
+    """0.5 for the background, and for the foreground its share of the most votes that a pixel of the query got."""
+    votes = (logits[:, :, 1] > logits[:, :, 0]).sum(0).float()  # (B, H, W)
+    share = votes / votes.amax((1, 2), keepdim=True).clamp(min=1)
+    return torch.stack([torch.full_like(share, 0.5), share], dim=1)
