@@ -16,13 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, results
+from mshnet_pl.cli import help
 from mshnet_pl.cli.arguments import errors_end_it, fail
 from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
 from mshnet_pl.report import collection, tables
 from mshnet_pl.runs import jobs
 from mshnet_pl.utils.files import if_full
+from mshnet_pl.utils.targets import class_name
 
 _CONF = "pkg://mshnet_pl.conf"
+OmegaConf.register_new_resolver("help", help.text, replace=True)
 
 
 def run_on_checkpoint(job: Callable[[DictConfig], float | None], config_name: str) -> None:
@@ -88,7 +91,7 @@ def _end_of_sweep(folder: Path, started: datetime) -> None:
 
 
 def _track(found: list[results.Result]) -> None:
-    if any("WandbTracker" in (run.config.get("logger") or {}).get("_target_", "") for run in found):
+    if any(class_name((run.config.get("logger") or {}).get("_target_")) == "WandbTracker" for run in found):
         from mshnet_pl.training.callbacks import track_sweep
 
         track_sweep(found)

@@ -2,86 +2,23 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from math import inf
-from types import UnionType
+from operator import attrgetter
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from mshnet_pl.config.schema import Config, EnergyConfig, EvalConfig
-from mshnet_pl.options import Protocol, Which, augment_problems, guided_problems, scale_problems
+from mshnet_pl.config.schema import Config, EnergyConfig
+from mshnet_pl.config.settings import settings
+from mshnet_pl.options import Protocol, Which, guided_problems, scale_problems
 
 
 def problems(config: Config) -> list[str]:
     """What cannot work, each with the way out."""
-    mistaken = [*_no_nodes(config)]
+    mistaken = [*_no_nodes(config), *_arguments(config)]
     if mistaken:  # no other check would make sense of these
         return mistaken
-    at_least = [
-        ("fold", config.fold, 0),
-        ("shot", config.shot, 1),
-        ("way", config.way, 1),
-        ("seed", config.seed, 0),
-        ("save_every_n_steps", config.save_every_n_steps, 1),
-        ("threads", 1 if config.threads is None else config.threads, 1),
-        ("data.image_size", config.data.image_size, 32),
-        ("data.batch_size", config.data.batch_size, 1),
-        ("data.num_workers", config.data.num_workers, 0),
-        ("data.min_images", config.data.min_images, 0),
-        ("data.cache_mb", config.data.cache_mb, 0),
-        ("loss.inner_weight", config.loss.inner_weight, 0),
-        ("loss.foreground_weight", config.loss.foreground_weight, 0.01),
-        ("val.episodes", config.val.episodes, 0),
-        ("val.every_n_steps", config.val.every_n_steps, 1),
-        ("val.heldout", config.val.heldout, 1),
-        ("test.episodes", config.test.episodes, 1),
-        ("test.pictures", config.test.pictures, 0),
-        ("test.feature_mb", config.test.feature_mb, 0),
-        *(("test.seeds", seed, 0) for seed in config.test.seeds),
-        *(("test.shots", shot, 1) for shot in config.test.shots or ()),
-    ]
-    if isinstance(config, EnergyConfig):
-        at_least += [("average", config.average, 1), *(("episodes", number, 0) for number in config.episodes)]
-    problems = [
-        f"{key}={value}: give a number of at least {least}" for key, value, least in at_least if not least <= value < inf
-    ]
-    problems += augment_problems(config.data.augment.crop_scale, config.data.augment.jitter)
-    problems += eval_problems(config.eval, max(config.data.image_size, 1))
-    if config.data.cache_dir is not None and not config.data.cache_mb:
-        problems.append(
-            f"data.cache_dir={config.data.cache_dir} needs a budget: give data.cache_mb=10000, or leave data.cache_dir=null"
-        )
-    augment = config.data.augment
-    if config.data.feature_cache is not None and (augment.flip or augment.crop_scale != 1 or augment.jitter):
-        problems.append(
-            f"data.feature_cache={config.data.feature_cache}: changed pictures have no lasting features; "
-            "leave data.augment off, or data.feature_cache=null"
-        )
-    if not config.test.seeds:
-        problems.append("test.seeds=[]: give at least one seed")
-    if config.test.shots == []:
-        problems.append("test.shots=[]: give at least one number of shots, or null for the shot of training")
-    if config.test.protocol is Protocol.published and config.test.seeds != [0]:
-        problems.append(
-            f"test.seeds={config.test.seeds}: test.protocol=published has one set of episodes; "
-            "leave test.seeds=[0], or take test.protocol=seeded"
-        )
-    if config.test.protocol is Protocol.published and config.way > 1:
-        problems.append(f"way={config.way}: the published episodes have one class; take test.protocol=seeded")
-    if config.test.checkpoint is Which.best and not config.val.episodes and config.ckpt is None:
-        problems.append("test.checkpoint=best needs validation: give val.episodes=200, or test.checkpoint=last")
-    if "early_stopping" in (config.callbacks or {}) and not config.val.episodes and config.ckpt is None:
-        problems.append("callbacks=[early_stopping] needs validation: give val.episodes=200")
-    if isinstance(config, EnergyConfig):
-        if not config.episodes:
-            problems.append("episodes=[]: give the number of at least one episode")
-        if not config.out.endswith((".png", ".pdf", ".svg")):
-            problems.append(f"out={config.out}: give a name that ends in .png, .pdf or .svg")
-    return problems
-
-
-_NODES = ("data.source", "backbone", "model", "optimizer", "scheduler", "trainer")
-_COUNTS = {"max_steps": -1, "max_epochs": -1, "accumulate_grad_batches": 1, "log_every_n_steps": 0, "num_nodes": 1}
-"""The trainer's whole numbers, and the least that each may be."""
-_SWITCHES = ("enable_progress_bar", "enable_model_summary")
+    between = [line for rule in _RULES for line in rule(config)]
+    explained = {line.partition("=")[0] for line in between}  # a rule says more than a bound
+    return [line for line in _out_of_bounds(config) if line.partition("=")[0] not in explained] + between
 
 
 def mistyped(values: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
@@ -101,6 +38,27 @@ def mistyped(values: Mapping[str, Any], schema: type, prefix: str = "") -> Itera
             yield f"{prefix}{field.name}={value}: give {_called(kind)}"
 
 
+def _out_of_bounds(config: Config) -> Iterator[str]:
+    """Numbers that are too small or too large, and lists without an element."""
+    for key, kind, default, about in settings(type(config)):
+        value = attrgetter(key)(config)
+        for one in value if isinstance(value, list) else [value]:
+            if not about.allows(one):
+                yield f"{key}={one}: give a number {about.range}"
+        if value == [] and kind is not Any:
+            yield f"{key}=[]: give at least one, {f'such as {default[0]}' if default else 'or null'}"
+
+
+def _arguments(config: Config) -> Iterator[str]:
+    """Arguments of nodes that are not of their types, or out of bounds."""
+    for key, _, _, about in settings(type(config)):
+        node = attrgetter(key)(config)
+        for name, argument in about.arguments.items() if isinstance(node, dict) else ():
+            value = node.get(name)
+            if name in node and not (_is(value, argument.kind) and argument.allows(value)):
+                yield f"{key}.{name}={value}: give {_called(argument.kind, argument.range)}"
+
+
 def _is(value: object, kind: Any) -> bool:  # noqa: ANN401 - a type as annotations write it
     if kind is Any:
         return True
@@ -113,17 +71,28 @@ def _is(value: object, kind: Any) -> bool:  # noqa: ANN401 - a type as annotatio
     return isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
 
 
-def _called(kind: Any) -> str:  # noqa: ANN401 - as above
-    return "a group of settings" if is_dataclass(kind) else str(getattr(kind, "__name__", kind))
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "null"}
+
+
+def _called(kind: Any, bounds: str = "") -> str:  # noqa: ANN401 - as above
+    if isinstance(kind, UnionType):
+        first, *others = get_args(kind)
+        return ", or ".join([_called(first, bounds), *map(_called, others)])
+    if is_dataclass(kind):
+        return "a group of settings"
+    return f"{_WORDS.get(kind, str(getattr(kind, '__name__', kind)))} {bounds}".rstrip()
+
+
+_NODES = ("data.source", "backbone", "model", "optimizer", "scheduler", "trainer")
 
 
 def _no_nodes(config: Config) -> Iterator[str]:
-    """Groups that are none, what says no class, and the trainer's numbers, which Lightning does not check."""
+    """Nodes that are none, or that do not say whose arguments they are."""
     for key in _NODES:
-        node = config.data.source if key == "data.source" else getattr(config, key)
+        node = attrgetter(key)(config)
         if key == "data.source" and node is None:  # a network alone needs no data; who needs them says so
             continue
-        if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+        if not _is_node(node):
             yield f"{key}={node}: give one of its choices, or a group of settings with _target_"
     for key in ("callbacks", "similarity", "logger"):
         node = getattr(config, key)
@@ -132,19 +101,6 @@ def _no_nodes(config: Config) -> Iterator[str]:
     for key, switch in _partials(vars(config) | {"data.source": config.data.source}):
         if not isinstance(switch, bool):
             yield f"{key}={switch}: give true or false"
-    trainer = config.trainer if isinstance(config.trainer, dict) else {}
-    for name, least in _COUNTS.items():
-        value = trainer.get(name, least)
-        if not ((_is(value, int) and value >= least) or (value is None and name == "max_epochs")):
-            yield f"trainer.{name}={value}: give a whole number of at least {least}"
-    clip = trainer.get("gradient_clip_val")
-    if clip is not None and not (_is(clip, float) and 0 <= clip < inf):
-        yield f"trainer.gradient_clip_val={clip}: give a number of at least 0, or null for no clipping"
-    yield from (
-        f"trainer.{name}={trainer[name]}: give true or false"
-        for name in _SWITCHES
-        if not isinstance(trainer.get(name, True), bool)
-    )
 
 
 def _is_node(node: object) -> bool:
@@ -159,7 +115,51 @@ def _partials(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _partials(value, f"{prefix}{key}.")
 
 
-def eval_problems(config: EvalConfig, image_size: int) -> list[str]:
-    """What cannot work."""
-    guided = guided_problems("eval.guided", config.guided, image_size)
-    return guided + scale_problems("eval.scales", config.scales, image_size)
+def _views(config: Config) -> Iterator[str]:
+    """Every view of a test must be large enough for a network, and every window of its filter at least a pixel wide."""
+    size = max(config.data.image_size, 1)
+    yield from guided_problems("eval.guided", config.eval.guided, size)
+    yield from scale_problems("eval.scales", config.eval.scales, size)
+
+
+def _caches(config: Config) -> Iterator[str]:
+    data, augment = config.data, config.data.augment
+    if data.cache_dir is not None and not data.cache_mb:
+        yield f"data.cache_dir={data.cache_dir} needs a budget: give data.cache_mb=10000, or leave data.cache_dir=null"
+    if data.feature_cache is not None and (augment.flip or augment.crop_scale != 1 or augment.jitter):
+        yield (
+            f"data.feature_cache={data.feature_cache}: changed pictures have no lasting features; "
+            "leave data.augment off, or data.feature_cache=null"
+        )
+
+
+def _published_episodes(config: Config) -> Iterator[str]:
+    """They are one set of episodes with one class."""
+    if config.test.protocol is not Protocol.published:
+        return
+    if config.test.seeds not in ([0], []):
+        yield (
+            f"test.seeds={config.test.seeds}: test.protocol=published has one set of episodes; "
+            "leave test.seeds=[0], or take test.protocol=seeded"
+        )
+    if config.way > 1:
+        yield f"way={config.way}: the published episodes have one class; take test.protocol=seeded"
+
+
+def _validation(config: Config) -> Iterator[str]:
+    """What reads its outcome needs some."""
+    if config.val.episodes or config.ckpt is not None:
+        return
+    if config.test.checkpoint is Which.best:
+        yield "test.checkpoint=best needs validation: give val.episodes=200, or test.checkpoint=last"
+    if "early_stopping" in (config.callbacks or {}):
+        yield "callbacks=[early_stopping] needs validation: give val.episodes=200"
+
+
+def _figure(config: Config) -> Iterator[str]:
+    if isinstance(config, EnergyConfig) and not config.out.endswith((".png", ".pdf", ".svg")):
+        yield f"out={config.out}: give a name that ends in .png, .pdf or .svg"
+
+
+_RULES = (_views, _caches, _published_episodes, _validation, _figure)
+"""What must hold between settings; each yields a line a problem, which begins with ``key=value``."""

@@ -1,8 +1,10 @@
 """What identifies a run: a hash of the settings that can change its result, and the folder that is named after it."""
 
 import hashlib
-import json
-from copy import deepcopy
+import inspect
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,52 +12,94 @@ from omegaconf import DictConfig, OmegaConf
 
 from mshnet_pl.config.composition import plain
 from mshnet_pl.config.schema import Config
+from mshnet_pl.config.settings import Effect, effects, groups, settings
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.devices import listed
 from mshnet_pl.utils.hashing import sha256
+from mshnet_pl.utils.targets import class_name, imported
 
-_ENDING = {"loss": ("nonfinite", "stop"), "data": ("bad_files", "error")}
-"""Choices that end a run instead of changing its result: the hash is that of a configuration without the setting."""
-_WITHOUT_EFFECT = ("runs", "logger", "save_every_n_steps", "threads", "gpus")
-_WITHOUT_EFFECT_INSIDE = {
-    "data": ("num_workers", "cache_mb", "cache_dir", "feature_cache"),
-    "trainer": (
-        "enable_progress_bar",
-        "enable_model_summary",
-        "log_every_n_steps",
-        "accelerator",
-        "strategy",
-        "devices",
-        "num_nodes",
-    ),
-    "test": ("pictures", "feature_mb"),
-}
+_PACKAGE = "mshnet_pl."
+_DEFAULTS = {one.key: one.default for one in settings(Config)}
+_WITHOUT_EFFECT = {key for key, effect in effects(Config).items() if effect is Effect.NO}
+_GROUPS = {key for key, _ in groups(Config)}
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """SHA-256 over all settings that can change a result by more than rounding.
+    """SHA-256 over all settings that can change a result by more than rounding and that are not at their defaults.
+
+    Defaults are those of the schema and, for arguments of this package's classes and functions, of their signatures; so a
+    setting or an argument that is added later leaves the hash of a finished run as it is.
 
     Several processes train on batches several times as large; they test the same episodes.
 
     Args:
         config: the resolved configuration as a plain dictionary.
     """
-    config = deepcopy(config)
+    changed = dict(_changed(config))
     processes = _processes(config.get("trainer") or {})
     if processes != "1" and config.get("ckpt") is None:
-        config["processes"] = processes
-    if config.get("ckpt_path") in (None, "last"):  # this configuration's own checkpoint, or none
-        config.pop("ckpt_path", None)
-    for key in _WITHOUT_EFFECT:
-        config.pop(key, None)
-    for group, (key, ending) in _ENDING.items():
-        if isinstance(config.get(group), dict) and config[group].get(key) == ending:
-            config[group].pop(key)
-    for group, keys in _WITHOUT_EFFECT_INSIDE.items():
-        for key in keys:
-            if isinstance(config.get(group), dict):
-                config[group].pop(key, None)
-    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+        changed["processes"] = processes
+    if config.get("ckpt_path") is None:  # trained from the start, as with this configuration's own checkpoint
+        changed.pop("ckpt_path", None)
+    return hashlib.sha256(_text(dict(sorted(changed.items()))).encode()).hexdigest()
+
+
+def _changed(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """The settings by dotted name that have an effect and are not at their defaults."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if key in _GROUPS and isinstance(value, Mapping):
+            yield from _changed(value, f"{key}.")
+        elif key not in _WITHOUT_EFFECT and not (key in _DEFAULTS and _text(value) == _text(_DEFAULTS[key])):
+            yield key, _node(value, key)
+
+
+def _node(value: object, key: str = "") -> object:
+    """A value, of nodes in it without arguments that have no effect or are at their defaults."""
+    if isinstance(value, list):
+        return [_node(one) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    defaults = _defaults(value["_target_"]) if isinstance(value.get("_target_"), str) else {}
+    return {
+        name: _node(one)
+        for name, one in value.items()
+        if f"{key}.{name}" not in _WITHOUT_EFFECT and not (name in defaults and _text(one) == defaults[name])
+    }
+
+
+@cache
+def _defaults(target: str) -> dict[str, str]:
+    """Defaults, as ``_text``, of the arguments of a class or function of this package; of others none, which may change.
+
+    A class that takes ``**kwargs`` has the arguments of its base class, too.
+    """
+    if not target.startswith(_PACKAGE):
+        return {}
+    try:
+        part = imported(target)
+    except Exception:  # whatever an import raises; who builds the part says what is wrong
+        return {}
+    bases = part.__mro__ if isinstance(part, type) else ()
+    found: dict[str, Any] = {}
+    for function in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] if bases else [part]:
+        if not inspect.isfunction(function) or not function.__module__.startswith(_PACKAGE):
+            break
+        parameters = inspect.signature(function).parameters.values()
+        found = {one.name: one.default for one in parameters} | found
+        if all(one.kind is not one.VAR_KEYWORD for one in parameters):
+            break
+    return {name: _text(default) for name, default in found.items() if default is not inspect.Parameter.empty}
+
+
+def _text(value: object) -> str:
+    """A text for every value, another one for every other value; only a node's arguments may be in any order."""
+    if isinstance(value, Mapping):
+        items = [f"{name!r}: {_text(one)}" for name, one in value.items()]
+        return f"{{{', '.join(sorted(items) if '_target_' in value else items)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    return repr(value.name if isinstance(value, Enum) else value)
 
 
 def run_digest(raw: DictConfig) -> str:
@@ -93,7 +137,7 @@ def run_name(*, _root_: DictConfig) -> str:
 def _chosen(root: DictConfig, group: str) -> str:
     """What was chosen of a group; of a configuration from a checkpoint, what the choice instantiates."""
     node = root.data.source if group == "data" else root[group]
-    return str(root.hydra.runtime.choices.get(group) or str(node._target_).rpartition(".")[2].lower())
+    return str(root.hydra.runtime.choices.get(group) or class_name(node._target_).lower())
 
 
 def runs_folder(*, _root_: DictConfig) -> str:

@@ -6,7 +6,6 @@ its own logging. So a checkpoint has the project's own settings only, with class
 
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from mshnet_pl.config.schema import Config
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
+from mshnet_pl.utils.targets import imported
 
 _ROOMS = (
     "mshnet_pl.",
@@ -63,12 +63,11 @@ def _leaves(node: object, key: str = "") -> Iterator[tuple[str, str]]:
 
 def _check(target: str, path: Path) -> None:
     """Refuse whatever is no class of the trusted rooms and no schedule."""
-    module, _, name = target.rpartition(".")
     alien = ConfigError(f"ckpt={path} names {target}, which no checkpoint of this project does; it is not loaded")
     if not target.startswith(_IMPORTED):
         raise alien
     try:
-        part = getattr(import_module(module), name)
+        part = imported(target)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"ckpt={path} needs {target}, which cannot be loaded: {error}") from error
     is_schedule = isinstance(part, FunctionType) and part.__module__ == _FUNCTIONS

@@ -18,6 +18,7 @@ from mshnet_pl.models.builder import Trained
 from mshnet_pl.results import Result
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from mshnet_pl.utils.hashing import sha256
+from mshnet_pl.utils.targets import class_name
 
 _UNKNOWN = "not recorded"
 _DATA_TERMS = {
@@ -54,7 +55,7 @@ def write(path: Path, ckpt: Path, trained: Trained, signature: str | None = None
         f"{_list(MEAN.flatten().tolist())} and standard deviation {_list(STD.flatten().tolist())}; "
         "masks resized to the same square (nearest), 1 on the object and 0 elsewhere",
         "Signature": signature,
-        "Data": f"{_last(config['data']['source'])}, fold {_known(config['fold'])}{told}",
+        "Data": f"{class_name(config['data']['source']['_target_'])}, fold {_known(config['fold'])}{told}",
         "Trained on": base,
         "Never seen": novel,
         "Training images that hold a novel class": f"data.novel_pixels={_known(config['data']['novel_pixels'])}",
@@ -102,7 +103,7 @@ def _classes(config: Mapping[str, Any], result: Result | None) -> tuple[str, str
 
 def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:
     model = config["model"]
-    parts = [_last(model)]
+    parts = [class_name(model["_target_"])]
     if "similarities" in model:
         parts.append(f"similarities {', '.join(config['similarity'])}, width {model['width']}")
     weights = Path(str(config["backbone"].get("weights"))).name
@@ -112,7 +113,9 @@ def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:
 
 
 def _backbone(node: Mapping[str, Any]) -> str:
-    return f"timm's {node['name']}" if "name" in node else "-".join(map(str, filter(None, (_last(node), node.get("depth")))))
+    if "name" in node:
+        return f"timm's {node['name']}"
+    return class_name(node["_target_"]) + (f"-{node['depth']}" if node.get("depth") else "")
 
 
 def _scores(result: Result | None) -> str:
@@ -137,7 +140,8 @@ def _refined(result: Result) -> str:
 
 
 def _terms(config: Mapping[str, Any], origin: str | None) -> str:
-    backbone = _BACKBONE_TERMS.get(_last(config["backbone"]), "torchvision names no other licence than its code's")
+    name, source = class_name(config["backbone"]["_target_"]), class_name(config["data"]["source"]["_target_"])
+    backbone = _BACKBONE_TERMS.get(name, "torchvision names no other licence than its code's")
     weights = (
         "The authors published these weights without a licence: ask them before passing the file on."
         if origin
@@ -148,14 +152,9 @@ def _terms(config: Mapping[str, Any], origin: str | None) -> str:
             "- Code: mshnet_pl, MIT.",
             f"- Weights: {weights}",
             f"- Backbone: if trained on ImageNet, whose images are for non-commercial research and education; {backbone}.",
-            f"- Training data: {_DATA_TERMS.get(_last(config['data']['source']), '')}Terms of the data may bind what is "
-            "trained on them.",
+            f"- Training data: {_DATA_TERMS.get(source, '')}Terms of the data may bind what is trained on them.",
         ]
     )
-
-
-def _last(node: Mapping[str, Any]) -> str:
-    return str(node["_target_"]).rpartition(".")[2]
 
 
 def _known(value: object) -> object:

@@ -15,6 +15,7 @@ from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.config_names import OF_EPISODES, OF_NETWORKS, backbone, data, method, of_result
 from mshnet_pl.results import Measurement, Result
+from mshnet_pl.utils.targets import class_name
 
 EVERYTHING = "everything foreground"
 AS_TESTED = "as tested"
@@ -246,8 +247,8 @@ def _key(measured: Measured, shots: Mapping[str | None, int]) -> Key:
 def _classes_trained(result: Result) -> Iterator[str]:
     """Where a checkpoint was tested on other classes than those that its training left out."""
     source, fold = (result.training.get(key) for key in ("data", "fold"))
-    if source is not None and source != result.config["data"]["source"]["_target_"]:
-        yield f"trained on {source.rpartition('.')[2]}"
+    if source is not None and class_name(source) != data(result.config):
+        yield f"trained on {class_name(source)}"
     elif fold is not None and fold != result.config["fold"]:
         yield "tested classes trained"
 

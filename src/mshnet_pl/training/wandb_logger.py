@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from mshnet_pl import results
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.results import Result
+from mshnet_pl.utils.targets import class_name
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ def labels(config: Mapping[str, Any]) -> dict[str, Any]:
         ``fold0-1shot``; ``tags``: fold, shot, seed, variant, and whether it trains.
     """
     model, backbone = config["model"], config["backbone"]
-    kinds = [node["_target_"].rpartition(".")[2] for node in (config["data"]["source"], model, backbone)]
+    kinds = [class_name(node["_target_"]) for node in (config["data"]["source"], model, backbone)]
     kinds[2] = backbone.get("name", kinds[2])
     kinds.insert(2, "+".join(model.get("similarities") or ()))
     fold, shot = f"fold{config['fold']}", f"{config['shot']}shot"
@@ -160,8 +161,7 @@ def track_sweep(runs: Sequence[Result]) -> None:
     """
     import wandb  # takes a second, which runs without it need not wait
 
-    targets = [(run.config.get("logger") or {}).get("_target_", "") for run in runs]
-    tracked = [run for run, target in zip(runs, targets, strict=True) if target.endswith(f".{WandbTracker.__name__}")]
+    tracked = [run for run in runs if class_name((run.config.get("logger") or {}).get("_target_")) == WandbTracker.__name__]
     if not tracked:
         return
     settings = {key: value for key, value in tracked[0].config["logger"].items() if not key.startswith("_")}
