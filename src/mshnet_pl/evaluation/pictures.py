@@ -10,18 +10,17 @@ from torch import Tensor
 
 from mshnet_pl.data.io.transforms import to_image
 from mshnet_pl.episode import Episode
-from mshnet_pl.evaluation.metrics import EpisodeCounts
+from mshnet_pl.evaluation.metrics import EpisodeCounts, row_iou
 from mshnet_pl.utils.files import write_whole
 
 
-def telling(counts: EpisodeCounts, each: int) -> dict[tuple[int, int], tuple[str, float]]:
+def select_episodes(counts: EpisodeCounts, each: int) -> dict[tuple[int, int], tuple[str, float]]:
     """Choose ``each`` best, median and worst rows by their IoU, no row twice.
 
     Returns:
         (number, class) of the chosen rows with their kind and IoU in percent; best first, ties in the order of ``counts``.
     """
-    union = (counts[:, 3] + counts[:, 4] - counts[:, 2]).clamp(min=1)
-    iou = 100 * counts[:, 2] / union
+    iou = row_iou(counts)
     order = iou.argsort(descending=True, stable=True).tolist()
     best, rest = order[:each], order[each:]
     worst, rest = rest[max(len(rest) - each, 0) :], rest[: max(len(rest) - each, 0)]
@@ -41,7 +40,7 @@ def save(
 
     Args:
         path: the file.
-        chosen: as ``telling`` gave them.
+        chosen: as ``select_episodes`` gave them.
         episodes: batches that hold them.
         predicted: the labels of each batch.
     """

@@ -1,7 +1,6 @@
 """What a method keeps of the supports, as a safetensors file."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.models.base import SupportCode
+from mshnet_pl.utils.files import write_whole
 
 
 def save(path: Path, codes: Mapping[str, SupportCode], network: str, overwrite: bool) -> None:
@@ -19,6 +19,7 @@ def save(path: Path, codes: Mapping[str, SupportCode], network: str, overwrite: 
 
     Raises:
         ConfigError: the file is there and ``overwrite`` is not set.
+        DataError: the disk is full, or the folder cannot be written.
     """
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} is there; give another name, or overwrite=True")
@@ -28,9 +29,7 @@ def save(path: Path, codes: Mapping[str, SupportCode], network: str, overwrite: 
         for name, parts in code.items()
         for i, tensor in enumerate(parts)
     }
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    safetensors.torch.save_file(tensors, partial, {"classes": json.dumps([*codes]), "network": network})
-    partial.replace(path)
+    write_whole(path, safetensors.torch.save(tensors, {"classes": json.dumps([*codes]), "network": network}))
 
 
 def load(path: Path, network: str, device: torch.device) -> dict[str, SupportCode]:

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from mshnet_pl import results
 from mshnet_pl.errors import DataError
 from mshnet_pl.report import verification
-from mshnet_pl.report.bootstrap import Counts, episode_counts
+from mshnet_pl.report.bootstrap import PixelCounts, episode_counts
 from mshnet_pl.results import Measurement, Result
 
 
@@ -26,7 +26,7 @@ class Measured(NamedTuple):
     """Where the result file lies; None where it is not known."""
 
     @property
-    def counts(self) -> Counts | None:
+    def counts(self) -> PixelCounts | None:
         """The pixel counts of its episodes; None where none were recorded.
 
         Raises:
@@ -58,7 +58,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Failure(results.Failure):
+class FailedRun(results.Failure):
     """A job of a sweep that came to no result, and where."""
 
     folder: Path
@@ -74,11 +74,11 @@ class Failure(results.Failure):
         return f"{(self.error.strip() or 'no message').splitlines()[0]} (log: {self.log})"
 
 
-class Collection(NamedTuple):
+class CollectedRuns(NamedTuple):
     """Everything below some folders."""
 
     tests: list[Measured]
-    failures: list[Failure]
+    failures: list[FailedRun]
 
     @property
     def results(self) -> list[Result]:
@@ -86,7 +86,7 @@ class Collection(NamedTuple):
         return list({id(measured.result): measured.result for measured in self.tests}.values())
 
 
-def collect(folders: Iterable[Path]) -> Collection:
+def collect(folders: Iterable[Path]) -> CollectedRuns:
     """All results and failures below ``folders``; a folder with a result is finished, whatever failed before.
 
     Raises:
@@ -105,7 +105,7 @@ def collect(folders: Iterable[Path]) -> Collection:
     if problems:
         way_out = "Move these folders away and run their commands again: a result has to be as it was written."
         raise DataError.listing("results that cannot be right:", problems, way_out)
-    return Collection(tests, failures)
+    return CollectedRuns(tests, failures)
 
 
 def _wrong(result: Result, folder: Path) -> Iterator[str]:
@@ -138,14 +138,14 @@ def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:
     return {name: np.array(points) for name, points in found.items()}
 
 
-def _failure(path: Path) -> Failure:
+def _failure(path: Path) -> FailedRun:
     try:
-        return Failure(**json.loads(path.read_text()), folder=path.parent)
+        return FailedRun(**json.loads(path.read_text()), folder=path.parent)
     except (ValueError, TypeError) as error:
         raise DataError(f"{path} does not describe a failed run: {error}; move it away") from error
 
 
-def _read_counts(path: Path) -> Counts:
+def _read_counts(path: Path) -> PixelCounts:
     try:
         with path.open() as file:
             names = file.readline().strip().split(",")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mshnet_pl.report.bootstrap import Estimate
-from mshnet_pl.report.collection import Failure
+from mshnet_pl.report.collection import FailedRun
 from mshnet_pl.report.grouping import ClassScores, Row
 
 _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
@@ -21,7 +21,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-class Scores(NamedTuple):
+class CellScores(NamedTuple):
     """The scores of a fold, or their mean over folds; None where not known."""
 
     miou: Estimate | None = None
@@ -34,8 +34,8 @@ class Scores(NamedTuple):
 class Shots(NamedTuple):
     """What a line says about a number of shots."""
 
-    folds: tuple[Scores, ...]
-    mean: Scores
+    folds: tuple[CellScores, ...]
+    mean: CellScores
 
     @property
     def columns(self) -> list[Estimate | None]:
@@ -85,7 +85,7 @@ class Table:
     """What marks mean, what was left out."""
     missing: list[str] = field(default_factory=list)
     """Cells without a result, and why."""
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FailedRun] = field(default_factory=list)
     """Those that ``missing`` names."""
 
     @property
@@ -96,7 +96,7 @@ class Table:
     @property
     def blank(self) -> Shots:
         """What a line without a number of shots shows there."""
-        return Shots((Scores(),) * len(self.folds), Scores())
+        return Shots((CellScores(),) * len(self.folds), CellScores())
 
 
 def markdown(table: Table) -> str:

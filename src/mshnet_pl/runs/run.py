@@ -85,7 +85,7 @@ class _Tester:
 
     def _draw(self, module: EpisodicModule, counts: EpisodeCounts, path: Path) -> None:
         """Keep pictures of the best, median and worst episodes."""
-        chosen = pictures.telling(counts, self._config.test.pictures)
+        chosen = pictures.select_episodes(counts, self._config.test.pictures)
         loader = self._datamodule.test_episodes(list(dict.fromkeys(number for number, _ in chosen)))
         bar = self._trainer.progress_bar_callback
         if bar:
