@@ -14,6 +14,7 @@ from mshnet_pl.episode import MEAN, STD
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import Trained
+from mshnet_pl.report.formats import escaped
 from mshnet_pl.results import Result
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from mshnet_pl.utils.hashing import sha256
@@ -62,9 +63,9 @@ def text(name: str, path: Path, ckpt: Path, trained: Trained, signature: str | N
     }
     if origin:
         del rows["Training images that hold a novel class"]  # what the authors' training did is not in their file
-    body = "\n".join(f"| {key} | {value} |" for key, value in rows.items() if value)
+    body = "\n".join(f"| {key} | {escaped(str(value))} |" for key, value in rows.items() if value)
     return (
-        f"# {name}\n\nFew-shot segmentation: outlines in a query the object that masks outline in supports.\n\n"
+        f"# {escaped(name)}\n\nFew-shot segmentation: outlines in a query the object that masks outline in supports.\n\n"
         f"| | |\n|---|---|\n{body}\n\n## Scores\n\n{_scores(result)}\n\n## Terms\n\n{_terms(config, origin)}\n"
     )
 

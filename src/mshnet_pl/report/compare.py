@@ -11,7 +11,7 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import bootstrap
 from mshnet_pl.report.bootstrap import LEVEL, PERMUTATIONS, Estimate, Pooled, pooled
 from mshnet_pl.report.collection import Measured
-from mshnet_pl.report.formats import aligned
+from mshnet_pl.report.formats import aligned, escaped
 from mshnet_pl.report.grouping import FB_IOU, MIOU, Cell, Row, named_folds, rows
 
 ScoreVector = Float64[np.ndarray, "R"]
@@ -82,8 +82,8 @@ def compare(a: Sequence[Measured], b: Sequence[Measured], weights: str | None = 
 def markdown(comparison: Comparison) -> str:
     """The comparison as a Markdown table."""
     lines = [
-        f"A: {comparison.a}",
-        f"B: {comparison.b}",
+        f"A: {escaped(comparison.a)}",
+        f"B: {escaped(comparison.b)}",
         f"{named_folds(comparison.folds)}, {comparison.shot}-shot, {comparison.episodes:,} episodes, the same for both",
         "",
     ]

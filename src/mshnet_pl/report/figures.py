@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import UInt8
@@ -63,7 +62,7 @@ def episode_pictures(measured: Measured, each: int, photographs: bool = True) ->
                     row = {key.partition("/")[2]: arrays[key] for key in arrays.files if key.startswith(f"{i}/")}
                     numbers = int(row["number"]), int(row["class_id"]), float(row["iou"])
                     kept[kind].append(EpisodePicture(kind, *numbers, _panels(row, photographs)))
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except Exception as error:  # a damaged file raises almost anything
         raise DataError(f"{path} does not hold pictures of episodes: {error}; move it away to go without") from error
     return [picture for kind in _KINDS for picture in kept[kind]]
 
@@ -98,6 +97,9 @@ def episode_grids(tests: Sequence[Measured], target: Path, each: int = 1, photog
 
 
 def _panels(row: dict[str, np.ndarray], photographs: bool) -> list[tuple[str, _Image]]:
+    shape = row["query"].shape
+    if len(shape) != 3 or shape[2] != 3 or row["support"].shape[1:] != shape or row["query"].dtype != np.uint8:
+        raise ValueError(f"images of shape {shape} and {row['support'].shape}, expected (S, S, 3) and (K, S, S, 3) uint8")
     query, support = (row[name] if photographs else np.full_like(row[name], _GROUND) for name in ("query", "support"))
     return [
         *(("support", _spotlight(image, mask)) for image, mask in zip(support, row["support_mask"], strict=True)),

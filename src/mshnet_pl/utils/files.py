@@ -2,6 +2,8 @@
 
 import errno
 import os
+import platform
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import BinaryIO
 from mshnet_pl.errors import DataError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_HOST = re.sub(r"\W", "_", platform.node(), flags=re.ASCII)[:40]
 
 
 def write_whole(path: Path, content: bytes, before: Path | None = None) -> None:
@@ -52,7 +55,7 @@ def whole_path(path: Path, before: Path | None = None, sync: bool = True) -> Ite
     Raises:
         DataError: as ``write_whole``.
     """
-    partial = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part")
+    partial = path.with_name(f".{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -71,14 +74,20 @@ def whole_path(path: Path, before: Path | None = None, sync: bool = True) -> Ite
             "or mend that, and give the same command again"
         ) from error
     finally:
-        with suppress(OSError):
-            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+        _remove(partial)
 
 
 def sync_all() -> None:
     """Bring everything to the disk that was written without ``sync``."""
     if hasattr(os, "sync"):
         os.sync()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what ``whole_path`` had begun, at any depth, in processes of this machine that were killed meanwhile."""
+    for partial in folder.rglob(f".{_HOST}-*-*.part"):
+        if not _is_alive(int(partial.name.rsplit("-", 2)[1])):
+            _remove(partial)
 
 
 def if_full(error: OSError) -> DataError:
@@ -102,3 +111,18 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":  # elsewhere asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH  # other errors: it is somebody else's
+    return True
