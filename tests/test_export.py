@@ -172,14 +172,15 @@ def test_torch_export(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_cannot_have_a_module_imported(checkpoint: Path, tmp_path: Path) -> None:
-    hostile = torch.load(checkpoint, weights_only=True)
-    hostile["hyper_parameters"]["config"]["data"]["source"]["_target_"] = "hostile.Source"
-    torch.save(hostile, tmp_path / "hostile.ckpt")
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["config"]["data"]["source"]["_target_"] = "hostile.Source"
+    hostile = tmp_path / "hostile.ckpt"
+    torch.save(content, hostile)
     (tmp_path / "hostile.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nclass Source: classes = ('a',) * 20\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
-        written = card.write(tmp_path / "hostile.ckpt", tmp_path / "hostile.ckpt", read_method(tmp_path / "hostile.ckpt"))
-    assert "Never seen | not recorded" in written.read_text() and not (tmp_path / "executed").exists()
+        written = card.text("hostile.ckpt", hostile, hostile, read_method(hostile))
+    assert "Never seen | not recorded" in written and not (tmp_path / "executed").exists()
 
 
 def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Path) -> None:

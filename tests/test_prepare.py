@@ -276,7 +276,7 @@ def test_missing_pieces_are_all_named(root: Path) -> None:
     done = installed("data=pascal5i", f"data.root={root}")
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: data.root={root}: pieces are missing:\n"
+        f"error: data.root={root}: archives are missing:\n"
         "  PASCAL VOC 2012: no JPEGImages, no SegmentationClass, no ImageSets/Segmentation/train.txt, "
         "no ImageSets/Segmentation/val.txt\n"
         "      fetch http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar (about 1.9 GB) and put it "
@@ -294,9 +294,9 @@ def test_missing_pieces_are_fetched(root: Path, drawn: Drawn, tmp_path: Path, mo
     drawn.write_archives(tmp_path)
     files = {name: (tmp_path / name).read_bytes() for name in ("VOCtrainval_11-May-2012.tar", "benchmark.tgz")}
     with serve(files) as server:
-        for piece, name in (("VOC", "VOCtrainval_11-May-2012.tar"), ("SBD", "benchmark.tgz")):
-            known = getattr(prepare_voc, piece)
-            monkeypatch.setattr(prepare_voc, piece, known._replace(address=f"{server.address}/{name}", md5=None))
+        for constant, name in (("VOC", "VOCtrainval_11-May-2012.tar"), ("SBD", "benchmark.tgz")):
+            known = getattr(prepare_voc, constant)
+            monkeypatch.setattr(prepare_voc, constant, known._replace(address=f"{server.address}/{name}", md5=None))
         server.most = len(files["benchmark.tgz"]) - 1000
         while True:
             try:

@@ -9,7 +9,7 @@ from scipy.stats import permutation_test
 
 from mshnet_pl.evaluation.metrics import scores
 from mshnet_pl.report import bootstrap as statistics
-from mshnet_pl.report.bootstrap import Counts
+from mshnet_pl.report.bootstrap import PixelCounts
 
 
 def drawn_rows(rng: np.random.Generator, episodes: int, way: int = 1, classes: int = 4) -> np.ndarray:
@@ -22,7 +22,7 @@ def drawn_rows(rng: np.random.Generator, episodes: int, way: int = 1, classes: i
     return np.stack([number, class_id, intersection, predicted, true, np.full(len(number), 1000)], axis=1)
 
 
-def miou(counts: Counts) -> float:
+def miou(counts: PixelCounts) -> float:
     return float(statistics.pooled(counts, np.ones((1, len(counts.pixels)))).miou[0])
 
 

@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from mshnet_pl.report.bootstrap import Counts, estimate, pooled, resamples
+from mshnet_pl.report.bootstrap import PixelCounts, estimate, pooled, resamples
 from mshnet_pl.report.collection import Measured, collect
 from mshnet_pl.report.compare import compare
 from mshnet_pl.report.formats import aligned
@@ -117,7 +117,7 @@ def _trainings(shared: Iterable[Test]) -> str:
     return f", {len(seeds)} trainings" if len(seeds) > 1 else ""
 
 
-def counts_of(name: str) -> dict[Test, Counts]:
+def counts_of(name: str) -> dict[Test, PixelCounts]:
     """The pixel counts of a method's tests."""
     return {_place(m): m.counts for m in collect([HERE / name]).tests if m.counts is not None}
 
@@ -126,13 +126,13 @@ def _place(measured: Measured) -> Test:
     return measured.result.config["fold"], measured.test.shot, measured.test.seed, measured.result.config["seed"]
 
 
-def ious(counts: Counts) -> Float64[np.ndarray, "N"]:
+def ious(counts: PixelCounts) -> Float64[np.ndarray, "N"]:
     """The IoU of every episode, in percent."""
     intersection, predicted, true, *_ = np.moveaxis(counts.pixels.sum(1), -1, 0)
     return 100 * intersection / (predicted + true - intersection)
 
 
-def complements(tests: Mapping[str, Mapping[Test, Counts]]) -> Iterator[list[str]]:
+def complements(tests: Mapping[str, Mapping[Test, PixelCounts]]) -> Iterator[list[str]]:
     """A line a number of shots."""
     yield ["tested", "correlation of IoU", "cosine better by > 5", "prototype better by > 5", "better of the two", "both"]
     yield ["---", *["---:"] * 5]
@@ -150,12 +150,12 @@ def complements(tests: Mapping[str, Mapping[Test, Counts]]) -> Iterator[list[str
         ]
 
 
-def _better(a: Counts, b: Counts) -> Counts:
+def _better(a: PixelCounts, b: PixelCounts) -> PixelCounts:
     """Of every episode the counts with the larger IoU."""
     return a._replace(pixels=np.where((ious(a) >= ious(b))[:, None, None], a.pixels, b.pixels))
 
 
-def _over_folds(places: Sequence[Test], counts: Sequence[Counts]) -> float:
+def _over_folds(places: Sequence[Test], counts: Sequence[PixelCounts]) -> float:
     """The mean over folds of the means over seeds of mIoU."""
     by_fold: dict[int, list[float]] = {}
     for (fold, *_), found in zip(places, counts, strict=True):
@@ -163,7 +163,7 @@ def _over_folds(places: Sequence[Test], counts: Sequence[Counts]) -> float:
     return fmean(map(fmean, by_fold.values()))
 
 
-def sizes(tests: Mapping[str, Mapping[Test, Counts]]) -> Iterator[list[str]]:
+def sizes(tests: Mapping[str, Mapping[Test, PixelCounts]]) -> Iterator[list[str]]:
     """A line a quarter of the episodes, from small objects to large ones: pooled IoU, and the parts of the union."""
     names = list(tests)
     yield ["object's share", *(f"{name}: IoU" for name in names), f"{names[-1]}: missed", f"{names[-1]}: too much"]
@@ -197,11 +197,11 @@ def repeated() -> Iterator[list[str]]:
         yield [name, str(len(counts)), *(f"{fmean(s):.1f} ± {stdev(s):.1f} ({min(s):.1f} to {max(s):.1f})" for s in scores)]
 
 
-def _miou(counts: Counts) -> float:
+def _miou(counts: PixelCounts) -> float:
     return float(pooled(counts, np.ones((1, len(counts.pixels)))).miou[0])
 
 
-def _with_interval(counts: Counts, episodes_hash: str) -> str:
+def _with_interval(counts: PixelCounts, episodes_hash: str) -> str:
     drawn = pooled(counts, resamples(episodes_hash, len(counts.pixels))).miou
     value, low, high = estimate(_miou(counts), drawn)
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"

@@ -15,11 +15,11 @@ class DataError(UserError):
     """Files that are missing, damaged or not what they should be."""
 
     @classmethod
-    def listing(cls, heading: str, problems: Sequence[str], way_out: str, most: int = 10) -> "DataError":
-        """One message for several problems: the first ``most`` of them, and how many more there are."""
-        lines = [f"  {problem}" for problem in problems[:most]]
-        if len(problems) > most:
-            lines.append(f"  ... and {len(problems) - most} more")
+    def listing(cls, heading: str, problems: Sequence[str], way_out: str, limit: int = 10) -> "DataError":
+        """One message for several problems: the first ``limit`` of them, and how many more there are."""
+        lines = [f"  {problem}" for problem in problems[:limit]]
+        if len(problems) > limit:
+            lines.append(f"  ... and {len(problems) - limit} more")
         return cls("\n".join([heading, *lines, way_out]))
 
 

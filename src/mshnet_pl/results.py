@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -15,9 +16,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mshnet_pl.errors import ConfigError
+from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.utils.files import write_whole
 from mshnet_pl.utils.hashing import sha256
+from mshnet_pl.utils.records import as_record, read_json
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 METRIC = 1
@@ -152,9 +156,10 @@ def load(path: Path) -> Result:
         ConfigError: it is no result file of this format.
     """
     try:
-        data = json.loads(path.read_text())
-        tests = [Measurement(**measurement) for measurement in data.pop("tests")]
-        result = Result(**data, tests=tests)
+        content = read_json(path)
+        tests = content.pop("tests")
+        result = as_record(Result, {**content, "tests": []})
+        result.tests.extend(as_record(Measurement, test) for test in tests)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path} is not a result file: {error}; move it away") from error
     if result.format != FORMAT:
@@ -179,7 +184,7 @@ def save(folder: Path, result: Result) -> Path:
 
 def content_digest(path: Path) -> str:
     """SHA-256 of what a result file says now, to compare with its ``content_sha256``."""
-    return _digest(json.loads(path.read_text()))
+    return _digest(read_json(path))
 
 
 def _digest(content: dict[str, Any]) -> str:
@@ -213,13 +218,33 @@ def forget_failure(folder: Path) -> None:
 
 
 def failures(folder: Path, since: datetime) -> list[Failure]:
-    """The jobs below ``folder`` that failed after ``since`` and have no result."""
-    found = [
-        Failure(**json.loads(path.read_text()))
-        for path in sorted(folder.rglob(FAILURE))
-        if not (path.parent / FILE).exists()
-    ]
-    return [failure for failure in found if datetime.fromisoformat(failure.date) >= since]
+    """The jobs below ``folder`` that failed after ``since`` and have no result; damaged files are passed over."""
+    found = []
+    for path in sorted(folder.rglob(FAILURE)):
+        if not path.with_name(FILE).exists():
+            try:
+                failure = load_failure(path)
+            except DataError as error:
+                log.warning("%s", error)
+                continue
+            if datetime.fromisoformat(failure.date) >= since:
+                found.append(failure)
+    return found
+
+
+def load_failure(path: Path) -> Failure:
+    """Read what ``save_failure`` wrote.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    try:
+        failure = as_record(Failure, read_json(path))
+        if datetime.fromisoformat(failure.date).tzinfo is None:
+            raise ValueError(f"date is {failure.date!r}, expected one with a time zone")
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} does not describe a failed run: {error}; move it away") from error
+    return failure
 
 
 def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> str:

@@ -175,13 +175,13 @@ def _found(session: Session, threshold: float) -> Updates:
     return [session.overlays(threshold), gr.update(value=masks, interactive=True)]
 
 
-def _paint(session: Session, drawn: dict[str, Any] | None) -> None:
-    if session.draft and drawn:
-        session.paint(painted(drawn["layers"], session.draft.image.size))
+def _paint(session: Session, painting: dict[str, Any] | None) -> None:
+    if session.draft and painting:
+        session.paint(painted(painting["layers"], session.draft.image.size))
 
 
-def _open(session: Session, drawn: dict[str, Any] | None, path: str) -> Iterator[Updates]:
-    _paint(session, drawn)
+def _open(session: Session, painting: dict[str, Any] | None, path: str) -> Iterator[Updates]:
+    _paint(session, painting)
     with _told():
         session.open(path)
     yield from _supports(session)
@@ -198,8 +198,8 @@ def _open_mask(session: Session, path: str) -> Iterator[Updates]:
     yield from _supports(session)
 
 
-def _edit(session: Session, drawn: dict[str, Any] | None, event: gr.SelectData) -> Iterator[Updates]:
-    _paint(session, drawn)
+def _edit(session: Session, painting: dict[str, Any] | None, event: gr.SelectData) -> Iterator[Updates]:
+    _paint(session, painting)
     session.edit(event.index)
     yield from _supports(session)
 
@@ -231,11 +231,11 @@ def _check(queries: Sequence[str]) -> list[str]:
 def _segment(
     fresh: Callable[[], Segmenter],
     session: Session,
-    drawn: dict[str, Any] | None,
+    painting: dict[str, Any] | None,
     queries: Sequence[str] | None,
     threshold: float,
 ) -> Updates:
-    _paint(session, drawn)
+    _paint(session, painting)
     with _told():
         session.segment(fresh(), queries or [])
     return _found(session, threshold)

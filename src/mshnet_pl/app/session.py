@@ -25,11 +25,11 @@ OPACITY = 160
 """Of strokes, from 0 to 255."""
 _SIDE = 1024
 """Longer side of pictures on the page, and of supports, in pixels."""
-_MOST_SHOTS = 10
-_MOST_PIXELS = 40_000_000
+_MAX_SHOTS = 10
+_MAX_PIXELS = 40_000_000
 """Of one picture, and of all queries together: 12 bytes each are kept."""
 _EXAMPLE = "val-03-0000", 3, ("val-03-0001", "val-03-0002", "val-03-0005")
-"""A drawn support, its class, and queries."""
+"""A synthetic support, its class, and queries."""
 _Read = TypeVar("_Read")
 
 
@@ -76,8 +76,8 @@ class Session:
         Raises:
             DataError: it cannot be read or is too large, or there are too many supports.
         """
-        if len(self.kept) + self._painted() >= _MOST_SHOTS:
-            raise DataError(f"{_MOST_SHOTS} pictures of the object are enough; remove one first")
+        if len(self.kept) + self._painted() >= _MAX_SHOTS:
+            raise DataError(f"{_MAX_SHOTS} pictures of the object are enough; remove one first")
         image = _read(path, read_image)
         small = _thumbnail(image)
         self._keep()
@@ -103,14 +103,14 @@ class Session:
         self.paint(np.asarray(mask.resize(self.draft.image.size, Image.Resampling.NEAREST)))
 
     def example(self, folder: Path, queries: Sequence[str]) -> list[str]:
-        """Make a drawn picture the draft, with its mask.
+        """Make a synthetic image the draft, with its mask.
 
         Args:
-            folder: where drawn pictures to search are written.
+            folder: where synthetic images to search are written.
             queries: what the visitor gave already.
 
         Returns:
-            The paths of the drawn pictures to search.
+            The paths of the synthetic images to search.
 
         Raises:
             DataError: the visitor gave pictures.
@@ -120,7 +120,7 @@ class Session:
         source, (name, class_id, names) = Synthetic(size=384), _EXAMPLE
         image = source.image(name)
         self.draft = Shot(image, source.mask(name, [class_id]) > 0, image.size)
-        paths = [folder / f"drawn_{number}.png" for number in range(1, len(names) + 1)]
+        paths = [folder / f"example_{number}.png" for number in range(1, len(names) + 1)]
         for path, query in zip(paths, names, strict=True):
             source.image(query).save(path)
         return [str(path) for path in paths]
@@ -174,12 +174,12 @@ class Session:
                 images.append((Path(path).stem, _read(path, read_image)))
             except DataError as error:
                 problems.append(str(error))
-            if sum(image.width * image.height for _, image in images) > _MOST_PIXELS:
-                raise DataError(f"Too much at once: give pictures of at most {_MOST_PIXELS // 10**6} megapixels together")
+            if sum(image.width * image.height for _, image in images) > _MAX_PIXELS:
+                raise DataError(f"Too much at once: give pictures of at most {_MAX_PIXELS // 10**6} megapixels together")
         if images:
             segmenter.fit([shot.image for shot in shots], [shot.mask for shot in shots])
-            margins = segmenter.margins([image for _, image in images])
-            self.found = [Found(name, image, wins.cpu()) for (name, image), wins in zip(images, margins, strict=True)]
+            found = segmenter.margins([image for _, image in images])
+            self.found = [Found(*named, margins.cpu()) for named, margins in zip(images, found, strict=True)]
             self._segmenter = segmenter
         if problems:
             raise DataError("\n".join(problems))
@@ -187,8 +187,8 @@ class Session:
     def overlays(self, threshold: float) -> list[tuple[Image.Image, str]]:
         """Every query, and beside it the query with the object outlined; small, with captions."""
         panels = []
-        for name, image, wins in self.found:
-            labels = to_labels(wins, threshold)
+        for name, image, margins in self.found:
+            labels = to_labels(margins, threshold)
             shown = f"object: {labels.mean():.1%}" if labels.any() else "not found"
             panels += [(_thumbnail(image), name), (outlined(_thumbnail(image), labels), shown)]
         return panels
@@ -197,9 +197,9 @@ class Session:
         """A ZIP file with every query's mask at its own size, 0 and 255, as ``NUMBER_NAME_mask.png``."""
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
-            for number, (name, _, wins) in enumerate(self.found, start=1):
+            for number, (name, _, margins) in enumerate(self.found, start=1):
                 with archive.open(f"{number}_{name}_mask.png", "w") as file:
-                    mask_image(to_labels(wins, threshold), way=1).save(file, "PNG")
+                    mask_image(to_labels(margins, threshold), way=1).save(file, "PNG")
         return packed.getvalue()
 
     def energy(self, index: int) -> list[tuple[Image.Image, str]]:
@@ -236,13 +236,13 @@ def check(path: str) -> None:
     name = Path(path).name
     try:
         with Image.open(path) as header:
-            if header.width * header.height <= _MOST_PIXELS:
+            if header.width * header.height <= _MAX_PIXELS:
                 return
     except Image.DecompressionBombError:
         pass
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{name} is no image that can be read; give a PNG, JPEG, WebP or TIFF file") from error
-    raise DataError(f"{name} is too large; give an image of at most {_MOST_PIXELS // 10**6} megapixels")
+    raise DataError(f"{name} is too large; give an image of at most {_MAX_PIXELS // 10**6} megapixels")
 
 
 def _read(path: str, reader: Callable[[str], _Read]) -> _Read:

@@ -20,6 +20,7 @@ from mshnet_pl.errors import ConfigError, RunFailed
 from mshnet_pl.options import Work
 from mshnet_pl.runs import build
 from mshnet_pl.utils import devices
+from mshnet_pl.utils.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,7 @@ def run(raw: DictConfig) -> tuple[list[dict[str, Any]], Path]:
         "git": results.git_revision(),
         "config": plain(raw),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({**about, "cases": rows}, indent=1) + "\n")
+    write_whole(out, f"{json.dumps({**about, 'cases': rows}, indent=1)}\n".encode())
     return rows, out
 
 

@@ -37,5 +37,5 @@ def _predict(values: dict[str, Any]) -> None:
     unreadable = predict(PredictionJob(**values))
     if unreadable:
         heading = f"{len(unreadable)} queries could not be read:"
-        print(DataError.listing(heading, unreadable, "All others are done.", most=len(unreadable)), file=sys.stderr)
+        print(DataError.listing(heading, unreadable, "All others are done.", limit=len(unreadable)), file=sys.stderr)
         raise SystemExit(1)

@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 from mshnet_pl.cli.arguments import errors_end_it
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import compare, figures, formats, page
-from mshnet_pl.report.collection import Collection, Failure, collect
+from mshnet_pl.report.collection import CollectedRuns, FailedRun, collect
 from mshnet_pl.report.formats import Table
 from mshnet_pl.report.notes import doubts
 from mshnet_pl.report.tables import INTERVALS, by_class, tables, unexplained
+from mshnet_pl.utils.files import write_whole
 
 
 def main() -> None:
@@ -79,23 +80,22 @@ def _report(arguments: Sequence[str]) -> None:
 
 def _write(
     made: Sequence[Table],
-    found: Collection,
-    others: Sequence[Failure],
+    found: CollectedRuns,
+    others: Sequence[FailedRun],
     noticed: Sequence[str],
     target: Path,
     pictures: Path,
     each: int,
     photographs: bool,
 ) -> Iterator[str]:
-    try:
-        pictures.mkdir(parents=True, exist_ok=True)
-        yield from (f"episodes: {path}" for path in figures.episode_grids(found.tests, pictures, each, photographs))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page.render(made, found, others, noticed, each, photographs))
-        yield f"page: {target}"
-    except OSError as error:
-        where = f"{error.filename}: {error.strerror}"
-        raise ConfigError(f"cannot write {where}; choose other places with --html and --pictures") from error
+    """Write the pictures and the page, and say where each is.
+
+    Raises:
+        DataError: one cannot be written; names it.
+    """
+    yield from (f"episodes: {path}" for path in figures.episode_grids(found.tests, pictures, each, photographs))
+    write_whole(target, page.render(made, found, others, noticed, each, photographs).encode())
+    yield f"page: {target}"
 
 
 def _compare(arguments: Sequence[str]) -> None:

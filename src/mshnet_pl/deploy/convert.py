@@ -14,6 +14,7 @@ from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import read_method
 from mshnet_pl.runs import build, run
 from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.utils.files import whole_path
 from mshnet_pl.utils.hashing import sha256
 
 _SIMILARITIES = {"cosine": "merge.sim_layer_corrConv.", "prototype": "merge.query_sup_corrConv."}
@@ -41,7 +42,7 @@ def convert(
 
     Raises:
         ConfigError: a setting that is impossible, or a file that would be overwritten.
-        DataError: ``source`` cannot be read, or is no such checkpoint; nothing in it is executed.
+        DataError: ``source`` cannot be read, or is no such checkpoint; nothing in it is executed. Or the disk is full.
     """
     output.check_free(out, source, overwrite)
     state = _read(source)
@@ -51,9 +52,9 @@ def convert(
     _fill(method, state, source)
     module = EpisodicModule(method, config=plain(raw, resolve=False))
     module.save_hyperparameters({"origin": f"{source.name}, a checkpoint of the authors', SHA-256 {sha256(source)}"})
-    with output.whole(out) as path:
-        run.write_checkpoint(module, path)
-        model_card.write(path, path, read_method(path))
+    with whole_path(output.card_path(out)) as card, whole_path(out) as partial:
+        run.write_checkpoint(module, partial)
+        card.write_text(model_card.text(out.name, partial, partial, read_method(partial)))
     return out
 
 

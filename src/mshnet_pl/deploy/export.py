@@ -1,6 +1,7 @@
 """A trained network as one file that runs without this package."""
 
 import importlib.util
+import io
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +15,7 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import read_method
 from mshnet_pl.models.layers import resize
+from mshnet_pl.utils.files import whole_path
 
 _AXES = {
     "query": ("batch", None, "height", "width"),
@@ -23,7 +25,7 @@ _AXES = {
 _SIDES = {"height": 96, "width": 112, "support_height": 128, "support_width": 144, "mask_height": 160, "mask_width": 176}
 """Lengths to trace with; unequal, so that the trace does not take two for one."""
 
-Inputs = dict[str, Tensor]
+ExampleInputs = dict[str, Tensor]
 Axes = dict[str, dict[int, str]]
 """By input: the axes of any length, by name."""
 
@@ -74,6 +76,7 @@ def export(
 
     Raises:
         ConfigError: a setting that is impossible, or a file that would be overwritten.
+        DataError: the disk is full, or the folder cannot be written.
     """
     if kind not in _WRITERS:
         raise ConfigError(f"format={kind}: there are {' and '.join(_WRITERS)}")
@@ -85,14 +88,16 @@ def export(
     if size is None and not trained.method.backbone.any_size:
         size = trained.image_size
     inputs, axes = _example(size, shots)
-    with output.whole(out) as path, torch.no_grad():
-        _WRITERS[kind](ExportedNetwork(trained.method), inputs, axes, {"image_size": str(size or trained.image_size)}, path)
-        model_card.write(path, ckpt, trained, signature=_signature(size, shots))
+    metadata = {"image_size": str(size or trained.image_size)}
+    with whole_path(output.card_path(out)) as card, whole_path(out) as partial:
+        with torch.no_grad():
+            _WRITERS[kind](ExportedNetwork(trained.method), inputs, axes, metadata, partial)
+        card.write_text(model_card.text(out.name, partial, ckpt, trained, _signature(size, shots)))
     return out
 
 
-def _example(size: int | None, shots: int | None) -> tuple[Inputs, Axes]:
-    """Inputs to trace with, and which of their axes stay free."""
+def _example(size: int | None, shots: int | None) -> tuple[ExampleInputs, Axes]:
+    """ExampleInputs to trace with, and which of their axes stay free."""
     lengths = {"batch": 2, "shots": shots or 3} | {axis: size or side for axis, side in _SIDES.items()}
     fixed = ({"shots"} if shots else set()) | ({*_SIDES} if size else set())
     inputs = {name: torch.rand([lengths.get(axis or "", 3) for axis in axes]) for name, axes in _AXES.items()}
@@ -111,7 +116,9 @@ def _signature(size: int | None, shots: int | None) -> str:
     )
 
 
-def _write_onnx(network: ExportedNetwork, inputs: Inputs, axes: Axes, metadata: Mapping[str, str], path: Path) -> None:
+def _write_onnx(
+    network: ExportedNetwork, inputs: ExampleInputs, axes: Axes, metadata: Mapping[str, str], path: Path
+) -> None:
     owner = {axis: name for name in reversed(axes) for axis in axes[name].values()}  # a name is given once, and spreads
     named = {
         name: {i: axis if owner[axis] == name else torch.export.Dim.AUTO for i, axis in places.items()}
@@ -133,14 +140,16 @@ def _write_onnx(network: ExportedNetwork, inputs: Inputs, axes: Axes, metadata: 
 
 
 def _write_torch_export(
-    network: ExportedNetwork, inputs: Inputs, axes: Axes, metadata: Mapping[str, str], path: Path
+    network: ExportedNetwork, inputs: ExampleInputs, axes: Axes, metadata: Mapping[str, str], path: Path
 ) -> None:
     free = {name: dict.fromkeys(places, torch.export.Dim.AUTO) for name, places in axes.items()}
     program = torch.export.export(network, tuple(inputs.values()), dynamic_shapes=free)
-    torch.export.save(program, path, extra_files=dict(metadata))
+    content = io.BytesIO()  # PyTorch's own writer does not tell a full disk from other errors
+    torch.export.save(program, content, extra_files=dict(metadata))
+    path.write_bytes(content.getvalue())
 
 
-_WRITERS: Mapping[str, Callable[[ExportedNetwork, Inputs, Axes, Mapping[str, str], Path], None]] = {
+_WRITERS: Mapping[str, Callable[[ExportedNetwork, ExampleInputs, Axes, Mapping[str, str], Path], None]] = {
     "onnx": _write_onnx,
     "torch_export": _write_torch_export,
 }

@@ -10,11 +10,11 @@ from typing import Any
 from mshnet_pl import results
 from mshnet_pl.config.schema import EvalConfig
 from mshnet_pl.data.protocol.folds import make_fold
-from mshnet_pl.deploy.output import card_path
 from mshnet_pl.episode import MEAN, STD
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import Trained
+from mshnet_pl.report.formats import escaped
 from mshnet_pl.results import Result
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from mshnet_pl.utils.hashing import sha256
@@ -31,11 +31,12 @@ _BACKBONE_TERMS = {
 }
 
 
-def write(path: Path, ckpt: Path, trained: Trained, signature: str | None = None) -> Path:
-    """Write the model card of ``path`` beside it.
+def text(name: str, path: Path, ckpt: Path, trained: Trained, signature: str | None = None) -> str:
+    """The model card of a file, Markdown.
 
     Args:
-        path: the file that is described.
+        name: the file's name.
+        path: where it lies until it has that name.
         ckpt: the checkpoint that it was made of; its run's ``result.json`` gives the scores.
         trained: what is in it.
         signature: inputs and output of an exported file.
@@ -63,13 +64,11 @@ def write(path: Path, ckpt: Path, trained: Trained, signature: str | None = None
     }
     if origin:
         del rows["Training images that hold a novel class"]  # what the authors' training did is not in their file
-    body = "\n".join(f"| {key} | {value} |" for key, value in rows.items() if value)
-    card = card_path(path)
-    card.write_text(
-        f"# {path.name}\n\nFew-shot segmentation: outlines in a query the object that masks outline in supports.\n\n"
+    body = "\n".join(f"| {key} | {escaped(str(value))} |" for key, value in rows.items() if value)
+    return (
+        f"# {escaped(name)}\n\nFew-shot segmentation: outlines in a query the object that masks outline in supports.\n\n"
         f"| | |\n|---|---|\n{body}\n\n## Scores\n\n{_scores(result)}\n\n## Terms\n\n{_terms(config, origin)}\n"
     )
-    return card
 
 
 def _result(ckpt: Path) -> Result | None:

@@ -1,11 +1,8 @@
-"""The file that conversion and export write: never unasked over another one and never half."""
+"""The file that conversion and export write: never unasked over another one."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.errors import ConfigError
 
 
 def card_path(path: Path) -> Path:
@@ -31,20 +28,3 @@ def check_free(path: Path, source: Path, overwrite: bool) -> None:
     there = [existing for existing in (path, card_path(path)) if existing.exists()]
     if there and not overwrite:
         raise ConfigError(f"{there[0]} is there already; give overwrite=true, or another out=")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A place to write a file and its model card to; both move to ``path`` once they are complete.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial_") as folder:
-            partial = Path(folder) / path.name
-            yield partial
-            for written, place in ((partial, path), (card_path(partial), card_path(path))):
-                written.replace(place)
-    except OSError as error:
-        raise DataError(f"out={path}: {error}; mend that, or choose another folder") from error

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from mshnet_pl.episode import UNKNOWN
+from mshnet_pl.utils.numbers import percent
 
 EpisodeCounts = Int64[Tensor, "episodes 6"]
 """A row an episode and class: number, class, intersection, predicted, true and known pixels."""
@@ -67,9 +68,9 @@ def scores(counts: EpisodeCounts) -> Scores:
     union = {c: s[1] + s[2] - s[0] for c, s in sums.items()}
     known = sum(s[3] for s in sums.values())
     all_intersection, all_union = sum(intersection.values()), sum(union.values())
-    foreground = _percent(all_intersection, all_union)
-    background = _percent(known - all_union, known - all_intersection)
-    class_iou = {c: _percent(intersection[c], union[c]) for c in classes}
+    foreground = percent(all_intersection, all_union)
+    background = percent(known - all_union, known - all_intersection)
+    class_iou = {c: percent(intersection[c], union[c]) for c in classes}
     return Scores(
         miou=_mean(list(class_iou.values())),
         fb_iou=(foreground + background) / 2,
@@ -78,7 +79,7 @@ def scores(counts: EpisodeCounts) -> Scores:
         class_iou=class_iou,
         intersection=intersection,
         union=union,
-        everything_foreground_miou=_mean([_percent(s[2], s[3]) for s in sums.values()]),
+        everything_foreground_miou=_mean([percent(s[2], s[3]) for s in sums.values()]),
     )
 
 
@@ -88,8 +89,10 @@ def _first_places(keys: Int64[Tensor, "rows columns"]) -> Int64[Tensor, "places"
     return torch.full((len(values),), len(keys)).scatter_reduce_(0, inverse, torch.arange(len(keys)), "amin")
 
 
-def _percent(part: int, whole: int) -> float:
-    return 100 * part / whole if whole else 0.0
+def row_iou(counts: EpisodeCounts) -> Float[Tensor, "episodes"]:
+    """The IoU of every row by itself, in percent; 0 where nothing is predicted or true."""
+    intersection, predicted, true = counts[:, 2:5].unbind(1)
+    return 100 * intersection / (predicted + true - intersection).clamp(min=1)
 
 
 def _mean(values: Sequence[float]) -> float:

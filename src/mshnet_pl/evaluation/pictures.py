@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mshnet_pl.data.io.transforms import to_image
 from mshnet_pl.episode import Episode
-from mshnet_pl.evaluation.metrics import EpisodeCounts
+from mshnet_pl.evaluation.metrics import EpisodeCounts, row_iou
 from mshnet_pl.utils.files import write_whole
 
 
@@ -20,8 +20,7 @@ def select_episodes(counts: EpisodeCounts, each: int) -> dict[tuple[int, int], t
     Returns:
         (number, class) of the chosen rows with their kind and IoU in percent; best first, ties in the order of ``counts``.
     """
-    union = (counts[:, 3] + counts[:, 4] - counts[:, 2]).clamp(min=1)
-    iou = 100 * counts[:, 2] / union
+    iou = row_iou(counts)
     order = iou.argsort(descending=True, stable=True).tolist()
     best, rest = order[:each], order[each:]
     worst, rest = rest[max(len(rest) - each, 0) :], rest[: max(len(rest) - each, 0)]

@@ -15,7 +15,7 @@ from mshnet_pl.errors import ConfigError
 def predict_labels(logits: Float[Tensor, "batch 2 h w"], episode: Episode) -> UInt8[Tensor, "batch height width"]:
     """Upsample logits bilinearly (aligned corners) to each query's mask and take the larger one.
 
-    In N-way episodes a pixel belongs to one class at most: of those whose foreground wins, the one that wins by most.
+    In N-way episodes a pixel belongs to one class at most: the one with the largest margin, if that is positive.
 
     Args:
         logits: (B, 2, h, w).
@@ -26,32 +26,32 @@ def predict_labels(logits: Float[Tensor, "batch 2 h w"], episode: Episode) -> UI
     """
     height, width = episode.query_mask.shape[1:]
     if bool((episode.query_size == episode.query_size.new_tensor([height, width])).all()):
-        wins = margins(logits, (height, width))
+        by_query = margins(logits, (height, width))
     else:
-        wins = logits.new_full((len(logits), height, width), -1, dtype=torch.float32)
+        by_query = logits.new_full((len(logits), height, width), -1, dtype=torch.float32)
         for i, (h, w) in enumerate(episode.query_size.tolist()):
-            wins[i, :h, :w] = margins(logits[i : i + 1], (h, w))[0]
+            by_query[i, :h, :w] = margins(logits[i : i + 1], (h, w))[0]
     way = int((episode.number == episode.number[0]).sum())
-    labels = label_map(wins.unflatten(0, (-1, way)))[:, None]  # (B / N, 1, H, W)
+    labels = label_map(by_query.unflatten(0, (-1, way)))[:, None]  # (B / N, 1, H, W)
     numbers = torch.arange(1, way + 1, device=labels.device)[:, None, None]
     return (labels == numbers).flatten(0, 1).to(torch.uint8)
 
 
 def margins(logits: Float[Tensor, "batch 2 h w"], size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
-    """By how much foreground wins at ``size``, (H, W); upsampling is linear, so one channel is enough."""
+    """Foreground minus background logit at ``size``, (H, W); upsampling is linear, so one channel is enough."""
     difference = logits[:, 1:].float() - logits[:, :1].float()
     return interpolate(difference, size, mode="bilinear", align_corners=True)[:, 0]
 
 
 def label_map(
-    wins: Float[Tensor, "*episodes way height width"], least: float = 0.0
+    by_class: Float[Tensor, "*episodes way height width"], minimum: float = 0.0
 ) -> Int64[Tensor, "*episodes height width"]:
-    """Of N classes' margins the number of the largest, 1 to N, where it exceeds ``least``, and 0 elsewhere."""
-    largest, which = wins.max(-3)
-    return torch.where(largest > least, which + 1, 0)
+    """Of N classes' margins the number of the largest, 1 to N, where it exceeds ``minimum``, and 0 elsewhere."""
+    largest, which = by_class.max(-3)
+    return torch.where(largest > minimum, which + 1, 0)
 
 
-def least_margin(threshold: float) -> float:
+def min_margin(threshold: float) -> float:
     """The margin at which a class's foreground probability is ``threshold``.
 
     Raises:
@@ -62,8 +62,8 @@ def least_margin(threshold: float) -> float:
     return math.log(threshold / (1 - threshold))
 
 
-def to_labels(wins: Float[Tensor, "way height width"], threshold: float = 0.5) -> Integer[np.ndarray, "height width"]:
-    """0, or the number 1 to N of the class that wins by most where its foreground probability exceeds ``threshold``.
+def to_labels(by_class: Float[Tensor, "way height width"], threshold: float = 0.5) -> Integer[np.ndarray, "height width"]:
+    """0, or the number 1 to N of the class with the largest margin, where its foreground probability exceeds ``threshold``.
 
     Returns:
         uint8, or uint16 for more than 255 classes.
@@ -71,16 +71,16 @@ def to_labels(wins: Float[Tensor, "way height width"], threshold: float = 0.5) -
     Raises:
         ConfigError: an impossible threshold.
     """
-    labels = label_map(wins, least_margin(threshold)).cpu().numpy()
-    return labels.astype(np.uint8 if len(wins) < 256 else np.uint16)
+    labels = label_map(by_class, min_margin(threshold)).cpu().numpy()
+    return labels.astype(np.uint8 if len(by_class) < 256 else np.uint16)
 
 
-def to_probabilities(wins: Float[Tensor, "way height width"]) -> Float[np.ndarray, "*classes height width"]:
+def to_probabilities(by_class: Float[Tensor, "way height width"]) -> Float[np.ndarray, "*classes height width"]:
     """Of one class the foreground's probability, (H, W); of several the softmax of 0 (background, first) and the margins.
 
     Returns:
         float32, (N + 1, H, W) for N > 1 classes.
     """
-    if len(wins) == 1:
-        return wins[0].sigmoid().cpu().numpy()
-    return torch.cat([torch.zeros_like(wins[:1]), wins]).softmax(0).cpu().numpy()
+    if len(by_class) == 1:
+        return by_class[0].sigmoid().cpu().numpy()
+    return torch.cat([torch.zeros_like(by_class[:1]), by_class]).softmax(0).cpu().numpy()

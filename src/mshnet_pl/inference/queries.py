@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from mshnet_pl.data.io.images import open_picture, pages, read_image
+from mshnet_pl.data.io.images import open_image, pages, read_image
 from mshnet_pl.data.io.manifest import image_files
 from mshnet_pl.errors import ConfigError
 
@@ -27,7 +27,7 @@ class Query(NamedTuple):
         Raises:
             DataError: it cannot be read; names it.
         """
-        return read_image(open_picture(self.path, self.page), str(self.path))
+        return read_image(open_image(self.path, self.page), str(self.path))
 
 
 def find_queries(wanted: str) -> list[Query]:

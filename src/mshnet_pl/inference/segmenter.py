@@ -14,11 +14,11 @@ from jaxtyping import Float, Integer
 from PIL import Image
 from torch import Tensor, nn
 
-from mshnet_pl.data.io.images import Picture, Pictures, name_of, read_image, read_mask, several
+from mshnet_pl.data.io.images import ImageLike, ImagesLike, as_iterable, name_of, read_image, read_mask
 from mshnet_pl.data.io.transforms import resize_mask, to_input
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference import support_file
-from mshnet_pl.inference.labels import least_margin, to_labels, to_probabilities
+from mshnet_pl.inference.labels import min_margin, to_labels, to_probabilities
 from mshnet_pl.inference.predictor import Predictor, SupportCodes
 from mshnet_pl.inference.tiling import blend, boxes, check_tile
 from mshnet_pl.models.base import AbstractMethod
@@ -26,6 +26,7 @@ from mshnet_pl.models.builder import read_method
 from mshnet_pl.models.layers import resize
 from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.options import Fusion, guided_problems, scale_problems
+from mshnet_pl.utils.hashing import weights_digest
 
 
 class Segmenter:
@@ -119,9 +120,9 @@ class Segmenter:
         return tuple(self._codes)
 
     @overload
-    def fit(self, images: Pictures, masks: Pictures, /, *, value: int | None = None) -> "Segmenter": ...
+    def fit(self, images: ImagesLike, masks: ImagesLike, /, *, value: int | None = None) -> "Segmenter": ...
     @overload
-    def fit(self, name: str, images: Pictures, masks: Pictures, /, *, value: int | None = None) -> "Segmenter": ...
+    def fit(self, name: str, images: ImagesLike, masks: ImagesLike, /, *, value: int | None = None) -> "Segmenter": ...
     @torch.inference_mode()
     def fit(self, *support: Any, value: int | None = None) -> "Segmenter":
         """Learn a class from K images with a mask each; a class of that name is replaced.
@@ -136,7 +137,7 @@ class Segmenter:
                 image, or one without an object.
         """
         name, pictures, drawn = support if len(support) == 3 else ("object", *support)
-        pictures, drawn = [*several(pictures)], [*several(drawn)]
+        pictures, drawn = [*as_iterable(pictures)], [*as_iterable(drawn)]
         images = [read_image(picture, f"{name}: image {i}") for i, picture in enumerate(pictures)]
         masks = [read_mask(picture, value, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
         if len(images) != len(masks) or not images:
@@ -159,7 +160,7 @@ class Segmenter:
         return small
 
     def predict(
-        self, images: Pictures, threshold: float = 0.5, tile: int | None = None
+        self, images: ImagesLike, threshold: float = 0.5, tile: int | None = None
     ) -> list[Integer[np.ndarray, "height width"]]:
         """A mask for every image, at its own size: 0 for background, and 1 to N for the class that wins by most.
 
@@ -175,10 +176,10 @@ class Segmenter:
             ConfigError: nothing was fitted, or an impossible threshold or tile.
             DataError: an image that cannot be read.
         """
-        least_margin(threshold)
+        min_margin(threshold)
         return [to_labels(wins, threshold) for wins in self.margins(images, tile)]
 
-    def predict_proba(self, images: Pictures, tile: int | None = None) -> list[Float[np.ndarray, "*classes height width"]]:
+    def predict_proba(self, images: ImagesLike, tile: int | None = None) -> list[Float[np.ndarray, "*classes height width"]]:
         """Probabilities for every image, at its own size: the foreground's where one class is fitted, as (H, W).
 
         Of N classes (N + 1, H, W), background first: the softmax of 0 and the classes' margins.
@@ -196,7 +197,7 @@ class Segmenter:
         """
         return [to_probabilities(wins) for wins in self.margins(images, tile)]
 
-    def margins(self, images: Pictures, tile: int | None = None) -> Iterator[Float[Tensor, "way height width"]]:
+    def margins(self, images: ImagesLike, tile: int | None = None) -> Iterator[Float[Tensor, "way height width"]]:
         """By how much each class's foreground logit exceeds its background logit, image after image, at its own size.
 
         With ``tile``, an image that is larger is cut into squares of that many pixels (its side, where that is shorter)
@@ -210,7 +211,9 @@ class Segmenter:
         if not codes:
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
         check_tile(tile)
-        return self._margins((read_image(picture, f"image {i}") for i, picture in enumerate(several(images))), tile, codes)
+        return self._margins(
+            (read_image(picture, f"image {i}") for i, picture in enumerate(as_iterable(images))), tile, codes
+        )
 
     def _margins(
         self, pictures: Iterable[Image.Image], tile: int | None, codes: Sequence[SupportCodes]
@@ -234,7 +237,7 @@ class Segmenter:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
 
     @torch.inference_mode()
-    def energy(self, image: Picture, name: str | None = None) -> dict[str, dict[int, Float[np.ndarray, "height width"]]]:
+    def energy(self, image: ImageLike, name: str | None = None) -> dict[str, dict[int, Float[np.ndarray, "height width"]]]:
         """Mean similarity to a class's supports over layers and shots, by similarity and block, at the image's own size.
 
         Where several views are averaged in predictions, it is the first one's.
@@ -292,11 +295,8 @@ class Segmenter:
         """SHA-256 of the network, and of how it looks at supports."""
         strides = [(name, part.stride) for name, part in self.method.named_modules() if isinstance(part, nn.Conv2d)]
         views = {key: value for key, value in self.settings.items() if key != "guided"}
-        digest = hashlib.sha256(json.dumps([self.image_size, self._bf16, strides, views]).encode())
-        for name, tensor in self.method.state_dict().items():
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
-        return digest.hexdigest()
+        described = [weights_digest(self.method), self.image_size, self._bf16, strides, views]
+        return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -1,7 +1,6 @@
 """What a method keeps of the supports, as a safetensors file."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.predictor import SupportCodes
+from mshnet_pl.utils.files import write_whole
 
 T = TypeVar("T")
 
@@ -22,6 +22,7 @@ def save(path: Path, codes: Mapping[str, SupportCodes], network: str, overwrite:
 
     Raises:
         ConfigError: the file is there and ``overwrite`` is not set.
+        DataError: the disk is full, or the folder cannot be written.
     """
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} is there; give another name, or overwrite=True")
@@ -33,9 +34,7 @@ def save(path: Path, codes: Mapping[str, SupportCodes], network: str, overwrite:
         for name, parts in code.items()
         for i, tensor in enumerate(parts)
     }
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    safetensors.torch.save_file(tensors, partial, {"classes": json.dumps([*codes]), "network": network})
-    partial.replace(path)
+    write_whole(path, safetensors.torch.save(tensors, {"classes": json.dumps([*codes]), "network": network}))
 
 
 def load(path: Path, network: str, device: torch.device) -> dict[str, SupportCodes]:

@@ -24,7 +24,7 @@ LEVEL = 95  # percent
 _BLOCK = 1000  # resamples pooled at a time
 
 
-class Counts(NamedTuple):
+class PixelCounts(NamedTuple):
     """Pixel counts of N episodes and C classes."""
 
     numbers: Int64[np.ndarray, "N"]
@@ -52,8 +52,8 @@ class Estimate(NamedTuple):
     high: float | None = None
 
 
-def episode_counts(rows: Int64[np.ndarray, "rows 6"]) -> Counts:
-    """Counts by episode and class; a row of the same number and class counts once.
+def episode_counts(rows: Int64[np.ndarray, "rows 6"]) -> PixelCounts:
+    """PixelCounts by episode and class; a row of the same number and class counts once.
 
     Args:
         rows: number, class, intersection, predicted, true and known pixels.
@@ -63,16 +63,16 @@ def episode_counts(rows: Int64[np.ndarray, "rows 6"]) -> Counts:
     classes, which = np.unique(rows[:, 1], return_inverse=True)
     pixels = np.zeros((len(numbers), len(classes), 5))
     pixels[episode, which] = np.column_stack([rows[:, 2:], np.ones(len(rows))])
-    return Counts(numbers, classes, pixels)
+    return PixelCounts(numbers, classes, pixels)
 
 
-def everything_foreground(counts: Counts) -> Counts:
+def everything_foreground(counts: PixelCounts) -> PixelCounts:
     """What a prediction that calls every pixel foreground would have counted."""
     _, _, true, known, present = np.moveaxis(counts.pixels, -1, 0)
     return counts._replace(pixels=np.stack([true, known, true, known, present], axis=-1))
 
 
-def pooled(counts: Counts, weights: Num[np.ndarray, "R N"]) -> Pooled:
+def pooled(counts: PixelCounts, weights: Num[np.ndarray, "R N"]) -> Pooled:
     """The scores of episodes that occur ``weights`` times, as ``mshnet_pl.evaluation.metrics.scores`` defines them."""
     episodes, classes, _ = counts.pixels.shape
     flat = counts.pixels.reshape(episodes, -1)
@@ -114,7 +114,7 @@ def swaps(episodes_hash: str, episodes: int, count: int = PERMUTATIONS) -> Num[n
     return _generator(episodes_hash).integers(2, size=(count, episodes), dtype=np.int8)
 
 
-def swapped(a: Counts, b: Counts, swap: Num[np.ndarray, "R N"]) -> tuple[Pooled, Pooled]:
+def swapped(a: PixelCounts, b: PixelCounts, swap: Num[np.ndarray, "R N"]) -> tuple[Pooled, Pooled]:
     """The scores of both runs after each of the swaps."""
     both = a._replace(pixels=np.concatenate([a.pixels, b.pixels]))
     return pooled(both, np.hstack([1 - swap, swap])), pooled(both, np.hstack([swap, 1 - swap]))

@@ -1,20 +1,33 @@
 """What runs left behind: results, failures, episode counts, training curves."""
 
 import csv
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
 from mshnet_pl import results
-from mshnet_pl.errors import DataError
+from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.report import verification
-from mshnet_pl.report.bootstrap import Counts, episode_counts
+from mshnet_pl.report.bootstrap import PixelCounts, episode_counts
 from mshnet_pl.results import Measurement, Result
+from mshnet_pl.utils.records import check_type
+
+_CONFIG: Mapping[str, Any] = {
+    "fold": int,
+    "shot": int,
+    "seed": int,
+    "data": {"source": {"_target_": str}, "novel_pixels": str},
+    "model": {"_target_": str, "similarities?": dict[str, Any] | list[str]},
+    "backbone": {"_target_": str},
+    "eval?": dict[str, Any],
+    "trainer?": dict[str, Any] | None,
+}
+"""The settings that a report reads; those with a question mark may be absent."""
+_TRAINING: Mapping[str, Any] = {"data?": str | None, "shot?": int | None, "checkpoint_sha256?": str | None}
 
 
 class Measured(NamedTuple):
@@ -26,7 +39,7 @@ class Measured(NamedTuple):
     """Where the result file lies; None where it is not known."""
 
     @property
-    def counts(self) -> Counts | None:
+    def counts(self) -> PixelCounts | None:
         """The pixel counts of its episodes; None where none were recorded.
 
         Raises:
@@ -58,7 +71,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Failure(results.Failure):
+class FailedRun(results.Failure):
     """A job of a sweep that came to no result, and where."""
 
     folder: Path
@@ -74,11 +87,11 @@ class Failure(results.Failure):
         return f"{(self.error.strip() or 'no message').splitlines()[0]} (log: {self.log})"
 
 
-class Collection(NamedTuple):
+class CollectedRuns(NamedTuple):
     """Everything below some folders."""
 
     tests: list[Measured]
-    failures: list[Failure]
+    failures: list[FailedRun]
 
     @property
     def results(self) -> list[Result]:
@@ -86,7 +99,7 @@ class Collection(NamedTuple):
         return list({id(measured.result): measured.result for measured in self.tests}.values())
 
 
-def collect(folders: Iterable[Path]) -> Collection:
+def collect(folders: Iterable[Path]) -> CollectedRuns:
     """All results and failures below ``folders``; a folder with a result is finished, whatever failed before.
 
     Raises:
@@ -96,16 +109,20 @@ def collect(folders: Iterable[Path]) -> Collection:
     folders = list(folders)
     paths = sorted({path.resolve() for folder in folders for path in folder.rglob(results.FILE)})
     failed = sorted({path.resolve() for folder in folders for path in folder.rglob(results.FAILURE)})
-    failures = [_failure(path) for path in failed if not path.with_name(results.FILE).exists()]
+    failures = [
+        FailedRun(**asdict(results.load_failure(path)), folder=path.parent)
+        for path in failed
+        if not path.with_name(results.FILE).exists()
+    ]
     if not paths and not failures:
         raise DataError(f"no {results.FILE} below {', '.join(map(str, folders))}; run mshnet-train first")
-    loaded = [(results.load(path), path.parent) for path in paths]
+    loaded = [(_load(path), path.parent) for path in paths]
     tests = [Measured(result, test, folder) for result, folder in loaded for test in result.tests]
     problems = [problem for result, folder in loaded for problem in _wrong(result, folder)]
     if problems:
         way_out = "Move these folders away and run their commands again: a result has to be as it was written."
         raise DataError.listing("results that cannot be right:", problems, way_out)
-    return Collection(tests, failures)
+    return CollectedRuns(tests, failures)
 
 
 def _wrong(result: Result, folder: Path) -> Iterator[str]:
@@ -138,14 +155,32 @@ def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:
     return {name: np.array(points) for name, points in found.items()}
 
 
-def _failure(path: Path) -> Failure:
+def _load(path: Path) -> Result:
+    """A result with the settings that a report reads.
+
+    Raises:
+        ConfigError: it is no result file, or such a setting is missing or of another type.
+    """
+    result = results.load(path)
     try:
-        return Failure(**json.loads(path.read_text()), folder=path.parent)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path} does not describe a failed run: {error}; move it away") from error
+        _check("config", result.config, _CONFIG)
+        _check("training", result.training, _TRAINING)
+    except TypeError as error:
+        raise ConfigError(f"{path} is not a result file: {error}; move it away") from error
+    return result
 
 
-def _read_counts(path: Path) -> Counts:
+def _check(name: str, value: Any, shape: Mapping[str, Any]) -> None:  # noqa: ANN401 - parsed JSON
+    check_type(name, value, dict[str, Any])
+    for key, part in shape.items():
+        plain = key.removesuffix("?")
+        if isinstance(part, dict):
+            _check(f"{name}.{plain}", value.get(plain), part)
+        elif plain in value or plain == key:
+            check_type(f"{name}.{plain}", value.get(plain), part)
+
+
+def _read_counts(path: Path) -> PixelCounts:
     try:
         with path.open() as file:
             names = file.readline().strip().split(",")

@@ -11,11 +11,11 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import bootstrap
 from mshnet_pl.report.bootstrap import LEVEL, PERMUTATIONS, Estimate, Pooled, pooled
 from mshnet_pl.report.collection import Measured
-from mshnet_pl.report.formats import aligned
+from mshnet_pl.report.formats import aligned, escaped
 from mshnet_pl.report.grouping import FB_IOU, MIOU, Cell, Row, named_folds, rows
 
-Scores = Float64[np.ndarray, "R"]
-_SCORES: dict[str, Callable[[Pooled], Scores]] = {MIOU: lambda p: p.miou, FB_IOU: lambda p: p.fb_iou}
+ScoreVector = Float64[np.ndarray, "R"]
+_SCORES: dict[str, Callable[[Pooled], ScoreVector]] = {MIOU: lambda p: p.miou, FB_IOU: lambda p: p.fb_iou}
 
 
 class Difference(NamedTuple):
@@ -42,7 +42,7 @@ class Comparison(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """Scores of A and B on the same episodes."""
+    """ScoreVector of A and B on the same episodes."""
 
     episodes_hash: str
     episodes: int
@@ -82,8 +82,8 @@ def compare(a: Sequence[Measured], b: Sequence[Measured], weights: str | None = 
 def markdown(comparison: Comparison) -> str:
     """The comparison as a Markdown table."""
     lines = [
-        f"A: {comparison.a}",
-        f"B: {comparison.b}",
+        f"A: {escaped(comparison.a)}",
+        f"B: {escaped(comparison.b)}",
         f"{named_folds(comparison.folds)}, {comparison.shot}-shot, {comparison.episodes:,} episodes, the same for both",
         "",
     ]
@@ -159,8 +159,8 @@ def _pair(a: Measured, b: Measured, where: str) -> _Pair:
     )
 
 
-def _difference(pairs: Pairs, score: Callable[[Pooled], Scores]) -> Difference:
-    def mean(value: Callable[[_Pair], Scores]) -> Scores:
+def _difference(pairs: Pairs, score: Callable[[Pooled], ScoreVector]) -> Difference:
+    def mean(value: Callable[[_Pair], ScoreVector]) -> ScoreVector:
         by_fold = [[np.mean([value(pair) for pair in group], axis=0) for group in by_seed] for by_seed in pairs.values()]
         return np.mean([np.mean(by_seed, axis=0) for by_seed in by_fold], axis=0)
 

@@ -75,11 +75,11 @@ def mean(values: Sequence[float]) -> float:
     return fmean(known) if known else nan
 
 
-Areas = Mapping[str, Mapping[str, Mapping[int, float]]]
-"""Areas under the ROC curve in percent, by class, similarity and block."""
+RocAreas = Mapping[str, Mapping[str, Mapping[int, float]]]
+"""RocAreas under the ROC curve in percent, by class, similarity and block."""
 
 
-def table(areas: Areas) -> str:
+def table(areas: RocAreas) -> str:
     """Two Markdown tables of areas under the ROC curve, means over classes and every class.
 
     The first has a row a similarity and a column a block, the second a row a class and a column a similarity and block.

@@ -4,16 +4,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
+from scipy.ndimage import binary_erosion
 
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
 from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.config_names import method
+from mshnet_pl.utils.files import whole_file
 
 _DIM = 0.3
 """Brightness of what a mask leaves out."""
@@ -25,7 +26,7 @@ _KINDS = ("best", "median", "worst", "example")
 _Image = UInt8[np.ndarray, "height width 3"]
 
 
-class Picture(NamedTuple):
+class EpisodePicture(NamedTuple):
     """A recorded episode."""
 
     kind: str
@@ -38,7 +39,7 @@ class Picture(NamedTuple):
     """Titles and images: supports, query, truth, prediction."""
 
 
-def pictures(measured: Measured, each: int, photographs: bool = True) -> list[Picture]:
+def episode_pictures(measured: Measured, each: int, photographs: bool = True) -> list[EpisodePicture]:
     """The recorded episodes of a test, up to ``each`` of a kind, the best first; none where none were recorded.
 
     Args:
@@ -52,7 +53,7 @@ def pictures(measured: Measured, each: int, photographs: bool = True) -> list[Pi
     path = measured.pictures
     if path is None:
         return []
-    kept: dict[str, list[Picture]] = defaultdict(list)
+    kept: dict[str, list[EpisodePicture]] = defaultdict(list)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             for i in sorted({int(key.partition("/")[0]) for key in arrays.files}):
@@ -60,8 +61,8 @@ def pictures(measured: Measured, each: int, photographs: bool = True) -> list[Pi
                 if len(kept[kind]) < each:
                     row = {key.partition("/")[2]: arrays[key] for key in arrays.files if key.startswith(f"{i}/")}
                     numbers = int(row["number"]), int(row["class_id"]), float(row["iou"])
-                    kept[kind].append(Picture(kind, *numbers, _panels(row, photographs)))
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+                    kept[kind].append(EpisodePicture(kind, *numbers, _panels(row, photographs)))
+    except Exception as error:  # a damaged file raises almost anything
         raise DataError(f"{path} does not hold pictures of episodes: {error}; move it away to go without") from error
     return [picture for kind in _KINDS for picture in kept[kind]]
 
@@ -79,20 +80,26 @@ def episode_grids(tests: Sequence[Measured], target: Path, each: int = 1, photog
         The PNGs' paths.
     """
     several = len({method(measured.result.config) for measured in tests}) > 1
-    rows: dict[int, list[tuple[str, Picture]]] = defaultdict(list)
+    rows: dict[int, list[tuple[str, EpisodePicture]]] = defaultdict(list)
     for measured in tests:
         if measured.test.weights != "untrained":
             where = [method(measured.result.config)] * several + [f"fold {measured.result.config['fold']}"]
-            rows[measured.test.shot] += [("\n".join([*where, p.kind]), p) for p in pictures(measured, each, photographs)]
+            rows[measured.test.shot] += [
+                ("\n".join([*where, p.kind]), p) for p in episode_pictures(measured, each, photographs)
+            ]
     paths = []
     for shot, found in sorted(rows.items()):
         if found:
             paths.append(target / f"episodes_{shot}shot.png")
-            _draw(found).savefig(paths[-1], dpi=90, bbox_inches="tight")
+            with whole_file(paths[-1]) as file:
+                _draw(found).savefig(file, format="png", dpi=90, bbox_inches="tight")
     return paths
 
 
 def _panels(row: dict[str, np.ndarray], photographs: bool) -> list[tuple[str, _Image]]:
+    shape = row["query"].shape
+    if len(shape) != 3 or shape[2] != 3 or row["support"].shape[1:] != shape or row["query"].dtype != np.uint8:
+        raise ValueError(f"images of shape {shape} and {row['support'].shape}, expected (S, S, 3) and (K, S, S, 3) uint8")
     query, support = (row[name] if photographs else np.full_like(row[name], _GROUND) for name in ("query", "support"))
     return [
         *(("support", _spotlight(image, mask)) for image, mask in zip(support, row["support_mask"], strict=True)),
@@ -102,7 +109,7 @@ def _panels(row: dict[str, np.ndarray], photographs: bool) -> list[tuple[str, _I
     ]
 
 
-def _draw(rows: Sequence[tuple[str, Picture]]) -> Figure:
+def _draw(rows: Sequence[tuple[str, EpisodePicture]]) -> Figure:
     columns = len(rows[0][1].panels)
     figure = Figure(figsize=(1.6 * columns, 1.75 * len(rows)), layout="constrained")
     for ax, (label, picture) in zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows, strict=True):
@@ -126,11 +133,5 @@ def _spotlight(image: np.ndarray, mask: np.ndarray) -> _Image:
     inside = mask == 1
     shown = np.where(inside[..., None], image, _DIM * image)
     shown[mask == UNKNOWN] = 128
-    shown[inside ^ _shrunk(inside)] = _OUTLINE
+    shown[inside & ~binary_erosion(inside, border_value=1)] = _OUTLINE
     return shown.round().astype(np.uint8)
-
-
-def _shrunk(inside: np.ndarray) -> np.ndarray:
-    """The pixels whose four neighbours are inside too."""
-    padded = np.pad(inside, 1, constant_values=True)
-    return inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]

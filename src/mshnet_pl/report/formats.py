@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mshnet_pl.report.bootstrap import Estimate
-from mshnet_pl.report.collection import Failure
+from mshnet_pl.report.collection import FailedRun
 from mshnet_pl.report.grouping import ClassScores, Row
 
 _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
@@ -21,7 +21,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-class Scores(NamedTuple):
+class CellScores(NamedTuple):
     """The scores of a fold, or their mean over folds; None where not known."""
 
     miou: Estimate | None = None
@@ -34,8 +34,8 @@ class Scores(NamedTuple):
 class Shots(NamedTuple):
     """What a line says about a number of shots."""
 
-    folds: tuple[Scores, ...]
-    mean: Scores
+    folds: tuple[CellScores, ...]
+    mean: CellScores
 
     @property
     def columns(self) -> list[Estimate | None]:
@@ -85,7 +85,7 @@ class Table:
     """What marks mean, what was left out."""
     missing: list[str] = field(default_factory=list)
     """Cells without a result, and why."""
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FailedRun] = field(default_factory=list)
     """Those that ``missing`` names."""
 
     @property
@@ -96,7 +96,7 @@ class Table:
     @property
     def blank(self) -> Shots:
         """What a line without a number of shots shows there."""
-        return Shots((Scores(),) * len(self.folds), Scores())
+        return Shots((CellScores(),) * len(self.folds), CellScores())
 
 
 def markdown(table: Table) -> str:
@@ -111,8 +111,8 @@ def markdown(table: Table) -> str:
                 body.append([*line.words, f"{shot}-shot", *numbers, line.learnable])
     if not any(line.backbone for line in table.lines):
         body = [cells[1:] for cells in body]
-    title = [f"### {table.title}", ""] if table.title else []
-    notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+    title = [f"### {escaped(table.title)}", ""] if table.title else []
+    notes = ["", *(f"- {escaped(note)}" for note in table.notes)] if table.notes else []
     return "\n".join([*title, aligned(body), *notes])
 
 
@@ -122,13 +122,19 @@ def class_table(title: str, found: ClassScores) -> str:
     for name in found.classes:
         known = [by_class.get(name) for by_class in found.scores.values()]
         lines.append([name, *(_text(estimate, bare=True) for estimate in known)])
-    return "\n".join([f"### {title}", "", aligned(lines)])
+    return "\n".join([f"### {escaped(title)}", "", aligned(lines)])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """The cells of a Markdown table, in columns that are as wide as their widest cell."""
+    """The cells of a Markdown table, as ``escaped``, in columns that are as wide as their widest cell."""
+    lines = [[escaped(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is: no column, no HTML, no link or picture, no new line."""
+    return " ".join(text.split("\n")).replace("|", r"\|").replace("<", "&lt;").replace("](", r"]\(")
 
 
 def latex(table: Table) -> str:
@@ -145,24 +151,27 @@ def latex(table: Table) -> str:
         [
             r"\begin{table*}",
             r"\centering",
-            rf"\caption{{{_escaped(table.title)}}}",
+            rf"\caption{{{_latex(table.title)}}}",
             rf"\begin{{tabular}}{{lll{'r' * (width * len(shots) + 1)}}}",
             r"\toprule",
             " & ".join(["", "", "", *shots, ""]) + r" \\",
             " ".join(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in starts),
             " & ".join(["backbone", "method", "weights", *numbers, "learnable"]) + r" \\",
             r"\midrule",
-            *(" & ".join(map(_escaped, cells)) + r" \\" for cells in body),
+            *(" & ".join(map(_latex, cells)) + r" \\" for cells in body),
             r"\bottomrule",
             r"\end{tabular}",
-            *(rf"\par\footnotesize {_escaped(note)}" for note in table.notes),
+            *(rf"\par\footnotesize {_latex(note)}" for note in table.notes),
             r"\end{table*}",
         ]
     )
 
 
 def comma_separated(tables: Sequence[Table]) -> str:
-    """One CSV of all tables: a record a cell and a record a mean over folds, at full precision; empty where not known."""
+    """One CSV of all tables: a record a cell and a record a mean over folds, at full precision; empty where not known.
+
+    Text that a spreadsheet would compute, as it begins with ``=``, ``+``, ``-`` or ``@``, has a single quote before it.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -174,7 +183,8 @@ def comma_separated(tables: Sequence[Table]) -> str:
             for shot, known in line.shots.items():
                 for fold, scores in zip([*table.folds, "mean"], [*known.folds, known.mean], strict=True):
                     if scores.miou:
-                        what = [table.title, *source, line.backbone, line.method, settings, shot, fold]
+                        texts = [table.title, *source, line.backbone, line.method, settings]
+                        what = [*map(_not_a_formula, texts), shot, fold]
                         counts = [scores.training_seeds or None, scores.tests or None]
                         writer.writerow([*what, *counts, *scores.miou, *(scores.fb_iou or (None,) * 3), line.parameters])
     return text.getvalue().rstrip()
@@ -193,5 +203,9 @@ def _text(estimate: Estimate | None, bare: bool = False) -> str:
     return f"{value:.1f}" if bare or low is None else f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _escaped(text: str) -> str:
+def _not_a_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)

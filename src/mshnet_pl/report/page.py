@@ -16,9 +16,9 @@ from PIL import Image
 
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import charts
-from mshnet_pl.report.collection import Collection, Failure, Measured, curves
+from mshnet_pl.report.collection import CollectedRuns, FailedRun, Measured, curves
 from mshnet_pl.report.config_names import backbone, method
-from mshnet_pl.report.figures import Picture, pictures
+from mshnet_pl.report.figures import EpisodePicture, episode_pictures
 from mshnet_pl.report.formats import Table
 from mshnet_pl.report.grouping import Row, class_scores
 from mshnet_pl.report.tables import INTERVALS, TITLES, learned
@@ -31,7 +31,7 @@ class _Episode(NamedTuple):
     """A recorded episode in the page."""
 
     where: str
-    picture: Picture
+    picture: EpisodePicture
     panels: list[tuple[str, str]]
     """Titles and images as data URLs."""
 
@@ -48,8 +48,8 @@ def check_target(path: Path) -> None:
 
 def render(
     tables: Sequence[Table],
-    found: Collection,
-    failures: Sequence[Failure],
+    found: CollectedRuns,
+    failures: Sequence[FailedRun],
     noticed: Sequence[str],
     each: int,
     photographs: bool = True,
@@ -114,7 +114,7 @@ def _episodes(rows: Sequence[Row], each: int, photographs: bool) -> Iterator[tup
             shown = []
             for cell, tests in sorted(row.tests.items()):
                 measured = tests[min(tests)]
-                for picture in pictures(measured, each, photographs) if cell.shot == shot else ():
+                for picture in episode_pictures(measured, each, photographs) if cell.shot == shot else ():
                     where = ", ".join(filter(None, (f"fold {cell.fold}", measured.class_names.get(picture.class_id))))
                     shown.append(_Episode(where, picture, [(title, _data_url(image)) for title, image in picture.panels]))
             if shown:

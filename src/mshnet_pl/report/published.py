@@ -1,14 +1,12 @@
 """Published scores as lines of a table, from the package's reference file."""
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
+from collections.abc import Mapping
 from typing import Any
 
 from mshnet_pl.report.bootstrap import Estimate
-from mshnet_pl.report.formats import Line, Scores, Shots
+from mshnet_pl.report.formats import CellScores, Line, Shots
+from mshnet_pl.utils.reference import published_numbers
 
 _TABLES = {
     ("Pascal5i", False): "table2_pascal5i",
@@ -24,7 +22,7 @@ def published(data: str, single: bool = False) -> list[Line]:
         data: ``Pascal5i``, ``Coco20i`` and the like.
         single: the table of single similarities.
     """
-    return [_line(row) for row in _reference().get(_TABLES.get((data, single), ""), ())]
+    return [_line(row) for row in published_numbers().get(_TABLES.get((data, single), ""), ())]
 
 
 def _line(row: Mapping[str, Any]) -> Line:
@@ -40,11 +38,5 @@ def _line(row: Mapping[str, Any]) -> Line:
 
 def _shots(cell: Mapping[str, Any]) -> Shots:
     fb_iou = cell.get("fb_iou")
-    folds = tuple(Scores(Estimate(value)) for value in cell["folds"])
-    return Shots(folds, Scores(Estimate(cell["miou"]), None if fb_iou is None else Estimate(fb_iou)))
-
-
-@cache
-def _reference() -> dict[str, Sequence[Any]]:
-    content: dict[str, Sequence[Any]] = json.loads((files("mshnet_pl.reference") / "published.json").read_text())
-    return content
+    folds = tuple(CellScores(Estimate(value)) for value in cell["folds"])
+    return Shots(folds, CellScores(Estimate(cell["miou"]), None if fb_iou is None else Estimate(fb_iou)))

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mshnet_pl.report import formats
 from mshnet_pl.report.bootstrap import LEVEL
-from mshnet_pl.report.collection import Failure, Measured
-from mshnet_pl.report.formats import Line, Scores, Shots, Table
+from mshnet_pl.report.collection import FailedRun, Measured
+from mshnet_pl.report.formats import CellScores, Line, Shots, Table
 from mshnet_pl.report.grouping import AS_TESTED, FB_IOU, MIOU, Cell, Row, class_scores, named_folds, order, rows
 from mshnet_pl.report.published import published
 from mshnet_pl.results import Result
@@ -16,7 +16,7 @@ TITLES = {
     "Pascal5i": "PASCAL-5i",
     "Coco20i": "COCO-20i",
     "Fss1000": "FSS-1000",
-    "Synthetic": "Drawn images",
+    "Synthetic": "Synthetic images",
     "Folder": "Own images",
 }
 _TABLES = {"Pascal5i": " (Table 2 of the paper)", "Coco20i": " (Table 3 of the paper)"}
@@ -27,7 +27,7 @@ INTERVALS = (
 )
 
 
-def tables(tests: Sequence[Measured], failures: Sequence[Failure] = ()) -> list[Table]:
+def tables(tests: Sequence[Measured], failures: Sequence[FailedRun] = ()) -> list[Table]:
     """A table a data set, and on PASCAL-5i one of single similarities where such were measured."""
     by_data: dict[str, list[Row]] = defaultdict(list)
     for row in rows(tests):
@@ -66,7 +66,7 @@ def markdown(runs: Sequence[Result]) -> str:
     return formats.markdown(Table("", folds, sorted({shot for row in own for shot in row.shots}), _lines(own, folds)))
 
 
-def unexplained(tables: Sequence[Table], failures: Sequence[Failure]) -> list[Failure]:
+def unexplained(tables: Sequence[Table], failures: Sequence[FailedRun]) -> list[FailedRun]:
     """Failures that no table's notes name."""
     return [failure for failure in failures if not any(failure in table.failures for table in tables)]
 
@@ -75,7 +75,7 @@ def _similarities(row: Row) -> int:
     return len(row.results[0].config["model"].get("similarities", ())) if not row.is_baseline else 0
 
 
-def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line], failures: Sequence[Failure]) -> Table:
+def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line], failures: Sequence[FailedRun]) -> Table:
     """A table of ``own`` rows, which its notes speak of, and of rows ``beside`` them."""
     backbones = {row.key.backbone for row in own}
     reference = [line for line in reference if line.backbone in backbones] or reference
@@ -86,7 +86,7 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
     shots = sorted({shot for line in lines for shot in line.shots})
     explanations = [*dict.fromkeys(f"{row.mark}: {_text(row)}" for row in shown if row.mark)]
     missing: list[str] = []
-    named: list[Failure] = []
+    named: list[FailedRun] = []
     for row in own:
         explanations += [f"left out of {row.label}: {old.folder}, as there is a newer result" for old in row.superseded]
         if row.lacks_counts:
@@ -119,18 +119,18 @@ def _shots(row: Row, shot: int, folds: Sequence[int]) -> Shots:
     return Shots(tuple(_scores(row, shot, [fold]) for fold in folds), _scores(row, shot, folds))
 
 
-def _scores(row: Row, shot: int, folds: Sequence[int]) -> Scores:
+def _scores(row: Row, shot: int, folds: Sequence[int]) -> CellScores:
     groups = [row.tests.get(Cell(shot, fold), {}) for fold in folds]
     seeds = min(len({s.training for s in group}) for group in groups)
     miou, fb_iou = (row.estimate(shot, folds, score) for score in (MIOU, FB_IOU))
-    return Scores(miou, fb_iou, seeds, sum(map(len, groups)))
+    return CellScores(miou, fb_iou, seeds, sum(map(len, groups)))
 
 
 def _text(row: Row) -> str:
     return ", ".join(f"{name}={value}" for name, value in row.differences.items())
 
 
-def _is_of(failure: Failure, row: Row, cell: Cell) -> bool:
+def _is_of(failure: FailedRun, row: Row, cell: Cell) -> bool:
     """Whether the run that failed would have given this cell of the row."""
     settings = failure.settings
     siblings = {test.folder.parent for tests in row.tests.values() for test in tests.values() if test.folder}
@@ -142,7 +142,7 @@ def _is_of(failure: Failure, row: Row, cell: Cell) -> bool:
     )
 
 
-def _missing(row: Row, shot: int, folds: Sequence[int], failed: Mapping[int, Failure]) -> Iterator[str]:
+def _missing(row: Row, shot: int, folds: Sequence[int], failed: Mapping[int, FailedRun]) -> Iterator[str]:
     if folds:
         yield f"missing: {named_folds(folds)}, {shot}-shot of {row.label}"
     for fold, failure in failed.items():

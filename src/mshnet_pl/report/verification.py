@@ -8,16 +8,17 @@ from statistics import fmean
 
 import numpy as np
 
-from mshnet_pl.report.bootstrap import Counts
+from mshnet_pl.report.bootstrap import PixelCounts
 from mshnet_pl.results import METRIC, Measurement, Result
 from mshnet_pl.utils.hashing import sha256
+from mshnet_pl.utils.numbers import percent
 
 _TOLERANCE = 1e-6  # percent
-_MOST = 3  # differences that a line names
+_MAX_NAMED = 3  # differences that a line names
 _DIGEST = 10  # characters of the configuration's hash in a folder's name
 
 
-def wrong(path: Path, result: Result, counts: Mapping[int, tuple[Path, Counts]]) -> Iterator[str]:
+def wrong(path: Path, result: Result, counts: Mapping[int, tuple[Path, PixelCounts]]) -> Iterator[str]:
     """What cannot be right about a result file, each with the file's name.
 
     Args:
@@ -45,23 +46,25 @@ def _listed(where: str, rule: str, found: Iterator[tuple[str, float, float]]) ->
     """One line of the first differences, and how many more there are."""
     lines = [f"{name} is {value:.10g}, but {rule.format(f'{expected:.10g}')}" for name, value, expected in found]
     if lines:
-        yield f"{where}: {'; '.join(lines[:_MOST])}" + (f"; and {len(lines) - _MOST} more" if len(lines) > _MOST else "")
+        yield f"{where}: {'; '.join(lines[:_MAX_NAMED])}" + (
+            f"; and {len(lines) - _MAX_NAMED} more" if len(lines) > _MAX_NAMED else ""
+        )
 
 
 def _contradictions(test: Measurement) -> Iterator[tuple[str, float, float]]:
     """Scores, what the file says, and what follows from its intersections and unions."""
-    share = {c: _percent(test.intersection[c], union) for c, union in test.union.items() if c in test.intersection}
+    share = {c: percent(test.intersection[c], union) for c, union in test.union.items() if c in test.intersection}
     if share.keys() != test.class_iou.keys() or not share:
         yield "number of classes", len(test.class_iou), len(share)
         return
-    foreground = _percent(sum(test.intersection.values()), sum(test.union.values()))
+    foreground = percent(sum(test.intersection.values()), sum(test.union.values()))
     pairs = [(f"IoU of {c}", test.class_iou[c], iou) for c, iou in share.items()]
     pairs += [("mIoU", test.miou, fmean(share.values())), ("foreground IoU", test.foreground_iou, foreground)]
     pairs.append(("FB-IoU", test.fb_iou, (test.foreground_iou + test.background_iou) / 2))
     yield from ((name, a, b) for name, a, b in pairs if not isclose(a, b, abs_tol=_TOLERANCE, rel_tol=0))
 
 
-def _differences(test: Measurement, counts: Counts) -> Iterator[tuple[str, float, float]]:
+def _differences(test: Measurement, counts: PixelCounts) -> Iterator[tuple[str, float, float]]:
     """Scores, what the file says, and what the episodes' counts give."""
     intersection, predicted, true, known, _ = np.moveaxis(counts.pixels.sum(0), -1, 0)  # (C,) each
     union = predicted + true - intersection
@@ -69,9 +72,9 @@ def _differences(test: Measurement, counts: Counts) -> Iterator[tuple[str, float
     names = [*test.class_iou]
     pairs: list[tuple[str, float, float]] = [
         ("number of episodes", test.episodes, len(counts.numbers)),
-        ("mIoU", test.miou, fmean(map(_percent, intersection, union))),
-        ("background IoU", test.background_iou, _percent(seen - covered, seen - overlap)),
-        ("mIoU of everything foreground", test.everything_foreground_miou, fmean(map(_percent, true, known))),
+        ("mIoU", test.miou, fmean(map(percent, intersection, union))),
+        ("background IoU", test.background_iou, percent(seen - covered, seen - overlap)),
+        ("mIoU of everything foreground", test.everything_foreground_miou, fmean(map(percent, true, known))),
         ("number of classes", len(names), len(counts.classes)),
     ]
     if len(names) == len(counts.classes):  # both in the order of the classes' numbers
@@ -79,7 +82,3 @@ def _differences(test: Measurement, counts: Counts) -> Iterator[tuple[str, float
             pairs.append((f"intersection of {name}", test.intersection.get(name, -1), intersection[i]))
             pairs.append((f"union of {name}", test.union.get(name, -1), union[i]))
     yield from ((name, a, float(b)) for name, a, b in pairs if not isclose(a, b, abs_tol=_TOLERANCE, rel_tol=0))
-
-
-def _percent(part: int | float, whole: int | float) -> float:
-    return float(100 * part / whole) if whole else 0.0

@@ -17,6 +17,7 @@ from mshnet_pl.report import energy_plots
 from mshnet_pl.runs import build
 from mshnet_pl.runs.job import Run
 from mshnet_pl.utils import devices
+from mshnet_pl.utils.files import whole_file
 
 
 def make(run: Run) -> str:
@@ -61,8 +62,8 @@ def make(run: Run) -> str:
             for name, by_block in row.separation.items():
                 for block, area in by_block.items():
                     areas[class_name][name][block] += [area] if number < config.average else []
-    out.parent.mkdir(parents=True, exist_ok=True)
-    energy_plots.draw(drawn, config.pictures).savefig(out, dpi=120)
+    with whole_file(out) as file:
+        energy_plots.draw(drawn, config.pictures).savefig(file, format=out.suffix[1:], dpi=120)
     means = {
         c: {
             name: {block: energy_plots.mean(found) for block, found in by_block.items()}

@@ -14,16 +14,17 @@ from mshnet_pl import __version__
 from mshnet_pl.data.io.images import read_image, read_mask
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.draw import SIDE, contact_sheet, mask_image, overlay
-from mshnet_pl.inference.labels import least_margin, to_labels
+from mshnet_pl.inference.labels import min_margin, to_labels
 from mshnet_pl.inference.queries import Query, find_queries
 from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.inference.supports import Support, read_supports
 from mshnet_pl.inference.tiling import check_tile
+from mshnet_pl.utils.files import whole_file, write_whole
 from mshnet_pl.utils.hashing import sha256
 
-_MOST_CLASSES = 255
+_MAX_CLASSES = 255
 """So many colours a palette has besides the background's."""
-_MOST_PANELS = 100
+_MAX_PANELS = 100
 """So many queries come onto the contact sheet."""
 
 
@@ -76,7 +77,7 @@ def predict(given: PredictionJob) -> list[str]:
         ConfigError: a setting that is impossible, or files that would be overwritten.
         DataError: supports that cannot be used, or a folder that cannot be written.
     """
-    least_margin(given.threshold)
+    min_margin(given.threshold)
     check_tile(given.tile)
     queries = find_queries(given.query)
     sheet, record = given.out / "contact_sheet.png", given.out / "predictions.json"
@@ -91,25 +92,22 @@ def predict(given: PredictionJob) -> list[str]:
     panels = []
     for number, (name, shown) in enumerate(supports.items(), start=1):
         segmenter.fit(name, [s.image for s in shown], [s.mask for s in shown], value=given.value)
-        panels += [(f"{name}: {s.image.name}", _small(_drawn(s, number, given.value))) for s in shown]
-    most = len(panels) + _MOST_PANELS
+        panels += [(f"{name}: {s.image.name}", _small(_outlined(s, number, given.value))) for s in shown]
+    max_panels = len(panels) + _MAX_PANELS
     rows: list[dict[str, Any]] = []
     unreadable: list[dict[str, Any]] = []
-    try:
-        given.out.mkdir(parents=True, exist_ok=True)
-        segmented = _segmented(segmenter, queries, given, unreadable)
-        for query, image, wins in tqdm(segmented, total=len(queries), unit="image", disable=None):
-            labels = to_labels(wins, given.threshold)
-            mask, drawn = mask_image(labels, len(wins)), overlay(image, labels)
-            for path, picture in zip(_results(given.out, query), (mask, drawn), strict=True):
-                picture.save(path)
-            rows.append(_row(query, segmenter.classes, labels, wins))
-            if len(panels) < most:
-                panels.append((query.name, _small(drawn)))
-        contact_sheet(panels).save(sheet)
-        record.write_text(json.dumps(_record(given, supports, rows, unreadable), indent=1) + "\n")
-    except OSError as error:
-        raise DataError(f"out={given.out}: {error}; make room, or give another folder") from error
+    segmented = _segmented(segmenter, queries, given, unreadable)
+    for query, image, margins in tqdm(segmented, total=len(queries), unit="image", disable=None):
+        labels = to_labels(margins, given.threshold)
+        outlined = overlay(image, labels)
+        mask_path, overlay_path = _results(given.out, query)
+        _save(mask_image(labels, len(margins)), mask_path)
+        _save(outlined, overlay_path)
+        rows.append(_row(query, segmenter.classes, labels, margins))
+        if len(panels) < max_panels:
+            panels.append((query.name, _small(outlined)))
+    _save(contact_sheet(panels), sheet)
+    write_whole(record, f"{json.dumps(_record(given, supports, rows, unreadable), indent=1)}\n".encode())
     return [str(row["error"]) for row in unreadable]
 
 
@@ -125,8 +123,8 @@ def _check_out(given: PredictionJob, queries: Sequence[Query], results: Sequence
 
 
 def _check_supports(given: PredictionJob, supports: Mapping[str, Sequence[Support]]) -> None:
-    if len(supports) > _MOST_CLASSES:
-        raise ConfigError(f"support={given.support} has {len(supports)} classes, but a palette {_MOST_CLASSES}; give fewer")
+    if len(supports) > _MAX_CLASSES:
+        raise ConfigError(f"support={given.support} has {len(supports)} classes, but a palette {_MAX_CLASSES}; give fewer")
     if given.value is not None and not all(isinstance(s.mask, Path) for shown in supports.values() for s in shown):
         raise ConfigError(f"value={given.value} is for masks that are label maps, but support={given.support} has outlines")
 
@@ -147,21 +145,21 @@ def _segmented(
                 read.append((query, query.read()))
             except DataError as error:
                 unreadable.append({"file": str(query.path), "page": query.page, "error": str(error)})
-        for (query, image), wins in zip(read, segmenter.margins([image for _, image in read], given.tile), strict=True):
-            yield query, image, wins
+        found = segmenter.margins([image for _, image in read], given.tile)
+        yield from ((*one, margins) for one, margins in zip(read, found, strict=True))
 
 
-def _row(query: Query, classes: Sequence[str], labels: np.ndarray, wins: Tensor) -> dict[str, Any]:
+def _row(query: Query, classes: Sequence[str], labels: np.ndarray, margins: Tensor) -> dict[str, Any]:
     """Sizes in pixels; mean foreground probabilities over the image, and over the object's pixels (None without any)."""
-    mask, drawn = _results(Path(), query)
-    probabilities = wins.sigmoid().cpu().numpy()
+    mask_path, overlay_path = _results(Path(), query)
+    probabilities = margins.sigmoid().cpu().numpy()
     inside = {name: labels == number for number, name in enumerate(classes, start=1)}
     found = [(name, part, p) for (name, part), p in zip(inside.items(), probabilities, strict=True)]
     return {
         "file": str(query.path),
         "page": query.page,
-        "mask": str(mask),
-        "overlay": str(drawn),
+        "mask": str(mask_path),
+        "overlay": str(overlay_path),
         "width": labels.shape[1],
         "height": labels.shape[0],
         "area": {name: int(part.sum()) for name, part in inside.items()},
@@ -189,10 +187,15 @@ def _record(
     }
 
 
-def _drawn(support: Support, number: int, value: int | None) -> Image.Image:
+def _outlined(support: Support, number: int, value: int | None) -> Image.Image:
     return overlay(read_image(support.image), number * read_mask(support.mask, value).astype(np.uint8))
 
 
-def _small(picture: Image.Image) -> Image.Image:
-    picture.thumbnail((SIDE, SIDE))
-    return picture
+def _small(image: Image.Image) -> Image.Image:
+    image.thumbnail((SIDE, SIDE))
+    return image
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    with whole_file(path) as file:
+        image.save(file, "PNG")

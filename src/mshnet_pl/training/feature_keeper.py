@@ -1,17 +1,17 @@
 """Computes the features that a run will ask for again and again, before it starts."""
 
-import hashlib
 from collections.abc import Sequence
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from mshnet_pl.backbones.base import AbstractBackbone, Features
+from mshnet_pl.backbones.base import Features
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.loading.feature_cache import AbstractFeatureCache, FeatureFile, FeatureMemory, FeatureShape
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.utils.hashing import weights_digest
 
 
 class FeatureKeeper:
@@ -85,7 +85,7 @@ class FeatureKeeper:
             )
         kind = f"{type(backbone).__module__}.{type(backbone).__qualname__}"
         device = str(self._trainer.strategy.root_device.type)
-        described: list[str | int] = [identity, size, kind, repr(backbone), _digest(backbone), device]
+        described: list[str | int] = [identity, size, kind, repr(backbone), weights_digest(backbone), device]
         described.append(str(self._trainer.precision))
         return FeatureFile(self._folder, described, self._datamodule.image_names, blocks)
 
@@ -93,12 +93,3 @@ class FeatureKeeper:
 def _as_stored(x: Tensor) -> tuple[int, int, int, int]:
     _, layers, channels, height, width = x.shape
     return layers, height, width, channels
-
-
-def _digest(backbone: AbstractBackbone) -> str:
-    """SHA-256 of the weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(backbone.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

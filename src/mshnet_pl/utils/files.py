@@ -2,44 +2,92 @@
 
 import errno
 import os
+import platform
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from mshnet_pl.errors import DataError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_HOST = re.sub(r"\W", "_", platform.node(), flags=re.ASCII)[:40]
 
 
 def write_whole(path: Path, content: bytes, before: Path | None = None) -> None:
     """Write a file under another name, bring it to the disk, then give it its name.
 
     Args:
-        path: its name; a file of that name is replaced at once, or stays as it is. One process writes it at a time.
+        path: its name; a file of that name is replaced at once, or stays as it is.
         content: all of it.
         before: takes the file that ``path`` is until now, if there is one.
 
     Raises:
         DataError: the disk is full, or the folder cannot be written; nothing has changed then.
     """
-    partial = path.with_name(f".{path.name}.part")
+    with whole_file(path, before) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(path: Path, before: Path | None = None, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file to write to piece by piece, which gets its name at the end of the ``with``; see ``whole_path``."""
+    with whole_path(path, before, sync) as partial, partial.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def whole_path(path: Path, before: Path | None = None, sync: bool = True) -> Iterator[Path]:
+    """A name in the same folder that no other call has, for what writes a file or a folder by its name.
+
+    At the end of the ``with`` it becomes ``path``; after an error nothing of it is left. Any number of processes may write
+    ``path`` at once: that of the last one stays.
+
+    Args:
+        path: the final name; a file of that name is replaced at once, or stays as it is.
+        before: as ``write_whole``'s.
+        sync: bring it to the disk first. For the many files of a data set that is slow: write them without, and call
+            ``sync_all`` at their end.
+
+    Raises:
+        DataError: as ``write_whole``.
+    """
+    partial = path.with_name(f".{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
+        for written in (*partial.rglob("*"), partial) if sync else ():
+            _sync(written)
         if before is not None and path.exists():
             path.replace(before)
         partial.replace(path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        if error.errno is None:  # not the system's: a damaged archive or image that was being copied
+            raise
         raise DataError(
-            f"{path} cannot be written: {error.strerror or error}; nothing that was there has changed: make room, or mend "
-            "that, and give the same command again"
+            f"{path} cannot be written: {error.strerror or error}; if it was there before, it is as it was: make room, "
+            "or mend that, and give the same command again"
         ) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    finally:
+        _remove(partial)
+
+
+def sync_all() -> None:
+    """Bring everything to the disk that was written without ``sync``."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what ``whole_path`` had begun, at any depth, in processes of this machine that were killed meanwhile."""
+    for partial in folder.rglob(f".{_HOST}-*-*.part"):
+        if not _is_alive(int(partial.name.rsplit("-", 2)[1])):
+            _remove(partial)
 
 
 def if_full(error: OSError) -> DataError:
@@ -54,11 +102,27 @@ def if_full(error: OSError) -> DataError:
     return DataError(f"{where}{error.strerror}; make room, and give the same command again: what was finished is kept")
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
+def _sync(path: Path) -> None:
+    """Bring a file or a folder's list of names to the disk."""
+    if path.is_dir() and os.name != "posix":  # elsewhere a folder cannot be opened
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":  # elsewhere asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH  # other errors: it is somebody else's
+    return True

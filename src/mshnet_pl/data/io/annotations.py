@@ -36,7 +36,7 @@ def read_annotations(path: Path) -> list[Outlined]:
         if "annotations" in document:
             return _coco(path.parent, document)
         raise ValueError("neither LabelMe's shapes nor COCO's annotations are in it")
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, RecursionError) as error:
         raise DataError(f"{path}: {type(error).__name__}: {error}; give JSON of LabelMe or COCO") from error
 
 

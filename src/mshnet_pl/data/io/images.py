@@ -1,7 +1,8 @@
 """Images and masks as people have them: files, Pillow images, arrays or tensors, of 8 or 16 bits or floating point."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +12,33 @@ from torch import Tensor
 
 from mshnet_pl.errors import DataError
 
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 """A path, a Pillow image, an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W)."""
-Pictures = Picture | Iterable[Picture]
+ImagesLike = ImageLike | Iterable[ImageLike]
 """One, or several."""
 
 _BITS = 8, 10, 12, 14, 16
 """How deep cameras and microscopes sample."""
 
 
-def several(pictures: Pictures) -> Iterable[Picture]:
-    """One picture as a list of one."""
-    return [pictures] if isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray | Tensor) else pictures
+def as_iterable(images: ImagesLike) -> Iterable[ImageLike]:
+    """One image as a list of one."""
+    return [images] if isinstance(images, str | os.PathLike | Image.Image | np.ndarray | Tensor) else images
 
 
-def name_of(picture: Picture, otherwise: str) -> str:
-    """What a message calls a picture: its path, if it is one."""
-    return str(picture) if isinstance(picture, str | os.PathLike) else otherwise
+def name_of(image: ImageLike, otherwise: str) -> str:
+    """What a message calls an image: its path, if it is one."""
+    return str(image) if isinstance(image, str | os.PathLike) else otherwise
 
 
-def read_image(picture: Picture, name: str = "image", turn: bool = True) -> Image.Image:
+def read_image(image: ImageLike, name: str = "image", turn: bool = True) -> Image.Image:
     """The RGB image, without its alpha channel.
 
     Integers of more than 8 bits are scaled from the smallest of 8, 10, 12, 14 and 16 bits that holds the largest value.
     Floating-point values are brightnesses from 0 to 1.
 
     Args:
-        picture: gray, coloured or with a palette, with or without alpha; a file of one page.
+        image: gray, coloured or with a palette, with or without alpha; a file of one page.
         name: what messages call it; a path's is the path.
         turn: as the EXIF orientation says, which is what people see who outline objects. Without it, pixels stay where they
             are stored: the benchmarks' masks were made for these.
@@ -45,16 +46,16 @@ def read_image(picture: Picture, name: str = "image", turn: bool = True) -> Imag
     Raises:
         DataError: it cannot be read, or is no image; says which.
     """
-    if isinstance(picture, str | os.PathLike):
-        picture, name = open_picture(Path(picture).expanduser()), str(picture)
-    if isinstance(picture, Image.Image):
+    if isinstance(image, str | os.PathLike):
+        image, name = open_image(Path(image).expanduser()), str(image)
+    if isinstance(image, Image.Image):
         try:
-            picture = ImageOps.exif_transpose(picture) if turn else picture
-            if not picture.mode.startswith(("I", "F")):
-                return picture.convert("RGBA" if picture.mode == "P" else "RGB").convert("RGB")
-        except Exception as error:  # as open_picture
+            image = ImageOps.exif_transpose(image) if turn else image
+            if not image.mode.startswith(("I", "F")):
+                return image.convert("RGBA" if image.mode == "P" else "RGB").convert("RGB")
+        except Exception as error:  # as open_image
             raise DataError(f"{name}: {error}") from error
-    pixels = _array(picture)
+    pixels = _array(image)
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.ndim not in (2, 3) or channels not in (1, 2, 3, 4) or not pixels.size:
         raise DataError(f"{name}: shape {pixels.shape}; give (H, W), (H, W, 3) or (H, W, 4), a tensor as (3, H, W)")
@@ -68,37 +69,37 @@ def read_image(picture: Picture, name: str = "image", turn: bool = True) -> Imag
 def _eight_bits(pixels: np.ndarray) -> UInt8[np.ndarray, "height width channels"]:
     if pixels.dtype == np.uint8:
         return pixels
-    least, most = pixels.min(), pixels.max()
+    low, high = pixels.min(), pixels.max()
     if pixels.dtype == bool or np.issubdtype(pixels.dtype, np.floating):
-        if not (least >= 0 and most <= 1):
-            raise ValueError(f"floating-point values from {least} to {most}; scale them to 0..1")
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"floating-point values from {low} to {high}; scale them to 0..1")
         scale = 1.0
     else:
-        if not (least >= 0 and most < 2 ** _BITS[-1]):
-            raise ValueError(f"values from {least} to {most}; give 8- or 16-bit ones")
-        scale = 2.0 ** next(bits for bits in _BITS if most < 2**bits) - 1
+        if not (low >= 0 and high < 2 ** _BITS[-1]):
+            raise ValueError(f"values from {low} to {high}; give 8- or 16-bit ones")
+        scale = 2.0 ** next(bits for bits in _BITS if high < 2**bits) - 1
     return (pixels.astype(np.float64) * (255 / scale)).round().astype(np.uint8)
 
 
-def read_mask(picture: Picture, value: int | None = None, name: str = "mask") -> Bool[np.ndarray, "height width"]:
+def read_mask(mask: ImageLike, value: int | None = None, name: str = "mask") -> Bool[np.ndarray, "height width"]:
     """Where the object is: every pixel other than 0, the 255 of a label map among them, or those equal to ``value``.
 
     Args:
-        picture: one channel, or several equal ones; an alpha channel does not count.
+        mask: one channel, or several equal ones; an alpha channel does not count.
         value: the object's value in a label map.
         name: what messages call it; a path's is the path.
 
     Raises:
         DataError: it cannot be read, is no mask, or shows no object; says which.
     """
-    if isinstance(picture, str | os.PathLike):
-        picture, name = open_picture(Path(picture).expanduser()), str(picture)
-    if isinstance(picture, Image.Image):
-        if picture.format in ("JPEG", "MPO"):
+    if isinstance(mask, str | os.PathLike):
+        mask, name = open_image(Path(mask).expanduser()), str(mask)
+    if isinstance(mask, Image.Image):
+        if mask.format in ("JPEG", "MPO"):
             raise DataError(f"{name}: JPEG blurs a mask's values; save it as PNG")
-        picture = ImageOps.exif_transpose(picture)
+        mask = ImageOps.exif_transpose(mask)
     try:
-        values = one_channel(_array(picture))
+        values = one_channel(_array(mask))
     except ValueError as error:
         raise DataError(f"{name}: {error}") from error
     if values.ndim != 2:
@@ -110,21 +111,35 @@ def read_mask(picture: Picture, value: int | None = None, name: str = "mask") ->
     return shown
 
 
-def open_picture(path: Path, page: int | None = None) -> Image.Image:
+def open_image(path: Path, page: int | None = None) -> Image.Image:
     """One page of an image file, decoded.
 
     Raises:
         DataError: it cannot be read, or holds several pages and ``page`` does not say which; names it.
     """
     try:
-        with Image.open(path) as stored:
+        with decoding(path) as stored:
             if page is None and pages(stored) > 1:
                 raise ValueError(f"{pages(stored)} pages; open it with Pillow and give the pages as images")
             stored.seek(page or 0)
             stored.load()
             return stored
+    except ValueError as error:
+        raise DataError(str(error)) from error
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[Image.Image]:
+    """An image file, open for its pixels to be read within the ``with``.
+
+    Raises:
+        ValueError: names the file and what is wrong with it, whatever was raised.
+    """
+    try:
+        with Image.open(path) as stored:
+            yield stored
     except Exception as error:  # damaged files bring the decoders to raise almost anything
-        raise DataError(f"{path}: {_reason(error, path)}") from error
+        raise ValueError(f"{path}: {_reason(error, path)}") from error
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -138,10 +153,10 @@ def pages(image: Image.Image) -> int:
     return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
 
 
-def _array(picture: Image.Image | np.ndarray | Tensor) -> np.ndarray:
-    if isinstance(picture, Tensor):
-        picture = (picture.movedim(0, -1) if picture.ndim == 3 else picture).detach().cpu().numpy()
-    return np.asarray(picture)
+def _array(image: Image.Image | np.ndarray | Tensor) -> np.ndarray:
+    if isinstance(image, Tensor):
+        image = (image.movedim(0, -1) if image.ndim == 3 else image).detach().cpu().numpy()
+    return np.asarray(image)
 
 
 def one_channel(values: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ def _rows(path: Path) -> Iterable[tuple[int, Any]]:
             reader = csv.DictReader(text.splitlines())
             return [(reader.line_num, row) for row in reader]
         rows = json.loads(text)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise DataError(f"data.source.manifest={path} cannot be read: {error}; give a CSV or JSON file") from error
     if not isinstance(rows, list):
         raise DataError(f"data.source.manifest={path}: give a list of objects with {', '.join(_NEEDED)}")

@@ -7,16 +7,16 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from gzip import BadGzipFile
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.files import sync_all, whole_file
 
 _CHUNK = 1 << 20
 
@@ -29,20 +29,6 @@ class _Member(NamedTuple):
     is_folder: bool
     open: Callable[[], BufferedIOBase]
     """Its content; to be read before the next member is asked for."""
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file for writing that gets its name only when it is whole; until then it is ``.NAME.part`` beside it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def unpack(archive: Path, root: Path, prefix: str = "", wanted: Sequence[str] = ("",)) -> list[str]:
@@ -69,10 +55,11 @@ def unpack(archive: Path, root: Path, prefix: str = "", wanted: Sequence[str] = 
         progress = tqdm(desc=f"unpacking {archive.name}", total=len(missing), leave=False, delay=1)
         for member in _members(archive) if missing else ():
             if member.name in missing:
-                with whole_file(root / missing[member.name]) as target, member.open() as content:
+                with whole_file(root / missing[member.name], sync=False) as target, member.open() as content:
                     shutil.copyfileobj(content, target, _CHUNK)
                 progress.update()
         progress.close()
+        sync_all()
     except (tarfile.TarError, zipfile.BadZipFile, BadGzipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DataError(f"{archive}: damaged or cut off ({error}); fetch it again and run this again") from error
     return kept

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from mshnet_pl.data.prepare.releases import Piece, obtain
+from mshnet_pl.data.prepare.releases import Archive, obtain
 from mshnet_pl.errors import DataError
 
 _HOST = "http://images.cocodataset.org"
@@ -12,11 +12,11 @@ _CLASSES = 80
 _SIZES = {"train2014": "13 GB", "val2014": "6 GB", "train2017": "18 GB", "val2017": "1 GB"}
 
 
-def coco_pieces(year: int) -> list[Piece]:
+def coco_archives(year: int) -> list[Archive]:
     """The official archives of a year's release."""
     images = [f"{part}{year}" for part in ("train", "val")]
     return [
-        Piece(
+        Archive(
             name=f"COCO {year} annotations",
             address=f"{_HOST}/annotations/annotations_trainval{year}.zip",
             size="241 MB",
@@ -24,7 +24,7 @@ def coco_pieces(year: int) -> list[Piece]:
             wanted=("annotations/instances_",),
         ),
         *(
-            Piece(f"COCO {name}", f"{_HOST}/zips/{name}.zip", _SIZES[name], landmarks=(name,), wanted=(f"{name}/",))
+            Archive(f"COCO {name}", f"{_HOST}/zips/{name}.zip", _SIZES[name], landmarks=(name,), wanted=(f"{name}/",))
             for name in images
         ),
     ]
@@ -36,7 +36,7 @@ def prepare_coco20i(root: Path, splits_dir: Path | None, download: bool) -> None
     The release of 2014, which the published lists name, unless the folder only has parts of that of 2017.
 
     Raises:
-        DataError: lists every piece or image that is missing, and annotations that cannot be used.
+        DataError: lists every archive or image that is missing, and annotations that cannot be used.
     """
     year = 2017 if _has_parts(root, 2017) and not _has_parts(root, 2014) else 2014
     if year == 2017 and splits_dir is not None:
@@ -44,18 +44,18 @@ def prepare_coco20i(root: Path, splits_dir: Path | None, download: bool) -> None
             f"data.splits_dir={splits_dir}: the published lists name the images of COCO 2014, but data.root={root} "
             "has those of 2017; fetch the release of 2014, or leave data.splits_dir out"
         )
-    obtain(root, coco_pieces(year), download)
+    obtain(root, coco_archives(year), download)
     problems = [problem for part in ("train", "val") for problem in _check(root, f"{part}{year}")]
     if problems:
         raise DataError.listing(
             f"data.root={root}: all is in order except for:",
-            problems, "Unpack the official archives anew, and run this again.", most=len(problems),
+            problems, "Unpack the official archives anew, and run this again.", limit=len(problems),
         )  # fmt: skip
 
 
 def _has_parts(root: Path, year: int) -> bool:
-    pieces = coco_pieces(year)
-    return any(piece.archive(root).is_file() or len(piece.lacks(root)) < len(piece.landmarks) for piece in pieces)
+    archives = coco_archives(year)
+    return any(archive.path(root).is_file() or len(archive.lacks(root)) < len(archive.landmarks) for archive in archives)
 
 
 def _check(root: Path, part: str) -> Iterator[str]:

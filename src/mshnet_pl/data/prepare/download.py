@@ -1,6 +1,5 @@
 """Fetching a large file: resumed where it was cut off, and checked."""
 
-import hashlib
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
@@ -10,6 +9,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils import hashing
 
 _CHUNK = 1 << 20
 _PATIENCE = 60
@@ -40,7 +40,7 @@ def fetch(address: str, path: Path, md5: str | None = None) -> None:
     if expected is not None and size > expected:
         partial.unlink()
         raise DataError(f"{address}: {partial} had {size:,} of {expected:,} bytes and was removed; run this again")
-    if md5 is not None and (found := _md5(partial)) != md5:
+    if md5 is not None and (found := hashing.md5(partial)) != md5:
         partial.unlink()
         raise DataError(f"{address}: MD5 {found} of what arrived is not the published {md5}; it was removed, run this again")
     partial.replace(path)
@@ -71,8 +71,3 @@ def _receive(address: str, partial: Path) -> int | None:
                 file.write(chunk)
                 progress.update(len(chunk))
     return total
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

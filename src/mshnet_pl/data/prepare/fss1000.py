@@ -35,5 +35,5 @@ def prepare_fss1000(root: Path, splits_dir: Path | None, download: bool) -> None
     if problems:
         raise DataError.listing(
             f"data.root={root}: all is in order except for:",
-            problems, "Unpack the archive anew, and run this again.", most=len(problems),
+            problems, "Unpack the archive anew, and run this again.", limit=len(problems),
         )  # fmt: skip

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from mshnet_pl.data.prepare.archives import whole_file
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.files import write_whole
 
 FOLDER = ".mshnet-prepare"
 
@@ -57,8 +57,7 @@ class Ledger:
     def save(self) -> None:
         """Write it, if anything changed."""
         if self._changed:
-            with whole_file(self._path) as file:
-                file.write(json.dumps(self._records).encode())
+            write_whole(self._path, json.dumps(self._records).encode())
             self._changed = False
 
     def _key(self, path: Path) -> str:

@@ -13,18 +13,18 @@ from PIL import Image
 from scipy.io import loadmat
 from tqdm import tqdm
 
-from mshnet_pl.data.prepare.archives import whole_file
 from mshnet_pl.data.prepare.ledger import Ledger
 from mshnet_pl.data.prepare.pascal5i_lists import compare_with_published, read_published, table, write_lists
-from mshnet_pl.data.prepare.releases import Piece, obtain
+from mshnet_pl.data.prepare.releases import Archive, obtain
 from mshnet_pl.data.sources.pascal5i import Pascal5i
 from mshnet_pl.data.sources.verification import read_labels
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import Subset
+from mshnet_pl.utils.files import sync_all, whole_file
 
 _LISTS = "ImageSets/Segmentation"
-VOC = Piece(
+VOC = Archive(
     name="PASCAL VOC 2012",
     address="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
     size="1.9 GB",
@@ -33,7 +33,7 @@ VOC = Piece(
     prefix="VOCdevkit/VOC2012",
     md5="6cd6e144f989b92b3379bac3b3de84fd",
 )
-SBD = Piece(
+SBD = Archive(
     name="SBD",
     address="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
     size="1.4 GB",
@@ -50,13 +50,13 @@ def prepare_pascal5i(root: Path, splits_dir: Path | None, download: bool) -> Non
     A ``SegmentationClassAug`` that was made elsewhere takes the place of SBD, and with ``splits_dir`` that of VOC's masks.
 
     Raises:
-        DataError: lists every piece that is missing or every file that cannot be used.
+        DataError: lists every archive that is missing or every file that cannot be used.
     """
     if (root / VOC.prefix / "JPEGImages").is_dir() and not (root / "JPEGImages").exists():
         raise DataError(f"data.root={root}: the images are further down; give data.root={root / VOC.prefix}")
     published = None if splits_dir is None else read_published(splits_dir)
-    pieces = _needed(root, published is not None)
-    obtain(root, pieces, download)
+    archives = _needed(root, published is not None)
+    obtain(root, archives, download)
     problems = [*_gaps(root), *_make_masks(root)]
     _complete_images(root)
     source = Pascal5i(str(root))
@@ -77,15 +77,15 @@ def prepare_pascal5i(root: Path, splits_dir: Path | None, download: bool) -> Non
         raise DataError.listing(
             f"data.root={root}: all is in order except for:", problems,
             "Mend or replace these (the split lists leave their images out until then), and run this again.",
-            most=len(problems),
+            limit=len(problems),
         )  # fmt: skip
 
 
-def _needed(root: Path, lists_given: bool) -> list[Piece]:
-    """Which pieces must be there, given what others made of them already."""
+def _needed(root: Path, lists_given: bool) -> list[Archive]:
+    """Which archives must be there, given what others made of them already."""
     voc_names = {path.stem for path in (root / "SegmentationClass").glob("*.png")}
     made_elsewhere = {path.stem for path in (root / "SegmentationClassAug").glob("*.png")} - voc_names
-    if not made_elsewhere or SBD.archive(root).is_file() or (root / "dataset").is_dir():
+    if not made_elsewhere or SBD.path(root).is_file() or (root / "dataset").is_dir():
         return [VOC, SBD]
     print(f"SBD is not here; {len(made_elsewhere):,} masks in SegmentationClassAug are taken as they are")
     landmarks = ("JPEGImages",) if lists_given else ("JPEGImages", f"{_LISTS}/val.txt")
@@ -106,7 +106,7 @@ def _complete_images(root: Path) -> None:
     """Copy those of SBD's images that VOC 2012 lacks."""
     for image in sorted((root / "dataset" / "img").glob("*.jpg")):
         if not (root / "JPEGImages" / image.name).exists():
-            with image.open("rb") as source, whole_file(root / "JPEGImages" / image.name) as target:
+            with image.open("rb") as source, whole_file(root / "JPEGImages" / image.name, sync=False) as target:
                 shutil.copyfileobj(source, target)
 
 
@@ -132,6 +132,7 @@ def _make_masks(root: Path) -> list[str]:
                 ledger.note(job.target, job.source)
             else:
                 problems.append(problem)
+    sync_all()
     ledger.save()
     return problems
 
@@ -150,7 +151,7 @@ def _make_mask(job: _Job, ledger: Ledger) -> str | None:
             return f"{error}; delete it to have it made anew from {job.source}"
         if not ledger.is_ours(job.target):
             return f"{job.target}: differs from {job.source}; delete it to have it made anew"
-    with whole_file(job.target) as file:
+    with whole_file(job.target, sync=False) as file:
         Image.fromarray(labels).save(file, "PNG")
     return None
 
@@ -175,7 +176,7 @@ def _read_sbd_labels(path: Path) -> UInt8[np.ndarray, "height width"]:
 
 
 def _check_labels(path: Path, labels: np.ndarray, unknown: bool) -> None:
-    most = len(Pascal5i.classes)
-    strange = np.setdiff1d(labels, [*range(most + 1), *[UNKNOWN] * unknown]).tolist()
+    classes = len(Pascal5i.classes)
+    strange = np.setdiff1d(labels, [*range(classes + 1), *[UNKNOWN] * unknown]).tolist()
     if strange:
-        raise ValueError(f"{path}: labels {strange}, but there are 0 to {most}{f' and {UNKNOWN} for unknown' * unknown}")
+        raise ValueError(f"{path}: labels {strange}, but there are 0 to {classes}{f' and {UNKNOWN} for unknown' * unknown}")

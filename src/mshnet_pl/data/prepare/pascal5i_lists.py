@@ -1,16 +1,15 @@
 """PASCAL-5i's split lists: written in the published format, and compared with the published ones and the paper's counts."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 
-from mshnet_pl.data.prepare.archives import whole_file
 from mshnet_pl.data.prepare.ledger import Ledger
 from mshnet_pl.data.protocol.folds import make_fold
 from mshnet_pl.data.protocol.split_lists import Pair, read_text_list
 from mshnet_pl.options import Subset
+from mshnet_pl.utils.files import write_whole
+from mshnet_pl.utils.reference import published_numbers
 
 _CLASSES, _FOLDS = 20, 4
 
@@ -43,20 +42,19 @@ def write_lists(root: Path, lists: Lists) -> list[str]:
                 problems.append(f"{path}: another list than the derived one; move it away, or use it as data.splits_dir")
                 continue
             if not path.is_file() or path.read_bytes() != text:
-                with whole_file(path) as file:
-                    file.write(text)
+                write_whole(path, text)
             ledger.note(path)
             ledger.save()
     return problems
 
 
-def compare_with_published(lists: Lists, published: Lists, most: int = 5) -> str:
+def compare_with_published(lists: Lists, published: Lists, limit: int = 5) -> str:
     """How many pairs are in one of the two only, and the first few of them."""
     lines = []
     for subset, pairs in published.items():
         here, there = set(lists[subset]), set(pairs)
         for name, only in (("only in the published lists", there - here), ("only in the lists made here", here - there)):
-            some = ", ".join(_line(pair) for pair in sorted(only)[:most]) + (", ..." if len(only) > most else "")
+            some = ", ".join(_line(pair) for pair in sorted(only)[:limit]) + (", ..." if len(only) > limit else "")
             lines.append(f"{subset.value}: {len(only):,} of {len(there | here):,} pairs {name}{': ' * bool(only)}{some}")
     return "\n".join(lines)
 
@@ -72,8 +70,8 @@ def table(pairs: Sequence[Pair], classes: Sequence[str]) -> str:
 
 
 def _table1() -> dict[str, int]:
-    published = json.loads((files("mshnet_pl") / "reference" / "published.json").read_text())
-    return {name: number for fold in published["table1_pascal_train_images"].values() for name, number in fold.items()}
+    table = published_numbers()["table1_pascal_train_images"]
+    return {name: number for fold in table.values() for name, number in fold.items()}
 
 
 def _path(folder: Path, subset: Subset, fold: int) -> Path:

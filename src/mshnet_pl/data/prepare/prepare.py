@@ -7,6 +7,7 @@ from mshnet_pl.data.prepare.coco20i import prepare_coco20i
 from mshnet_pl.data.prepare.fss1000 import prepare_fss1000
 from mshnet_pl.data.prepare.pascal5i import prepare_pascal5i
 from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.utils.files import remove_leftovers
 
 
 def _prepare_folder(root: Path, splits_dir: Path | None, download: bool) -> None:
@@ -38,6 +39,7 @@ def prepare(data: str, root: Path, splits_dir: Path | None = None, download: boo
         raise ConfigError(f"data={data}: what can be prepared is {', '.join(PREPARE)}")
     if not root.is_dir():
         raise DataError(f"data.root={root}: no such folder; make it, and put there what you have of {data}")
+    remove_leftovers(root)
     try:
         PREPARE[data](root, splits_dir, download)
     except OSError as error:  # a full disk, a folder that may not be written

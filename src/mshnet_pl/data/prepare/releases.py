@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+
 from mshnet_pl.data.prepare.archives import unpack
 from mshnet_pl.data.prepare.download import fetch
-from mshnet_pl.data.prepare.ledger import Ledger
+from mshnet_pl.data.prepare.ledger import FOLDER, Ledger
 from mshnet_pl.errors import DataError
 
 
-class Piece(NamedTuple):
+class Archive(NamedTuple):
     """One official archive and what its content is recognised by."""
 
     name: str
@@ -25,7 +27,7 @@ class Piece(NamedTuple):
     """Leading folders of the archive that the root does not have."""
     md5: str | None = None
 
-    def archive(self, root: Path) -> Path:
+    def path(self, root: Path) -> Path:
         """Where the archive lies, or should."""
         return root / self.address.rpartition("/")[2]
 
@@ -34,52 +36,61 @@ class Piece(NamedTuple):
         return [landmark for landmark in self.landmarks if not (root / landmark).exists()]
 
 
-def obtain(root: Path, pieces: Sequence[Piece], download: bool) -> None:
-    """Have every piece unpacked in ``root``.
+def obtain(root: Path, archives: Sequence[Archive], download: bool) -> None:
+    """Have every archive unpacked in ``root``.
 
     An archive that lies there and was unpacked before is not opened again while all of its files are there.
 
     Raises:
-        DataError: names every piece that is missing, with its address, size and place; or every archive that is damaged.
+        DataError: names every archive that is missing, with its address, size and place; or every archive that is damaged.
     """
-    missing = [piece for piece in pieces if piece.lacks(root) and not piece.archive(root).is_file()]
+    missing = [archive for archive in archives if archive.lacks(root) and not archive.path(root).is_file()]
     if missing and not download:
         raise DataError.listing(
-            f"data.root={root}: pieces are missing:",
-            [line for piece in missing for line in _directions(root, piece)],
+            f"data.root={root}: archives are missing:",
+            [line for archive in missing for line in _directions(root, archive)],
             "Run this again then; or run it with --download now, which fetches them.",
-            most=2 * len(missing),
+            limit=2 * len(missing),
         )
-    for piece in missing:
-        fetch(piece.address, piece.archive(root), piece.md5)
+    for archive in missing:
+        _fetch_once(root, archive)
     problems = []
-    for piece in pieces:
+    for archive in archives:
         try:
-            if piece.archive(root).is_file():
-                _unpack_once(root, piece)
-            if lacking := piece.lacks(root):
-                problems.append(f"{piece.archive(root)}: holds no {', no '.join(lacking)}; take the official archive")
+            if archive.path(root).is_file():
+                _unpack_once(root, archive)
+            if lacking := archive.lacks(root):
+                problems.append(f"{archive.path(root)}: holds no {', no '.join(lacking)}; take the official archive")
         except DataError as error:
             problems.append(str(error))
     if problems:
         raise DataError("\n".join(problems))
 
 
-def _directions(root: Path, piece: Piece) -> tuple[str, str]:
+def _directions(root: Path, archive: Archive) -> tuple[str, str]:
     return (
-        f"{piece.name}: no {', no '.join(piece.lacks(root))}",
-        f"    fetch {piece.address} (about {piece.size}) and put it at {piece.archive(root)}",
+        f"{archive.name}: no {', no '.join(archive.lacks(root))}",
+        f"    fetch {archive.address} (about {archive.size}) and put it at {archive.path(root)}",
     )
 
 
-def _unpack_once(root: Path, piece: Piece) -> None:
-    archive = piece.archive(root)
-    ledger = Ledger(root, archive.name)
+def _fetch_once(root: Path, archive: Archive) -> None:
+    """Fetch it, or wait for another process that does."""
+    locks = root / FOLDER
+    locks.mkdir(exist_ok=True)
+    with FileLock(locks / f"{archive.path(root).name}.lock"):
+        if not archive.path(root).is_file():
+            fetch(archive.address, archive.path(root), archive.md5)
+
+
+def _unpack_once(root: Path, archive: Archive) -> None:
+    path = archive.path(root)
+    ledger = Ledger(root, path.name)
     known = ledger.results()
-    if known and all(path.is_file() and ledger.is_made_from(path, archive) for path in known):
+    if known and all(file.is_file() and ledger.is_made_from(file, path) for file in known):
         return
-    files = unpack(archive, root, piece.prefix, piece.wanted)
-    for path in files:
-        ledger.note(root / path, archive)
+    files = unpack(path, root, archive.prefix, archive.wanted)
+    for file in files:
+        ledger.note(root / file, path)
     ledger.save()
-    print(f"{archive.name}: {len(files):,} files are in place")
+    print(f"{path.name}: {len(files):,} files are in place")

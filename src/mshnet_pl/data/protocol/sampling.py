@@ -65,7 +65,7 @@ def refuse_shortages(problems: Sequence[str], shot: int, way: int = 1) -> None:
             f"shot={shot}{ways} needs {needed} images a class; these have fewer:",
             problems,
             f"Lower the shot, add images, or leave such classes out with data.min_images={needed}.",
-            most=len(problems),
+            limit=len(problems),
         )
 
 

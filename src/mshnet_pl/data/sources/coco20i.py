@@ -21,7 +21,7 @@ from mshnet_pl.options import Subset
 
 log = logging.getLogger(__name__)
 
-_LEAST_PIXELS = 2048
+_MIN_PIXELS = 2048
 """A class counts in an image from this area on, where lists are derived; the published lists keep to it too."""
 _YEAR_FOLDER = {Subset.TRAIN: "train2014", Subset.VAL: "val2014"}
 _OTHER_FOLDERS = "train2017", "val2017"
@@ -128,7 +128,7 @@ class Coco20i(AbstractSource):
     def _derived(self, subset: Subset) -> list[Pair]:
         index = self._index(subset)
         names = {image_id: _name(subset, image_id) for image_id in index.image_ids()}
-        return [(names[image_id], class_id) for image_id, class_id in index.large(_LEAST_PIXELS)]
+        return [(names[image_id], class_id) for image_id, class_id in index.large(_MIN_PIXELS)]
 
     def _missing(self, names: Iterable[str]) -> list[str]:
         folders = [folder for folder in (*_YEAR_FOLDER.values(), *_OTHER_FOLDERS) if (self._root / folder).is_dir()]

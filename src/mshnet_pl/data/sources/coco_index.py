@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from pycocotools import mask as rle_tools
 
 from mshnet_pl.data.io.rle import encode
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.files import whole_path
 
 _FORMAT = 1
 """Part of an index's name on disk; another layout has another number."""
@@ -142,14 +143,10 @@ def _mapped(folder: Path) -> CocoIndex:
 
 def _save(arrays: _Arrays, folder: Path) -> bool:
     """Write all arrays, then name them; False where the folder cannot be written, which costs time at the next start."""
-    partial = folder.with_suffix(f".{os.getpid()}")
-    try:
-        partial.mkdir(parents=True)
+    with suppress(DataError), whole_path(folder) as partial:
+        partial.mkdir()
         for name, array in arrays._asdict().items():
             np.save(partial / f"{name}.npy", array)
-        partial.rename(folder)
-    except OSError:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder.is_dir()  # another process may have been first
 
 

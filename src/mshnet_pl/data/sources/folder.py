@@ -13,8 +13,8 @@ from mshnet_pl.data.io.manifest import Record, read_manifest, read_tree
 from mshnet_pl.data.protocol.folds import Fold, make_fold
 from mshnet_pl.data.protocol.split_lists import Pair
 from mshnet_pl.data.sources.base import AbstractSource
-from mshnet_pl.data.sources.folder_masks import OwnMasks, read_values, separate
-from mshnet_pl.data.sources.verification import Areas, Files, fingerprint, take_inventory
+from mshnet_pl.data.sources.folder_masks import FolderMasks, read_values, separate
+from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, take_inventory
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.options import Subset
@@ -75,7 +75,7 @@ class Folder(AbstractSource):
         self._value_of = _common_values(self._records)
         self.splits = "derived" if records[0].split is None else "manifest"
         self._val_fraction = val_fraction
-        self._areas: Areas = {}
+        self._areas: ClassAreas = {}
 
     def _with_values(self, records: list[Record], mask_value: int | Mapping[str | int, int] | None) -> list[Record]:
         if isinstance(mask_value, Mapping):
@@ -113,7 +113,7 @@ class Folder(AbstractSource):
         """See the base class."""
         keys = {_key(name, class_id): record for (name, class_id), record in self._records.items()}
         files = {key: Files(record.image, record.mask) for key, record in keys.items()}
-        reader = OwnMasks({key: (self.classes.index(r.class_name), r.value) for key, r in keys.items()}, self._value_of)
+        reader = FolderMasks({key: (self.classes.index(r.class_name), r.value) for key, r in keys.items()}, self._value_of)
         entries: dict[str, str] = {}
         self._areas = take_inventory(files, len(self.classes), reader=reader, bad=None if bad is None else entries)
         if bad is not None:

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Integer
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
-from mshnet_pl.data.io.images import one_channel
+from mshnet_pl.data.io.images import decoding, one_channel
 from mshnet_pl.data.sources.verification import AbstractMaskReader
 from mshnet_pl.episode import UNKNOWN
 
-_MOST_VALUES = 12
+_MAX_VALUES = 12
 """How many of a mask's values a message lists."""
 
 
-class OwnMasks(AbstractMaskReader):
+class FolderMasks(AbstractMaskReader):
     """Binary masks and label maps, turned as their EXIF orientation says, and so are their images.
 
     Args:
@@ -32,7 +32,7 @@ class OwnMasks(AbstractMaskReader):
     def __repr__(self) -> str:
         """See the base class."""
         settings = sorted(self._wanted.items(), key=lambda item: item[0]), sorted(self._value_of.items())
-        return f"OwnMasks(turned, {hashlib.sha256(repr(settings).encode()).hexdigest()})"
+        return f"FolderMasks(turned, {hashlib.sha256(repr(settings).encode()).hexdigest()})"
 
     def read(self, name: str, path: Path) -> np.ndarray:
         """See the base class."""
@@ -79,7 +79,7 @@ def separate(
 
 def _values(mask: np.ndarray) -> str:
     values = np.unique(mask).tolist()
-    return f"{values[:_MOST_VALUES]}" + (f" and {len(values) - _MOST_VALUES} more" if len(values) > _MOST_VALUES else "")
+    return f"{values[:_MAX_VALUES]}" + (f" and {len(values) - _MAX_VALUES} more" if len(values) > _MAX_VALUES else "")
 
 
 def read_values(path: Path) -> Integer[np.ndarray, "height width"]:
@@ -88,15 +88,8 @@ def read_values(path: Path) -> Integer[np.ndarray, "height width"]:
     Raises:
         ValueError: the file cannot be read, or is coloured; names it.
     """
-    try:
-        with Image.open(path) as stored:
-            values = np.asarray(ImageOps.exif_transpose(stored))
-    except Exception as error:  # damaged files bring the decoders to raise almost anything
-        raise ValueError(f"{path}: {error or type(error).__name__}") from error
-    try:
-        values = one_channel(values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{path}: pixel values of type {values.dtype}; save it as an 8- or 16-bit grayscale image")
-    return values
+    with decoding(path) as stored:
+        values = one_channel(np.asarray(ImageOps.exif_transpose(stored)))
+        if not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"pixel values of type {values.dtype}; save it as an 8- or 16-bit grayscale image")
+        return values

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mshnet_pl.data.io.images import read_image
+from mshnet_pl.data.io.images import decoding, read_image
 from mshnet_pl.data.protocol.folds import Fold
 from mshnet_pl.data.protocol.sampling import Draws, published_walk
 from mshnet_pl.data.protocol.split_lists import Pair
@@ -124,11 +124,8 @@ class _WhiteOnBlack(AbstractMaskReader):
         return f"WhiteOnBlack({_WHITE})"
 
     def read(self, name: str, path: Path) -> UInt8[np.ndarray, "height width"]:
-        try:
-            with Image.open(path) as mask:
-                return (np.asarray(mask.convert("L")) >= _WHITE).astype(np.uint8)
-        except Exception as error:  # damaged files bring the decoders to raise almost anything
-            raise ValueError(f"{path}: {error or type(error).__name__}") from error
+        with decoding(path) as mask:
+            return (np.asarray(mask.convert("L")) >= _WHITE).astype(np.uint8)
 
     def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
         return {0: int(mask.sum())} if mask.any() else {}

@@ -11,14 +11,14 @@ from PIL import Image
 from mshnet_pl.data.io.images import read_image
 from mshnet_pl.data.protocol.split_lists import Pair, read_text_list
 from mshnet_pl.data.sources.base import AbstractSource
-from mshnet_pl.data.sources.verification import Areas, Files, fingerprint, read_labels, take_inventory
+from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, read_labels, take_inventory
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import Subset
 
 log = logging.getLogger(__name__)
 
-_LEAST_PIXELS = 2048
+_MIN_PIXELS = 2048
 """A class counts in an image from this area on, where lists are derived."""
 
 
@@ -50,7 +50,7 @@ class Pascal5i(AbstractSource):
                 )
         self._splits_dir = None if splits_dir is None else Path(splits_dir).expanduser()
         self.splits = "derived" if self._splits_dir is None else "published"
-        self._areas: Areas = {}
+        self._areas: ClassAreas = {}
         self._pairs: dict[Subset, list[Pair]] = {}
 
     def check(self, bad: dict[str, str] | None = None) -> None:
@@ -106,7 +106,7 @@ class Pascal5i(AbstractSource):
                 f"(data.splits_dir=DIR), or put VOC 2012's own list at {path}"
             )
         val = set(path.read_text().split())
-        large = [(name, c) for name, areas in self._areas.items() for c, n in areas.items() if n >= _LEAST_PIXELS]
+        large = [(name, c) for name, areas in self._areas.items() for c, n in areas.items() if n >= _MIN_PIXELS]
         large.sort(key=lambda pair: (pair[1] // 5, pair))  # by fold, as the published lists are
         return {
             Subset.TRAIN: [pair for pair in large if pair[0] not in val],

@@ -1,4 +1,4 @@
-"""Drawn images of 20 classes (shape x texture x colour): episodes anywhere, without a file."""
+"""Synthetic images of 20 classes (shape x texture x colour): episodes anywhere, without a file."""
 
 import zlib
 from collections.abc import Collection, Mapping
@@ -48,20 +48,20 @@ class Synthetic(AbstractSource):
         size: side of the images in pixels.
         train_images: images listed for each class for training.
         val_images: the same for validation and test.
-        seed: another seed draws other images.
+        seed: another seed gives other images.
 
     Raises:
         ValueError: a size or number that is not positive, or a negative seed.
     """
 
     classes = tuple(f"{list(_COLOURS)[c]} {_TEXTURES[t]} {_SHAPES[s]}" for s, t, c in _LOOKS)
-    splits = "drawn"
+    splits = "synthetic"
 
     def __init__(self, size: int = 128, train_images: int = 50, val_images: int = 25, seed: int = 0) -> None:
         numbers = {"size": (size, 1), "train_images": (train_images, 1), "val_images": (val_images, 1), "seed": (seed, 0)}
-        for name, (value, least) in numbers.items():
-            if type(value) is not int or value < least:
-                raise ValueError(f"data.source.{name}={value}: give a whole number of at least {least}")
+        for name, (value, minimum) in numbers.items():
+            if type(value) is not int or value < minimum:
+                raise ValueError(f"data.source.{name}={value}: give a whole number of at minimum {minimum}")
         self._size = size
         self._images = {Subset.TRAIN: train_images, Subset.VAL: val_images}
         self._seed = seed

@@ -6,21 +6,23 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags
 from platformdirs import user_cache_dir
 from tqdm import tqdm
 
-from mshnet_pl.data.io.images import read_image
+from mshnet_pl.data.io.images import decoding, read_image
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.files import write_whole
 
 _ON_THE_SIDE = 5, 6, 7, 8
 """EXIF orientations that exchange width and height."""
-Areas = dict[str, dict[int, int]]
+ClassAreas = dict[str, dict[int, int]]
 """Pixels of every class (0-based) in every image."""
 
 
@@ -91,7 +93,7 @@ def take_inventory(
     cache_dir: Path | None = None,
     reader: AbstractMaskReader | None = None,
     bad: dict[str, str] | None = None,
-) -> Areas:
+) -> ClassAreas:
     """Decode every image and mask, check them, and count each class's pixels.
 
     The result is remembered under the files' paths, sizes and modification times: a second start takes a fraction of a
@@ -154,20 +156,18 @@ def _stamp(files: Mapping[str, Files]) -> Sequence[tuple[str, str, int, int]]:
 
 
 def _look_at(name: str, pair: Files, reader: AbstractMaskReader) -> dict[int, int] | str:
-    """Areas by class, or what is wrong with the pair."""
+    """ClassAreas by class, or what is wrong with the pair."""
     try:
-        with Image.open(pair.image) as image:
+        with decoding(pair.image) as image:
             size = image.size
             image.draft("RGB", (size[0] // 8 or 1, size[1] // 8 or 1))  # a JPEG is read whole, but decoded small
             image.load()
             if reader.turned and image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_THE_SIDE:
                 size = size[::-1]
-            if image.mode not in ("RGB", "L"):
-                read_image(pair.image, turn=reader.turned)
-    except DataError as error:
+        if image.mode not in ("RGB", "L"):
+            read_image(pair.image, turn=reader.turned)
+    except (DataError, ValueError) as error:
         return str(error)
-    except Exception as error:  # damaged files bring the decoders to raise almost anything
-        return f"{pair.image}: {error or type(error).__name__}"
     try:
         mask = reader.read(name, pair.mask)
     except ValueError as error:
@@ -186,26 +186,21 @@ def read_labels(path: Path) -> np.ndarray:
     Raises:
         ValueError: the file cannot be read, or is no 8-bit grayscale or palette image; names it.
     """
-    try:
-        with Image.open(path) as mask:
-            if mask.mode not in ("L", "P"):
-                raise ValueError(f"mode {mask.mode}, but a label map is an 8-bit grayscale or palette image")
-            return np.asarray(mask)
-    except Exception as error:  # as above
-        raise ValueError(f"{path}: {error or type(error).__name__}") from error
+    with decoding(path) as mask:
+        if mask.mode not in ("L", "P"):
+            raise ValueError(f"mode {mask.mode}, but a label map is an 8-bit grayscale or palette image")
+        return np.asarray(mask)
 
 
-def _recall(cache: Path) -> Areas:
+def _recall(cache: Path) -> ClassAreas:
     if not cache.is_file():
         return {}
-    return {name: {int(c): n for c, n in areas.items()} for name, areas in json.loads(cache.read_text()).items()}
-
-
-def _remember(cache: Path, areas: Areas) -> None:
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(areas))
-        partial.replace(cache)
-    except OSError:  # a cache that cannot be written costs a minute, not the run
-        return
+        return {name: {int(c): n for c, n in areas.items()} for name, areas in json.loads(cache.read_text()).items()}
+    except (ValueError, AttributeError):  # damaged: everything is looked at again
+        return {}
+
+
+def _remember(cache: Path, areas: ClassAreas) -> None:
+    with suppress(DataError):  # a cache that cannot be written costs a minute, not the run
+        write_whole(cache, json.dumps(areas).encode())

@@ -13,7 +13,7 @@ from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.io.transforms import to_image
 from mshnet_pl.episode import UNKNOWN, Episode
 from mshnet_pl.evaluation.energy import EnergyPicture, energy_pictures
-from mshnet_pl.evaluation.metrics import episode_counts
+from mshnet_pl.evaluation.metrics import episode_counts, row_iou
 from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.training.wandb_logger import WandbTracker
@@ -76,6 +76,5 @@ def _overlays(batch: Episode, predicted: Tensor, titles: Sequence[str]) -> tuple
         {name: {"mask_data": layer[i], "class_labels": _LABELS} for name, layer in layers.items()}
         for i in range(len(titles))
     ]
-    counts = episode_counts(predicted, batch.query_mask, batch.class_id, batch.number)
-    ious = [100 * both / max(positive + true - both, 1) for _, _, both, positive, true, _ in counts.tolist()]
-    return masks, [f"{title}, IoU {iou:.0f}" for title, iou in zip(titles, ious, strict=True)]
+    ious = row_iou(episode_counts(predicted, batch.query_mask, batch.class_id, batch.number))
+    return masks, [f"{title}, IoU {iou:.0f}" for title, iou in zip(titles, ious.tolist(), strict=True)]
