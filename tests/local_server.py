@@ -1,16 +1,21 @@
 """A file server on this machine that can be asked for the rest of a file, and can hang up."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``files``; hangs up after ``most`` bytes; ``ranges`` says whether it can start in the middle."""
+    """Serves ``files``; hangs up after ``most`` bytes; ``ranges`` says whether it can start in the middle.
+
+    It waits ``pause`` seconds before the second half of what it sends.
+    """
 
     most: int | None = None
     ranges = True
+    pause = 0.0
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -42,7 +47,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         most = self.server.most
-        self.wfile.write(content[start : None if most is None else start + most])
+        sent = content[start : None if most is None else start + most]
+        self.wfile.write(sent[: len(sent) // 2])
+        time.sleep(self.server.pause)
+        self.wfile.write(sent[len(sent) // 2 :])
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass

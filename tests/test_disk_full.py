@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,13 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from conftest import Command
-from mshnet_pl import results
+from mshnet_pl import Segmenter, results
 from mshnet_pl.data.loading.feature_cache import FeatureFile, FeatureShape
 from mshnet_pl.data.loading.image_cache import ImageCache
+from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
+from report_runs import config, write_run
 
 TINY = (
     "data.image_size=32", "data.batch_size=2", "trainer.max_steps=5", "test.episodes=2", "model.width=4",
@@ -114,6 +118,80 @@ def test_results_counts_and_failures(
     results.save_counts(disk / counts.name, many)
     assert len((disk / counts.name).read_text().splitlines()) == 1001
     assert json.loads(results.save(disk, result).read_text())["config_hash"] == result.config_hash
+
+
+def settled(folder: Path) -> dict[str, bytes]:
+    """What is in a folder, at any depth."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_predictions(
+    command: Command, checkpoint: Path, tmp_path: Path, small_disk: tuple[Path, Callable[[int], None]]
+) -> None:
+    """With overwrite=true too every file is the earlier or the new one, and the message names the first that is earlier."""
+    disk, _ = small_disk
+    source = Synthetic(size=70)
+    for part in ("support/images", "support/masks", "query"):
+        (tmp_path / part).mkdir(parents=True)
+    source.image("val-00-0000").save(tmp_path / "support" / "images" / "a.png")
+    Image.fromarray(255 * source.mask("val-00-0000", [0])).save(tmp_path / "support" / "masks" / "a.png")
+    for number in (1, 2):
+        source.image(f"val-00-000{number}").save(tmp_path / "query" / f"{number}.png")
+    settings = (f"ckpt={checkpoint}", "support=support", "query=query", f"out={disk}/out", "overwrite=true")
+    assert command("mshnet-predict", *settings, "threshold=0.3").code == 0
+    before = settled(disk / "out")
+    room = fill(disk).stat().st_size
+    os.truncate(disk / "filler", room - 4096)  # enough for a mask, not for an overlay
+    done = command("mshnet-predict", *settings, "threshold=0.6")
+    assert done.code == 2 and "Traceback" not in done.err
+    assert re.search(r"out/\S+\.(png|json) cannot be written: No space left on device.*make room", done.err), done.err
+    after = settled(disk / "out")
+    assert after.keys() == before.keys() and all(
+        after[name] == before[name] for name in ("contact_sheet.png", "predictions.json", "1_overlay.png", "2_overlay.png")
+    )
+    for name in after.keys() - {"predictions.json"}:
+        with Image.open(disk / "out" / name) as image:
+            image.load()
+    (disk / "filler").unlink()
+    assert command("mshnet-predict", *settings, "threshold=0.6").code == 0
+    assert settled(disk / "out")["predictions.json"] != before["predictions.json"]
+
+
+def test_the_report(command: Command, tmp_path: Path, small_disk: tuple[Path, Callable[[int], None]]) -> None:
+    disk, _ = small_disk
+    write_run(tmp_path / "runs", config(), 0.6, 40, pictures=True)
+    report = ("mshnet-report", tmp_path / "runs", "--html", disk / "report.html", "--pictures")
+    assert command(*report, disk).code == 0
+    before = settled(disk)
+    filler = fill(disk)
+    for name, pictures in (("episodes_1shot.png", disk), ("report.html", tmp_path)):
+        done = command(*report, pictures, "--episodes", 2)
+        assert done.code == 2 and "Traceback" not in done.err
+        assert f"{disk / name} cannot be written: No space left on device" in done.err and "make room" in done.err
+        assert settled(disk) == {**before, "filler": filler.read_bytes()}
+    filler.unlink()
+    assert command(*report, disk, "--episodes", 2).code == 0
+    after = settled(disk)
+    assert after.keys() == before.keys() and all(after[name] != before[name] for name in before)
+
+
+def test_exported_networks_and_supports(
+    command: Command, checkpoint: Path, small_disk: tuple[Path, Callable[[int], None]]
+) -> None:
+    disk, _ = small_disk
+    source = Synthetic(size=70)
+    segmenter = Segmenter.from_checkpoint(checkpoint).fit(source.image("val-00-0000"), source.mask("val-00-0000", [0]))
+    for name in ("net.pt2", "net.pt2.md", "supports"):
+        (disk / name).write_text("before")
+    fill(disk)
+    before = settled(disk)
+    done = command(
+        "mshnet-export", f"ckpt={checkpoint}", "format=torch_export", f"out={disk}/net.pt2", "shots=1", "overwrite=true"
+    )
+    assert done.code == 2 and f"{disk}/net.pt2 cannot be written: No space left on device" in done.err, done.err
+    with pytest.raises(DataError, match=r"supports cannot be written: No space left on device.*make room"):
+        segmenter.save_support(disk / "supports", overwrite=True)
+    assert settled(disk) == before
 
 
 def test_the_image_cache(small_disk: tuple[Path, Callable[[int], None]]) -> None:

@@ -29,7 +29,7 @@ with whole_file(Path(sys.argv[1])) as file:
 
 
 def write_often(path: Path, letter: str) -> None:
-    for _ in range(30):
+    for _ in range(10):
         write_whole(path, letter.encode() * SIZE)
 
 

@@ -308,6 +308,36 @@ def test_missing_pieces_are_fetched(root: Path, drawn: Drawn, tmp_path: Path, mo
     assert_correct(root, drawn)
 
 
+ELSEWHERE = """
+import sys
+from mshnet_pl.cli import prepare
+from mshnet_pl.data.prepare import pascal5i
+server, sys.argv[1:] = sys.argv[1], sys.argv[2:]
+for name in ("VOC", "SBD"):
+    archive = getattr(pascal5i, name)
+    address = f"{server}/{archive.address.rpartition('/')[2]}"
+    setattr(pascal5i, name, archive._replace(address=address, md5=None))
+prepare.main()
+"""
+
+
+def test_two_at_once_fetch_every_archive_once(
+    root: Path, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    drawn.write_archives(tmp_path)
+    files = {name: (tmp_path / name).read_bytes() for name in ("VOCtrainval_11-May-2012.tar", "benchmark.tgz")}
+    (root / "benchmark.tgz.part").write_bytes(files["benchmark.tgz"][:1000])
+    with serve(files) as server:
+        server.pause = 3
+        command = [sys.executable, "-c", ELSEWHERE, server.address, "data=pascal5i", f"data.root={root}", "--download"]
+        processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert server.asked == [None, "bytes=1000-"]
+    assert_correct(root, drawn)
+
+
 def test_a_tree_further_down_is_pointed_at(root: Path) -> None:
     (root / "VOCdevkit" / "VOC2012" / "JPEGImages").mkdir(parents=True)
     with pytest.raises(DataError, match=r"give data\.root=.*root/VOCdevkit/VOC2012"):

@@ -1,6 +1,7 @@
 """``mshnet-report`` on folders as runs leave them."""
 
 import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -240,6 +241,54 @@ def test_bad_files_are_one_message(tmp_path: Path, command: Command) -> None:
     done = command("mshnet-report", folder, "--html", tmp_path / "notes.html")
     assert done.code == 2 and "is not overwritten" in done.err and "notes" in (tmp_path / "notes.html").read_text()
     assert "--episodes=-1" in command("mshnet-report", folder, "--episodes", "-1").err
+
+
+def test_damaged_pictures_are_one_message(tmp_path: Path, command: Command) -> None:
+    folder = write_run(tmp_path / "runs", config(), 0.6, 40, pictures=True)
+    path = folder / "pictures_best_1shot_seed0.npz"
+    good = path.read_bytes()
+    with np.load(path) as arrays:
+        whole = dict(arrays)
+    rng = np.random.default_rng(0)
+    damaged = [good[: len(good) // 2], b""]
+    for _ in range(20):
+        content = bytearray(good)
+        for at in rng.integers(len(good), size=40):
+            content[at] = rng.integers(256)
+        damaged.append(bytes(content))
+    for change in (
+        {"0/query": np.zeros(3)},
+        {"0/query": np.zeros((96, 96, 3))},
+        {"0/support": np.zeros(())},
+        {"0/iou": np.zeros(2)},
+    ):
+        file = io.BytesIO()
+        np.savez(file, **{**whole, **change})
+        damaged.append(file.getvalue())
+    for number, content in enumerate(damaged):
+        path.write_bytes(content)
+        done = command("mshnet-report", folder)
+        assert "Traceback" not in done.err
+        hit = done.code == 2 and f"{path} does not hold pictures of episodes" in done.err
+        assert hit or (done.code == 0 and 2 <= number < 22), number  # random bytes may be where nothing is read
+
+
+def test_names_are_text_wherever_they_are_shown(tmp_path: Path, command: Command) -> None:
+    """A result's names come from its configuration: no formula in a spreadsheet, no column, HTML or picture in Markdown."""
+    for number, name in enumerate(
+        ("=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "a|b", "<img src=x>", "![](http://x.y/z.png)", "two\nlines")
+    ):
+        changes = {"backbone.name": name, "optimizer.lr": 0.1}
+        write_run(tmp_path / "runs" / str(number), config(changes=changes), 0.6, 40)
+    done = command("mshnet-report", tmp_path / "runs", "--format", "csv")
+    cells = [cell for row in csv.reader(io.StringIO(done.out)) for cell in row]
+    assert {"'=HYPERLINK(1)", "'+1", "'-1", "'@SUM(1)", "a|b"} <= {*cells}
+    assert not any(cell.startswith(("=", "+", "@")) for cell in cells)
+    done = command("mshnet-report", tmp_path / "runs", "--format", "markdown")
+    table = [line for line in done.out.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+    assert r"a\|b" in done.out and "&lt;img src=x>" in done.out and r"![]\(http://x.y/z.png)" in done.out
+    assert "<img" not in done.out and "two lines" in done.out
 
 
 def test_only_failures(tmp_path: Path, command: Command) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,59 @@ def test_edited_counts(command: Command, runs: list[Path], how: str) -> None:
     path.write_text("\n".join(lines) + "\n")
     done = command("mshnet-report", "runs")
     assert done.code == 2 and f"{path}: not the file that was written with the result" in done.err
+
+
+BAD = {
+    "fold": "zero", "shot": 1.5, "seed": None, "model": [], "model._target_": 1, "model.similarities": "cosine",
+    "backbone": None, "data.source": "VOC", "data.novel_pixels": {}, "eval": None, "trainer": [1],
+}  # fmt: skip
+FIELDS = {
+    "tests": {}, "novel": [1], "splits": 1, "learnable_parameters": "many", "training": [], "machine": [], "bad_files": [1],
+    "date": 7, "versions": {"torch": 2}, "wall_seconds": True, "config": 1, "format": "1",
+}  # fmt: skip
+SCORES = {"miou": "high", "class_iou": [1], "union": {"cat": 1.5}, "episodes": None, "seed": 10**30, "weights": 1}
+
+
+@pytest.mark.parametrize(
+    ("where", "name"), [("config", n) for n in BAD] + [("", n) for n in FIELDS] + [("tests", n) for n in SCORES]
+)
+def test_values_of_another_type(command: Command, runs: list[Path], where: str, name: str) -> None:
+    def change(content: dict[str, Any]) -> None:
+        node = content["tests"][0] if where == "tests" else content["config"] if where else content
+        *groups, key = name.split(".")
+        for group in groups:
+            node = node[group]
+        node[key] = {"config": BAD, "": FIELDS, "tests": SCORES}[where][name]
+
+    edit(runs[1], change)
+    done = command("mshnet-report", "runs")
+    assert done.code == 2 and "Traceback" not in done.err
+    assert done.err.startswith(f"error: {runs[1]}/result.json is not a result file: ") and "move it away" in done.err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, '{"tests":' * 500 + "1" + "}" * 500, "\udcff"])
+@pytest.mark.parametrize("name", ["result.json", "error.json"])
+def test_files_that_are_no_records(command: Command, runs: list[Path], text: str, name: str) -> None:
+    (runs[1] / "result.json").unlink()
+    path = runs[1] / name
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    done = command("mshnet-report", "runs")
+    assert done.code == 2 and done.err.startswith(f"error: {path} ") and "move it away" in done.err, done.err
+
+
+def test_the_end_of_a_sweep_passes_over_damaged_failures(tmp_path: Path) -> None:
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    results.save_failure(tmp_path / "a", ["fold=0"], "error", tmp_path / "a" / "log")
+    good = json.loads((tmp_path / "a" / "error.json").read_text())
+    for name, text in (
+        ("b", "[]"),
+        ("c", json.dumps({**good, "date": "2026-11-22"})),
+        ("d", json.dumps({**good, "overrides": 1})),
+    ):
+        (tmp_path / name / "error.json").write_text(text)
+    assert [failure.overrides for failure in results.failures(tmp_path, since)] == [["fold=0"]]
 
 
 def test_another_metric_and_another_folder(command: Command, runs: list[Path]) -> None:

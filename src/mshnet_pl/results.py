@@ -19,7 +19,7 @@ from typing import Any
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.utils.files import write_whole
 from mshnet_pl.utils.hashing import sha256
-from mshnet_pl.utils.records import as_record, read_json
+from mshnet_pl.utils.records import as_record, check_type, read_json
 
 log = logging.getLogger(__name__)
 
@@ -157,9 +157,9 @@ def load(path: Path) -> Result:
     """
     try:
         content = read_json(path)
-        tests = content.pop("tests")
-        result = as_record(Result, {**content, "tests": []})
-        result.tests.extend(as_record(Measurement, test) for test in tests)
+        check_type("tests", content["tests"], list[Any])
+        tests = [as_record(Measurement, test) for test in content["tests"]]
+        result = as_record(Result, {**content, "tests": tests})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path} is not a result file: {error}; move it away") from error
     if result.format != FORMAT:

@@ -55,7 +55,7 @@ def episode_pictures(measured: Measured, each: int, photographs: bool = True) ->
         return []
     kept: dict[str, list[EpisodePicture]] = defaultdict(list)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for i in sorted({int(key.partition("/")[0]) for key in arrays.files}):
                 kind = str(arrays[f"{i}/kind"]) if f"{i}/kind" in arrays.files else "example"
                 if len(kept[kind]) < each:
