@@ -1,62 +1,91 @@
 """The page: what there is to see and what happens on a click. The only module that knows Gradio."""
 
 import html
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
-from PIL import Image
+from fastapi import FastAPI
+from gradio.networking import setup_tunnel
 
-from mshnet_pl.app.session import BRUSH, OPACITY, Session, check, outlined, painted, strokes
-from mshnet_pl.errors import UserError
+from mshnet_pl.app.pictures import BRUSH, OPACITY, check
+from mshnet_pl.app.session import Panel, Session
+from mshnet_pl.app.sessions import Sessions
+from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.models.mshnet.model import MSHNet
 
-_KEEP_FILES = 3600, 86400
-"""How often visitors' files are looked through, and how old they get, in seconds."""
+_MAX_WAITING = 64
+"""Events of all visitors together."""
 _COLOUR = "#{:02x}{:02x}{:02x}".format(*BRUSH)
 _FONT = ["system-ui", "sans-serif"]
 _FIRST, _NEXT = "Picture that shows the object", "Another picture of it (optional)"
+_EVENT: Any = {"preprocess": False, "concurrency_id": "page", "concurrency_limit": 1, "api_visibility": "private"}
+"""Of every event: one at a time of all visitors, with values as they come."""
 Updates = list[Any]
 """New values and properties of components, in the order of an event's outputs."""
+File = Mapping[str, Any]
+"""What a browser says of a file that it uploaded."""
 
 
-def launch(fresh: Callable[[], Segmenter], host: str, port: int, max_upload_mb: int, share: bool) -> None:
-    """Serve the page until the process is interrupted.
+class Page:
+    """The page as an application.
 
     Args:
         fresh: makes a segmenter that shares the network with all others, and nothing else.
-        host: the address to listen at.
-        port: the port, which must be free.
+        sessions: the visitors'. ``GRADIO_TEMP_DIR`` must be their workspace's folder.
         max_upload_mb: the largest file that a visitor may upload, in MiB.
-        share: offer the page at a public address too.
+    """
+
+    def __init__(self, fresh: Callable[[], Segmenter], sessions: Sessions, max_upload_mb: int) -> None:
+        self._blocks = _build(_Events(fresh, sessions), isinstance(fresh().method, MSHNet), max_upload_mb)
+        self._blocks.queue(max_size=_MAX_WAITING, api_open=False)
+        self._blocks.state_session_capacity = _MAX_WAITING
+        self.app = gr.mount_gradio_app(
+            FastAPI(openapi_url=None),
+            self._blocks,
+            "/",
+            max_file_size=max_upload_mb * 2**20,
+            theme=gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=_FONT, font_mono="monospace"),
+            css=(files("mshnet_pl.app") / "page.css").read_text(),
+            footer_links=[],
+            run_history=False,
+            show_error=False,
+            enable_monitoring=False,
+            mcp_server=False,
+            ssr_mode=False,
+        )
+        self._blocks.has_launched = True  # Gradio checks whose files are named only then
+
+    def stop(self) -> None:
+        """End the streams that browsers keep open."""
+        self._blocks.app.stop_event.set()
+
+    def forget(self) -> None:
+        """Empty Gradio's lists of the files that were uploaded and shown, which only ever grow."""
+        for listed in self._blocks.temp_file_sets:
+            listed.clear()
+
+
+def share(host: str, port: int) -> str:
+    """Offer a port of this machine at a public address, by way of gradio.live; gives that address.
 
     Raises:
-        OSError: the port cannot be used.
+        ConfigError: there is no way.
     """
-    build(fresh, max_upload_mb).launch(
-        server_name=host,
-        server_port=port,
-        share=share,
-        max_file_size=max_upload_mb * 2**20,
-        theme=gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=_FONT, font_mono="monospace"),
-        css=(files("mshnet_pl.app") / "page.css").read_text(),
-        footer_links=[],
-        ssr_mode=False,
-    )
+    try:
+        address = setup_tunnel(host, port, secrets.token_urlsafe(32), None, None)
+    except Exception as error:  # Gradio's, the network's and the operating system's
+        raise ConfigError(f"share=true: {error}; leave it out to serve this machine only") from error
+    return urlsplit(address)._replace(scheme="https").geturl()
 
 
-def build(fresh: Callable[[], Segmenter], max_upload_mb: int) -> gr.Blocks:
-    """The page with its events; arguments as ``launch``'s."""
-    with gr.Blocks(title="Few-shot segmentation", analytics_enabled=False, delete_cache=_KEEP_FILES) as page:
-        session = gr.State(Session())
+def _build(events: "_Events", comparing: bool, max_upload_mb: int) -> gr.Blocks:
+    with gr.Blocks(title="Few-shot segmentation", analytics_enabled=False) as page:
         gr.Markdown("# Few-shot segmentation\nPaint an object in one picture, have it outlined in others.")
         with gr.Row():
             example = gr.Button("Try an example", size="sm", scale=0, min_width=150)
@@ -84,33 +113,33 @@ def build(fresh: Callable[[], Segmenter], max_upload_mb: int) -> gr.Blocks:
             threshold = gr.Slider(0.01, 0.99, 0.5, step=0.01, label="Threshold", info="Higher keeps only what is surer.")
             download = gr.DownloadButton("Download masks", interactive=False, size="md", scale=0, min_width=180)
         results = _gallery("Pictures, and what was found", 4, elem_id="results")
-        comparing = isinstance(fresh().method, MSHNet)
         with gr.Accordion("How similar is each place to the object?", open=False, visible=comparing):
             gr.Markdown(
-                "Of the first picture, or the one you click; for each similarity and block of the network, from least "
-                "(dark) to most (bright)."
+                "Of the first picture, or the one you click; for each similarity and block of the network, from "
+                "the smallest (dark) to the largest (bright)."
             )
             energy = _gallery("Similarity, from dark to bright", 3)
 
         supports, found = [editor, tools, others, kept, support], [results, download]
         quietly: Any = {"outputs": supports, "show_progress": "hidden"}
-        support.upload(_open, [session, editor, support], **quietly)
-        editor.clear(_wipe, session, **quietly)
-        mask.upload(_open_mask, [session, mask], **quietly)
-        kept.select(_edit, [session, editor], **quietly)
-        remove.click(_remove, session, **quietly)
-        queries.upload(_check, queries, queries)
-        given = [session, editor, queries, threshold]
-        exemplified = example.click(_example, [session, queries], [*supports, queries], show_progress="hidden")
+        page.load(events.start, **_EVENT, show_progress="hidden")
+        page.unload(events.end)
+        support.upload(events.open, [editor, support], **_EVENT, **quietly)
+        editor.clear(events.wipe, **_EVENT, **quietly)
+        mask.upload(events.open_mask, mask, **_EVENT, **quietly)
+        kept.select(events.edit, editor, **_EVENT, **quietly)
+        remove.click(events.remove, **_EVENT, **quietly)
+        queries.upload(events.check, queries, queries, **_EVENT)
+        exemplified = example.click(events.example, queries, [*supports, queries], **_EVENT, show_progress="hidden")
         for segmented in (segment.click, exemplified.success):
-            done = segmented(partial(_segment, fresh), given, found)
+            done = segmented(events.segment, [editor, queries, threshold], found, **_EVENT)
             if comparing:
-                done.success(lambda session: session.energy(0), session, energy)
-        threshold.change(_found, [session, threshold], found, trigger_mode="always_last", show_progress="hidden")
-        results.select(_energy, session, energy)
-        start_over.click(lambda: [Session(), None, []], None, [session, queries, energy]).then(
-            _supports, session, **quietly
-        ).then(_found, [session, threshold], found)
+                done.success(events.energy, None, energy, **_EVENT)
+        threshold.change(events.found, threshold, found, **_EVENT, trigger_mode="always_last", show_progress="hidden")
+        results.select(events.energy_of, None, energy, **_EVENT)
+        start_over.click(events.start_over, None, [queries, energy], **_EVENT).then(
+            events.supports, **_EVENT, **quietly
+        ).then(events.found, threshold, found, **_EVENT)
     return page
 
 
@@ -149,21 +178,37 @@ def _told() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        gr.Warning(html.escape(str(error)).replace("\n", "<br>"))
+        gr.Warning(_escaped(error))
+
+
+def _escaped(error: UserError) -> str:
+    return html.escape(str(error)).replace("\n", "<br>")
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    """Make a ``UserError`` a message on the page that ends an event, and what would follow it."""
+    try:
+        yield
+    except UserError as error:
+        raise gr.Error(_escaped(error), print_exception=False) from error
 
 
 def _supports(session: Session) -> Iterator[Updates]:
     """Take the editor off the page and set it up anew: one that is in use misplaces the strokes that it is given."""
     yield [gr.update(value=None, visible=False), *[gr.skip()] * 4]
-    draft = session.draft
-    there, size = draft is not None, draft.image.size if draft else (1, 1)
-    layers = [strokes(draft.mask)] if draft and draft.mask.any() else []
-    drawing = draft and {"background": draft.image, "layers": layers, "composite": None}
+    with _ended():
+        there, drawing, kept = session.draft is not None, session.drawing(), session.shown()
+    image, layers = drawing or (None, [])
     yield [
-        gr.update(value=drawing, visible=there, canvas_size=size),
+        gr.update(
+            value=drawing and {"background": image, "layers": layers, "composite": None},
+            visible=there,
+            canvas_size=session.draft.image.size if session.draft else (1, 1),
+        ),
         gr.update(visible=there),
-        gr.update(visible=bool(session.kept)),
-        [outlined(*shot[:2]) for shot in session.kept],
+        gr.update(visible=bool(kept)),
+        kept,
         gr.update(value=None, label=_NEXT if there else _FIRST),
     ]
 
@@ -171,75 +216,104 @@ def _supports(session: Session) -> Iterator[Updates]:
 def _found(session: Session, threshold: float) -> Updates:
     if not session.found:
         return [[], gr.update(value=None, interactive=False)]
-    masks = save_bytes_to_cache(session.masks(threshold), "masks.zip", get_upload_folder())
-    return [session.overlays(threshold), gr.update(value=masks, interactive=True)]
+    with _ended():
+        return [session.overlays(threshold), gr.update(value=session.masks(threshold), interactive=True)]
 
 
-def _paint(session: Session, painting: dict[str, Any] | None) -> None:
-    if session.draft and painting:
-        session.paint(painted(painting["layers"], session.draft.image.size))
+class _Events:
+    """What happens on a click. Values come as a browser sent them and may be anything: none is decoded before a check."""
 
+    def __init__(self, fresh: Callable[[], Segmenter], sessions: Sessions) -> None:
+        self._fresh, self._sessions = fresh, sessions
 
-def _open(session: Session, painting: dict[str, Any] | None, path: str) -> Iterator[Updates]:
-    _paint(session, painting)
-    with _told():
-        session.open(path)
-    yield from _supports(session)
+    def start(self, request: gr.Request) -> None:
+        with _ended():
+            self._sessions.start(request.session_hash or "")
 
+    def end(self, request: gr.Request) -> None:
+        self._sessions.end(request.session_hash or "")
 
-def _wipe(session: Session) -> Iterator[Updates]:
-    session.wipe()
-    yield from _supports(session)
+    def supports(self, request: gr.Request) -> Iterator[Updates]:
+        yield from _supports(self._session(request))
 
-
-def _open_mask(session: Session, path: str) -> Iterator[Updates]:
-    with _told():
-        session.open_mask(path)
-    yield from _supports(session)
-
-
-def _edit(session: Session, painting: dict[str, Any] | None, event: gr.SelectData) -> Iterator[Updates]:
-    _paint(session, painting)
-    session.edit(event.index)
-    yield from _supports(session)
-
-
-def _remove(session: Session) -> Iterator[Updates]:
-    session.remove()
-    yield from _supports(session)
-
-
-def _example(session: Session, queries: Sequence[str] | None) -> Iterator[Updates]:
-    try:
-        queries = session.example(Path(tempfile.mkdtemp(dir=get_upload_folder())), queries or [])
-    except UserError as error:  # an error: what would follow is left undone
-        raise gr.Error(html.escape(str(error)), print_exception=False) from error
-    for updates in _supports(session):
-        yield [*updates, queries]
-
-
-def _check(queries: Sequence[str]) -> list[str]:
-    """The queries that are images; a message about the others."""
-    good = []
-    for path in queries:
+    def open(self, drawing: File | None, picture: File, request: gr.Request) -> Iterator[Updates]:
+        session = self._session(request)
         with _told():
-            check(path)
-            good.append(path)
-    return good
+            self._paint(session, drawing)
+            session.open(self._path(session, picture))
+        yield from _supports(session)
 
+    def wipe(self, request: gr.Request) -> Iterator[Updates]:
+        session = self._session(request)
+        session.wipe()
+        yield from _supports(session)
 
-def _segment(
-    fresh: Callable[[], Segmenter],
-    session: Session,
-    painting: dict[str, Any] | None,
-    queries: Sequence[str] | None,
-    threshold: float,
-) -> Updates:
-    _paint(session, painting)
-    with _told():
-        session.segment(fresh(), queries or [])
-    return _found(session, threshold)
+    def open_mask(self, mask: File, request: gr.Request) -> Iterator[Updates]:
+        session = self._session(request)
+        with _told():
+            session.open_mask(self._path(session, mask))
+        yield from _supports(session)
 
+    def edit(self, drawing: File | None, event: gr.SelectData, request: gr.Request) -> Iterator[Updates]:
+        session = self._session(request)
+        with _told():
+            self._paint(session, drawing)
+            session.edit(event.index)
+        yield from _supports(session)
 
-def _energy(session: Session, event: gr.SelectData) -> list[tuple[Image.Image, str]]:
-    return session.energy(event.index // 2)
+    def remove(self, request: gr.Request) -> Iterator[Updates]:
+        session = self._session(request)
+        session.remove()
+        yield from _supports(session)
+
+    def example(self, queries: Sequence[File] | None, request: gr.Request) -> Iterator[Updates]:
+        session = self._session(request)
+        with _ended():  # what would follow is left undone
+            paths = session.example(queries or [])
+        for updates in _supports(session):
+            yield [*updates, paths]
+
+    def check(self, queries: Sequence[File] | None, request: gr.Request) -> list[str]:
+        """The queries that are images, taken over by the session; a message about the others."""
+        session, good = self._session(request), []
+        for query in queries or []:
+            with _told():
+                path = self._path(session, query)
+                check(path)
+                good.append(path)
+        with _ended():
+            return session.take(good)
+
+    def segment(
+        self, drawing: File | None, queries: Sequence[File] | None, threshold: float, request: gr.Request
+    ) -> Updates:
+        session = self._session(request)
+        with _told():
+            self._paint(session, drawing)
+            session.segment(self._fresh(), [self._path(session, query) for query in queries or []])
+        return _found(session, threshold)
+
+    def found(self, threshold: float, request: gr.Request) -> Updates:
+        return _found(self._session(request), threshold)
+
+    def energy(self, request: gr.Request) -> list[Panel]:
+        return self._session(request).energy(self._fresh(), 0)
+
+    def energy_of(self, event: gr.SelectData, request: gr.Request) -> list[Panel]:
+        session = self._session(request)
+        return session.energy(self._fresh(), event.index // 2 if isinstance(event.index, int) else -1)
+
+    def start_over(self, request: gr.Request) -> Updates:
+        self._session(request).clear()
+        return [None, []]
+
+    def _session(self, request: gr.Request) -> Session:
+        with _ended():
+            return self._sessions.get(request.session_hash or "")
+
+    def _path(self, session: Session, file: File) -> str:
+        return str(self._sessions.workspace.given(str(file["path"]), session.folder))
+
+    def _paint(self, session: Session, drawing: File | None) -> None:
+        if drawing:
+            session.paint_layers([self._path(session, layer) for layer in drawing["layers"]])

@@ -1,40 +1,155 @@
 """A checkpoint's page on a port of this machine."""
 
+import os
+import re
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from mshnet_pl.app.guard import Guard
+    from mshnet_pl.app.page import Page
+
+_MAX_CONNECTIONS = 256
+_UPLOADS = 100
+"""How many of the largest files may lie in the page's folder."""
+_PERIOD = 5.0
+"""Seconds from one look at sessions and files to the next."""
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def serve(
     ckpt: Path,
     port: int = 7860,
     host: str = "127.0.0.1",
+    hosts: str = "",
     max_upload_mb: int = 20,
+    max_sessions: int = 16,
+    idle_minutes: float = 30,
     device: str | None = None,
     share: bool = False,
 ) -> None:
-    """Serve the page until the process is interrupted.
+    """Serve the page until the process is interrupted; its files are deleted then.
 
     Args:
         ckpt: a checkpoint of ``mshnet-train``.
         port: must be free.
         host: the address to listen at.
+        hosts: further names under which browsers reach the page, by way of a proxy for instance, separated by commas.
         max_upload_mb: the largest file that a visitor may upload, in MiB.
+        max_sessions: how many visitors there may be at a time.
+        idle_minutes: after how long without a click a session ends.
         device: such as ``cpu`` or ``cuda:1``; CUDA where there is one, by default.
         share: offer the page at a public address too.
 
     Raises:
-        ConfigError: no such checkpoint, a port that cannot be used, or no Gradio.
+        ConfigError: no such checkpoint, a port that cannot be used, no host names, no Gradio, or no public address.
     """
-    try:
-        from mshnet_pl.app.page import launch
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
+    names = {host.lower(), *(name.strip().lower() for name in (hosts or "").split(",") if name.strip())}
+    for name in names:
+        if not re.fullmatch(r"[\w.-]+|[0-9a-f:.]+", name):
+            raise ConfigError(f"hosts={hosts}: give host names without ports, separated by commas")
     network = Segmenter.from_checkpoint(ckpt, device)
+    with _listening(host, port) as listener, _folder() as folder:
+        try:
+            from mshnet_pl.app.guard import Guard
+            from mshnet_pl.app.page import Page
+            from mshnet_pl.app.page import share as share_publicly
+        except ModuleNotFoundError as error:
+            if error.name not in ("gradio", "starlette"):
+                raise
+            raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
+        from mshnet_pl.app.files import Workspace
+        from mshnet_pl.app.sessions import Sessions
+
+        workspace = Workspace(folder, _UPLOADS * max_upload_mb * 2**20)
+        sessions = Sessions(workspace, max_sessions, 60 * idle_minutes)
+        page = Page(network.fresh, sessions, max_upload_mb)
+        guard = Guard(page.app, names, workspace, max_upload_mb)
+        if share:
+            address = share_publicly(host, port)
+            guard.hosts.add(urlsplit(address).netloc)
+            print(f"The page is served at {address} too: everyone who has this address can use it.", flush=True)
+        print(f"The page is served at http://{f'[{host}]' if ':' in host else host}:{port}; Ctrl-C ends it.", flush=True)
+        with _repeatedly(sessions.sweep, workspace.sweep, page.forget):
+            _run(guard, page, listener)
+
+
+def _run(guard: "Guard", page: "Page", listener: socket.socket) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            page.stop()
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(
+        guard,
+        log_level="error",
+        ws="none",
+        server_header=False,
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=2,
+    )
+    with suppress(KeyboardInterrupt):
+        Server(config).run([listener])
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
-        launch(network.fresh, host, port, max_upload_mb, share)
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise ConfigError(f"host={host} port={port}: {error}; give another port or host") from error
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A temporary folder that Gradio keeps its files in, deleted at the end and when a signal ends the process."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    where = os.environ.get("GRADIO_TEMP_DIR")
+    try:
+        with tempfile.TemporaryDirectory(prefix="mshnet-app-", dir=where, ignore_cleanup_errors=True) as folder:
+            os.environ["GRADIO_TEMP_DIR"] = folder
+            yield Path(folder)
+    finally:
+        os.environ.pop("GRADIO_TEMP_DIR", None)
+        if where is not None:
+            os.environ["GRADIO_TEMP_DIR"] = where
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _repeatedly(*acts: Callable[[], None]) -> Iterator[None]:
+    """Do all of them every now and then, in a thread of its own."""
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.wait(_PERIOD):
+            for act in acts:
+                act()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -1,36 +1,29 @@
 """What one visitor of the page gives and gets; no word about how it looks."""
 
-import io
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
-from matplotlib import colormaps
+from jaxtyping import Bool
 from PIL import Image
-from torch import Tensor
 
+from mshnet_pl.app.files import SessionFolder
+from mshnet_pl.app.levels import Levels
+from mshnet_pl.app.pictures import MAX_PIXELS, check, heat, outlined, painted, read, strokes, thumbnail
 from mshnet_pl.data.io.images import read_image, read_mask
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
-from mshnet_pl.inference.draw import colours, mask_image, overlay
-from mshnet_pl.inference.labels import to_labels
+from mshnet_pl.inference.draw import mask_image
 from mshnet_pl.inference.segmenter import Segmenter
 
-BRUSH = colours(1)[0]
-"""The colour of objects on the page."""
-OPACITY = 160
-"""Of strokes, from 0 to 255."""
-_SIDE = 1024
-"""Longer side of pictures on the page, and of supports, in pixels."""
 _MAX_SHOTS = 10
-_MAX_PIXELS = 40_000_000
-"""Of one picture, and of all queries together: 12 bytes each are kept."""
+_MAX_QUERIES = 20
 _EXAMPLE = "val-03-0000", 3, ("val-03-0001", "val-03-0002", "val-03-0005")
 """A synthetic support, its class, and queries."""
-_Read = TypeVar("_Read")
+Panel = tuple[str, str]
+"""Path of an image, and its caption."""
 
 
 class Shot(NamedTuple):
@@ -43,32 +36,49 @@ class Shot(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A query and where the object is in it."""
+    """A query, small, and where the object is in it, at the query's own size."""
 
     name: str
     image: Image.Image
-    margins: Float[Tensor, "1 height width"]
+    levels: Levels
 
 
 class Session:
     """One visitor's supports, queries and results; nothing of it is shared.
 
+    What stays between two events is small: pictures of the page's size, a byte or less a pixel of every query, no features.
+
     Attributes:
+        folder: its files.
         draft: the support whose mask is being painted.
         kept: the supports that are done.
         found: the segmented queries.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: SessionFolder) -> None:
+        self.folder = folder
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; a browser may still show its files, which later ones replace."""
         self.draft: Shot | None = None
         self.kept: list[Shot] = []
         self.found: list[Found] = []
-        self._segmenter: Segmenter | None = None
+        self._fitted: list[Shot] = []
 
-    def paint(self, mask: Bool[np.ndarray, "height width"] | None) -> None:
+    def paint(self, mask: Bool[np.ndarray, "height width"]) -> None:
         """Take over the draft's mask, at the draft's size."""
-        if self.draft is not None and mask is not None:
+        if self.draft is not None:
             self.draft = self.draft._replace(mask=mask)
+
+    def paint_layers(self, paths: Sequence[str]) -> None:
+        """Take over the draft's mask from the editor's layers.
+
+        Raises:
+            DataError: they are not the editor's.
+        """
+        if self.draft is not None:
+            self.paint(painted(paths, self.draft.image.size))
 
     def open(self, path: str) -> None:
         """Make a picture the draft; a draft that is painted is kept.
@@ -78,8 +88,8 @@ class Session:
         """
         if len(self.kept) + self._painted() >= _MAX_SHOTS:
             raise DataError(f"{_MAX_SHOTS} pictures of the object are enough; remove one first")
-        image = _read(path, read_image)
-        small = _thumbnail(image)
+        image = read(path, read_image)
+        small = thumbnail(image)
         self._keep()
         self.draft = Shot(small, np.zeros((small.height, small.width), bool), image.size)
 
@@ -96,21 +106,20 @@ class Session:
         """
         if self.draft is None:
             raise DataError("Choose the picture first, then its mask")
-        mask = Image.fromarray(_read(path, read_mask))
+        mask = Image.fromarray(read(path, read_mask))
         if mask.size != self.draft.size:
             sizes = [f"{width} x {height}" for width, height in (mask.size, self.draft.size)]
             raise DataError(f"{Path(path).name} has {sizes[0]} pixels, but its picture {sizes[1]}")
         self.paint(np.asarray(mask.resize(self.draft.image.size, Image.Resampling.NEAREST)))
 
-    def example(self, folder: Path, queries: Sequence[str]) -> list[str]:
+    def example(self, queries: Sequence[object]) -> list[str]:
         """Make a synthetic image the draft, with its mask.
 
         Args:
-            folder: where synthetic images to search are written.
             queries: what the visitor gave already.
 
         Returns:
-            The paths of the synthetic images to search.
+            The paths of synthetic images to search.
 
         Raises:
             DataError: the visitor gave pictures.
@@ -120,16 +129,24 @@ class Session:
         source, (name, class_id, names) = Synthetic(size=384), _EXAMPLE
         image = source.image(name)
         self.draft = Shot(image, source.mask(name, [class_id]) > 0, image.size)
-        paths = [folder / f"example_{number}.png" for number in range(1, len(names) + 1)]
-        for path, query in zip(paths, names, strict=True):
-            source.image(query).save(path)
-        return [str(path) for path in paths]
+        return self.folder.save("example", [source.image(query) for query in names], "png")
+
+    def take(self, queries: Sequence[str]) -> list[str]:
+        """Keep uploads to search as files of the session; gives their new paths.
+
+        Raises:
+            DataError: there are too many.
+        """
+        if len(queries) > _MAX_QUERIES:
+            raise DataError(f"Too much at once: give at most {_MAX_QUERIES} pictures to search")
+        return self.folder.adopt("queries", [Path(query) for query in queries])
 
     def edit(self, index: int) -> None:
-        """Make a kept support the draft; a draft that is painted is kept instead."""
-        chosen = self.kept.pop(index)
-        self._keep()
-        self.draft = chosen
+        """Make a kept support the draft; a draft that is painted is kept instead. Without such a support nothing happens."""
+        if isinstance(index, int) and 0 <= index < len(self.kept):
+            chosen = self.kept.pop(index)
+            self._keep()
+            self.draft = chosen
 
     def remove(self) -> None:
         """Drop the draft; the last support that was kept takes its place."""
@@ -158,7 +175,7 @@ class Session:
         """Find the object in the queries that can be read.
 
         Args:
-            segmenter: a fresh one, for this visitor alone.
+            segmenter: a fresh one, for this call alone.
             queries: paths.
 
         Raises:
@@ -168,103 +185,72 @@ class Session:
         shots = self.supports()
         if not queries:
             raise DataError("Give pictures to search in step 2")
-        images, problems = [], []
+        images, problems, pixels = [], [], 0
         for path in queries:
             try:
-                images.append((Path(path).stem, _read(path, read_image)))
+                pixels += check(path)
+                if pixels <= MAX_PIXELS:
+                    images.append((Path(path).stem, read(path, read_image)))
             except DataError as error:
                 problems.append(str(error))
-            if sum(image.width * image.height for _, image in images) > _MAX_PIXELS:
-                raise DataError(f"Too much at once: give pictures of at most {_MAX_PIXELS // 10**6} megapixels together")
+            if pixels > MAX_PIXELS:
+                raise DataError(f"Too much at once: give pictures of at most {MAX_PIXELS // 10**6} megapixels together")
         if images:
-            segmenter.fit([shot.image for shot in shots], [shot.mask for shot in shots])
+            _fit(segmenter, shots)
             found = segmenter.margins([image for _, image in images])
-            self.found = [Found(*named, margins.cpu()) for named, margins in zip(images, found, strict=True)]
-            self._segmenter = segmenter
+            self.found = [
+                Found(name, thumbnail(image), Levels.of(margins[0]))
+                for (name, image), margins in zip(images, found, strict=True)
+            ]
+            self._fitted = shots
         if problems:
             raise DataError("\n".join(problems))
 
-    def overlays(self, threshold: float) -> list[tuple[Image.Image, str]]:
+    def overlays(self, threshold: float) -> list[Panel]:
         """Every query, and beside it the query with the object outlined; small, with captions."""
-        panels = []
-        for name, image, margins in self.found:
-            labels = to_labels(margins, threshold)
-            shown = f"object: {labels.mean():.1%}" if labels.any() else "not found"
-            panels += [(_thumbnail(image), name), (outlined(_thumbnail(image), labels), shown)]
-        return panels
+        images, captions = [], []
+        for name, image, levels in self.found:
+            mask = levels.mask(threshold)
+            images += [image, outlined(image, mask)]
+            captions += [name, f"object: {mask.mean():.1%}" if mask.any() else "not found"]
+        return [*zip(self.folder.save("results", images), captions, strict=True)]
 
-    def masks(self, threshold: float) -> bytes:
-        """A ZIP file with every query's mask at its own size, 0 and 255, as ``NUMBER_NAME_mask.png``."""
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
-            for number, (name, _, margins) in enumerate(self.found, start=1):
+    def masks(self, threshold: float) -> str:
+        """Path of a ZIP file with every query's mask at its own size, 0 and 255, as ``NUMBER_NAME_mask.png``."""
+        path = self.folder.new_set("masks") / "masks.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for number, (name, _, levels) in enumerate(self.found, start=1):
                 with archive.open(f"{number}_{name}_mask.png", "w") as file:
-                    mask_image(to_labels(margins, threshold), way=1).save(file, "PNG")
-        return packed.getvalue()
+                    mask_image(levels.mask(threshold).view(np.uint8), way=1).save(file, "PNG")
+        return str(path)
 
-    def energy(self, index: int) -> list[tuple[Image.Image, str]]:
-        """A query's mean similarity to the supports by similarity and block: dark is the least in a map, bright the most."""
-        if self._segmenter is None or index >= len(self.found):
+    def drawing(self) -> tuple[str, list[str]] | None:
+        """The draft for the editor: paths of its image, and of the layer with its mask if that has any."""
+        if self.draft is None:
+            return None
+        layers = [strokes(self.draft.mask)] if self._painted() else []
+        image, *paths = self.folder.save("draft", [self.draft.image, *layers], "png")
+        return image, paths
+
+    def shown(self) -> list[str]:
+        """Paths of the supports that are done, outlined."""
+        return self.folder.save("kept", [outlined(*shot[:2]) for shot in self.kept])
+
+    def energy(self, segmenter: Segmenter, index: int) -> list[Panel]:
+        """A query's mean similarity to the supports by similarity and block, from dark, a map's smallest, to bright.
+
+        Args:
+            segmenter: a fresh one: the supports' features are computed again rather than kept.
+            index: of the query; there is nothing to see of one that does not exist.
+        """
+        if not (isinstance(index, int) and 0 <= index < len(self.found)):
             return []
-        image = _thumbnail(self.found[index].image)
-        return [
-            (Image.fromarray(_heat(values)), f"{similarity} {block}: {values.min():.2f} to {values.max():.2f}")
-            for similarity, maps in self._segmenter.energy(image).items()
-            for block, values in maps.items()
-        ]
+        maps = _fit(segmenter, self._fitted).energy(self.found[index].image)
+        named = [(f"{name} {block}", values) for name, blocks in maps.items() for block, values in blocks.items()]
+        paths = self.folder.save("energy", [heat(values) for _, values in named])
+        captions = [f"{name}: {values.min():.2f} to {values.max():.2f}" for name, values in named]
+        return [*zip(paths, captions, strict=True)]
 
 
-def strokes(mask: Bool[np.ndarray, "height width"]) -> Image.Image:
-    """A mask as a layer of the editor, RGBA: the brush's colour, transparent elsewhere."""
-    return Image.fromarray(np.where(mask[..., None], [*BRUSH, OPACITY], 0).astype(np.uint8))
-
-
-def painted(layers: Sequence[Image.Image], size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-    """Where any of the editor's layers, RGBA, has a stroke; at ``size``, width and height."""
-    mask = np.zeros(size[::-1], bool)
-    for layer in layers:
-        mask |= np.asarray(layer.getchannel("A").resize(size, Image.Resampling.NEAREST)) > 0
-    return mask
-
-
-def check(path: str) -> None:
-    """Look at an upload's header.
-
-    Raises:
-        DataError: it is no image, or too large; gives the file's name without its folder.
-    """
-    name = Path(path).name
-    try:
-        with Image.open(path) as header:
-            if header.width * header.height <= _MAX_PIXELS:
-                return
-    except Image.DecompressionBombError:
-        pass
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{name} is no image that can be read; give a PNG, JPEG, WebP or TIFF file") from error
-    raise DataError(f"{name} is too large; give an image of at most {_MAX_PIXELS // 10**6} megapixels")
-
-
-def _read(path: str, reader: Callable[[str], _Read]) -> _Read:
-    check(path)
-    try:
-        return reader(path)
-    except DataError as error:
-        raise DataError(str(error).replace(path, Path(path).name)) from error
-
-
-def _thumbnail(image: Image.Image) -> Image.Image:
-    small = image.copy()
-    small.thumbnail((_SIDE, _SIDE))
-    return small
-
-
-def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
-    """An image with the object outlined; the mask (H, W), bool or 0 and 1, may have another size."""
-    resized = Image.fromarray(mask.astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
-    return overlay(image, np.asarray(resized))
-
-
-def _heat(values: Float[np.ndarray, "height width"]) -> np.ndarray:
-    spread = max(float(np.ptp(values)), 1e-12)
-    return colormaps["inferno"]((values - values.min()) / spread, bytes=True)[..., :3]
+def _fit(segmenter: Segmenter, shots: Sequence[Shot]) -> Segmenter:
+    return segmenter.fit([shot.image for shot in shots], [shot.mask for shot in shots])

@@ -40,7 +40,7 @@ class Setting:
     """
 
     doc: str
-    min: float | None = None
+    min: int | float | None = None
     max: float | None = None
     effect: Effect = Effect.YES
     kind: Any = Any
@@ -65,7 +65,7 @@ def setting(
     default: _T,
     doc: str,
     *,
-    min: float | None = None,
+    min: int | float | None = None,
     max: float | None = None,
     effect: Effect = Effect.YES,
     arguments: Mapping[str, Setting] | None = None,
