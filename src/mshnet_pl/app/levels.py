@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mshnet_pl.errors import DataError
-from mshnet_pl.inference.labels import least_margin
+from mshnet_pl.inference.labels import min_margin
 
 _STEPS = 100
 """Thresholds are multiples of 1 / 100."""
-_BOUNDS = torch.tensor([least_margin(step / _STEPS) for step in range(1, _STEPS)])
+_BOUNDS = torch.tensor([min_margin(step / _STEPS) for step in range(1, _STEPS)])
 _ROWS = 256
 """That are converted at a time."""
 
