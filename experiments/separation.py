@@ -27,7 +27,7 @@ from mshnet_pl.runs.job import Run
 
 STRIDE = 4
 """Every how many pixels of the query are looked at, in both directions."""
-SIMILARITIES = ("cosine", "prototype", "nearest", "background", "centred", "centred_background", "contrast")
+SIMILARITIES = ("cosine", "prototype", "centred", "contrast")
 
 
 def main(episodes: int, overrides: list[str]) -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mshnet_pl.backbones.fused_conv_bn import convolve
-from mshnet_pl.models.layers import convolve_projected, convolve_upsampled, resize
+from mshnet_pl.models.convolutions import convolve_projected, convolve_upsampled
+from mshnet_pl.models.layers import resize
 
 
 def random(*shape: int) -> Tensor:

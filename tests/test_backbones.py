@@ -77,7 +77,7 @@ def test_efficientnet_lite0() -> None:
 
 
 def test_depth_is_checked() -> None:
-    with pytest.raises(ValueError, match=r"backbone\.depth=52"):
+    with pytest.raises(ValueError, match=r"depth=52"):
         ResNet(52, "random")
 
 

@@ -116,26 +116,6 @@ def test_sources_that_are_not_installed_keep_their_results(
     assert result["versions"]["no-package-of-this-machine"] == "from sources"
 
 
-def test_late_fusion_is_a_choice_of_the_test(command: Command, tmp_path: Path) -> None:
-    settings = ("trainer.accelerator=cpu", "test.episodes=5", "trainer.enable_progress_bar=false")
-    fused = "+model.late_fusion.contrast"
-    assert command("mshnet-train", *TINY, "similarity=[contrast,prototype]", "trainer.accelerator=cpu").code == 0
-    (checkpoint,) = tmp_path.rglob("last.ckpt")
-    for factor in (0, 100, -100):  # what a network of so few steps says itself is far less
-        done = command("mshnet-test", f"ckpt={checkpoint}", f"{fused}={factor}", *settings)
-        assert done.code == 0, done.err
-    counts = {}
-    for path in results(tmp_path):
-        late = json.loads(path.read_text())["config"]["model"].get("late_fusion", {"contrast": None})
-        with next(path.parent.glob("episodes_*.csv")).open() as file:
-            counts[late["contrast"]] = [(int(row["predicted"]), int(row["true"])) for row in csv.DictReader(file)]
-    assert counts[None] == counts[0]
-    pixels = 48 * 48
-    for one, other in zip(counts[100], counts[-100], strict=True):
-        assert one[0] + other[0] == pytest.approx(pixels, rel=0.05) and 0 < one[0] < pixels
-    assert counts[100] != counts[0]
-
-
 def test_bf16_that_is_computed_with_other_instructions_is_said(command: Command) -> None:
     info = Path("/proc/cpuinfo")
     flags = set(info.read_text().split()) if info.is_file() else set()
@@ -197,7 +177,6 @@ def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Pat
         (["gpus=some"], ["gpus=some", "all"]),
         (["threads=0"], ["threads=0", "at least 1"]),
         (["model.blocks=[5]"], ["model.blocks=[5]", "2, 3, 4"]),
-        (["+model.late_fusion.contrast=20"], ["model.late_fusion={contrast: 20}", "cosine"]),
         (["hydra/launcher=slrm"], ["hydra/launcher/slrm", "slurm"]),
         (["trainer.max_steps=-1"], ["trainer.max_steps"]),
         (["test.checkpoint=best"], ["test.checkpoint=best", "val.episodes"]),

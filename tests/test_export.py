@@ -23,11 +23,9 @@ from mshnet_pl.deploy import model_card as card
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import read_method
 from mshnet_pl.models.layers import resize
-from mshnet_pl.similarity.background import BackgroundSimilarity
 from mshnet_pl.similarity.contrast import ContrastSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.masks import ObjectMask
-from mshnet_pl.similarity.nearest import NearestSimilarity
 from mshnet_pl.utils.hashing import sha256
 
 NAMES = ("query", "support", "support_mask")
@@ -203,7 +201,7 @@ def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Pa
 
 
 @pytest.mark.parametrize("centred", [False, True])
-@pytest.mark.parametrize("kind", [CosineSimilarity, ContrastSimilarity, NearestSimilarity, BackgroundSimilarity])
+@pytest.mark.parametrize("kind", [CosineSimilarity, ContrastSimilarity])
 def test_cosines_of_all_pixels_are_those_of_the_selected_ones(kind: type[CosineSimilarity], centred: bool) -> None:
     class Compare(torch.nn.Module):
         def forward(self, query: Tensor, support: Tensor, weight: Tensor) -> Tensor:

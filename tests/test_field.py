@@ -17,8 +17,9 @@ from mshnet_pl.backbones.resnet import ResNet
 from mshnet_pl.backbones.vgg import VGG16
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.models.hsnet import model as hsnet
-from mshnet_pl.models.hsnet.model import CentrePivotConv4d, HSNet, vote
+from mshnet_pl.models.hsnet import squeeze
+from mshnet_pl.models.hsnet.model import HSNet, vote
+from mshnet_pl.models.hsnet.squeeze import CentrePivotConv4d
 from mshnet_pl.models.mshnet.lite import MSHNetLite
 from mshnet_pl.models.panet.model import PANet, alignment_loss
 from mshnet_pl.models.pfenet.model import PFENet, prior_mask
@@ -85,13 +86,13 @@ def test_hsnet_correlates_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) 
     method = make("hsnet").eval()
     with torch.no_grad():
         whole = method(*episode(2, 1)).logits
-        monkeypatch.setattr(hsnet, "_MOST_CORRELATIONS", 1)
+        monkeypatch.setattr(squeeze, "_MAX_CORRELATIONS", 1)
         torch.testing.assert_close(method(*episode(2, 1)).logits, whole, atol=1e-10, rtol=1e-10)
 
 
 def test_hsnet_correlates_masked_features() -> None:
     """Cosines pixel by pixel, read off a first convolution that passes them on."""
-    block = hsnet.SqueezingBlock(2, [(3, 1), (3, 2), (3, 2)]).double()
+    block = squeeze.SqueezingBlock(2, [(3, 1), (3, 2), (3, 2)]).double()
     for parameter in block.first.parameters():
         nn.init.zeros_(parameter)
     for layer in range(2):
@@ -132,7 +133,7 @@ def test_hsnet_votes_at_the_supports_resolution() -> None:
         assert torch.equal(together, vote(torch.stack(resized, dim=1)))
         method.fusion = "mean"
         torch.testing.assert_close(method(query, support, mask).logits, torch.stack(alone).mean(0))
-    with pytest.raises(ValueError, match=r"model\.fusion=most"):
+    with pytest.raises(ValueError, match=r"fusion=most"):
         HSNet(EfficientNetLite0("random"), "most")
 
 
@@ -203,7 +204,7 @@ def test_a_trainable_backbone_learns_with_the_method() -> None:
     assert not method.eval()(*episode(1, 1)).losses
     with torch.no_grad():
         assert not method.backbone(episode(1, 1)[0])[0].requires_grad
-    with pytest.raises(ValueError, match=r"model\.block=5"):
+    with pytest.raises(ValueError, match=r"block=5"):
         PANet(EfficientNetLite0("random"), block=5)
 
 

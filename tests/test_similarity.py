@@ -5,12 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mshnet_pl.similarity import cosine
-from mshnet_pl.similarity.background import BackgroundSimilarity
+from mshnet_pl.similarity import pixels
 from mshnet_pl.similarity.contrast import ContrastSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.masks import ObjectMask, object_masks
-from mshnet_pl.similarity.nearest import NearestSimilarity
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
 
 BATCH, SHOTS, LAYERS, CHANNELS, HEIGHT, WIDTH = 2, 3, 2, 5, 4, 6
@@ -26,8 +24,8 @@ def features() -> tuple[Tensor, Tensor, ObjectMask]:
     return query, support, ObjectMask(weight, (weight > 0).sum((2, 3)).double())
 
 
-def naive_cosine(query: np.ndarray, support: np.ndarray, weight: np.ndarray, largest: bool = False) -> np.ndarray:
-    """(L, d, h, w) and (h, w) to (L, h, w), eq. 5 pixel by pixel, or the largest in place of the mean."""
+def naive_cosine(query: np.ndarray, support: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(L, d, h, w) and (h, w) to (L, h, w), eq. 5 pixel by pixel."""
     out = np.zeros(query.shape[:1] + query.shape[2:])
     chosen = np.argwhere(weight > 0)
     for layer, y, x in np.ndindex(*out.shape):
@@ -35,7 +33,7 @@ def naive_cosine(query: np.ndarray, support: np.ndarray, weight: np.ndarray, lar
         for i, j in chosen:
             s = support[layer, :, i, j] * weight[i, j]
             value = (q / (np.sqrt((q**2).sum()) + 1e-5)) @ (s / (np.sqrt((s**2).sum()) + 1e-5))
-            out[layer, y, x] = max(value, out[layer, y, x]) if largest else out[layer, y, x] + max(value, 0) / len(chosen)
+            out[layer, y, x] += max(value, 0) / len(chosen)
     return out
 
 
@@ -57,20 +55,8 @@ def test_cosine(features: tuple[Tensor, Tensor, ObjectMask], monkeypatch: pytest
         expected = naive_cosine(prepared(query[b], centred), prepared(support[b, k], centred), objects.weight[b, k].numpy())
         np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
     assert (maps[1, 1] == 0).all()  # the empty mask
-    monkeypatch.setattr(cosine, "_MOST_ELEMENTS", 3 * BATCH * LAYERS * HEIGHT * WIDTH)
+    monkeypatch.setattr(pixels, "_MAX_COSINES", 3 * BATCH * LAYERS * HEIGHT * WIDTH)
     torch.testing.assert_close(similarity.compare(query, similarity.encode(support, objects)), maps)
-
-
-@pytest.mark.parametrize("centred", [False, True])
-def test_background(features: tuple[Tensor, Tensor, ObjectMask], centred: bool) -> None:
-    query, support, objects = features
-    similarity = BackgroundSimilarity(CHANNELS, centred)
-    maps = similarity.compare(query, similarity.encode(support, objects))
-    for b, k in np.ndindex(BATCH, SHOTS):
-        rest = (objects.weight[b, k] == 0).double().numpy()
-        expected = naive_cosine(prepared(query[b], centred), prepared(support[b, k], centred), rest)
-        np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
-    assert (maps[1, 1] > 0).any() and (maps[1, 2] == 0).all()  # the empty mask, and that of everything
 
 
 @pytest.mark.parametrize("centred", [False, True])
@@ -83,20 +69,6 @@ def test_contrast(features: tuple[Tensor, Tensor, ObjectMask], centred: bool) ->
         q, s = prepared(query[b], centred), prepared(support[b, k], centred)
         expected = naive_cosine(q, s, weight) - naive_cosine(q, s, (weight == 0) * 1.0)
         np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("centred", [False, True])
-def test_nearest(features: tuple[Tensor, Tensor, ObjectMask], monkeypatch: pytest.MonkeyPatch, centred: bool) -> None:
-    query, support, objects = features
-    similarity = NearestSimilarity(CHANNELS, centred)
-    maps = similarity.compare(query, similarity.encode(support, objects))
-    for b, k in np.ndindex(BATCH, SHOTS):
-        q, s = prepared(query[b], centred), prepared(support[b, k], centred)
-        expected = naive_cosine(q, s, objects.weight[b, k].numpy(), largest=True)
-        np.testing.assert_allclose(maps[b, k].numpy(), expected, atol=1e-12)
-    assert (maps[1, 1] == 0).all()  # the empty mask
-    monkeypatch.setattr(cosine, "_MOST_ELEMENTS", 3 * HEIGHT * WIDTH)
-    torch.testing.assert_close(similarity.compare(query, similarity.encode(support, objects)), maps)
 
 
 def test_prototype(features: tuple[Tensor, Tensor, ObjectMask]) -> None:

@@ -248,7 +248,7 @@ def test_only_parts_of_a_network_are_built(checkpoint: Path, tmp_path: Path) -> 
         ({"backbone": "${model.backbone}"}, "recursion"),
         ({"backbone": "${oc.env:HOME}"}, "no plain reference"),
         ({"width": 12}, "size mismatch"),
-        ({"width": 3}, "model.width=3"),
+        ({"width": 3}, "width=3"),
     ):
         stored["hyper_parameters"]["config"]["model"] = {**model, **change}
         torch.save(stored, tmp_path / "odd.ckpt")

@@ -17,7 +17,7 @@ from mshnet_pl.app.session import Panel, Session
 from mshnet_pl.app.sessions import Sessions
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.inference.segmenter import Segmenter
-from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.models.base import SimilarityMethod
 
 _MAX_WAITING = 64
 """Events of all visitors together."""
@@ -42,7 +42,7 @@ class Page:
     """
 
     def __init__(self, fresh: Callable[[], Segmenter], sessions: Sessions, max_upload_mb: int) -> None:
-        self._blocks = _build(_Events(fresh, sessions), isinstance(fresh().method, MSHNet), max_upload_mb)
+        self._blocks = _build(_Events(fresh, sessions), isinstance(fresh().method, SimilarityMethod), max_upload_mb)
         self._blocks.queue(max_size=_MAX_WAITING, api_open=False)
         self._blocks.state_session_capacity = _MAX_WAITING
         self.app = gr.mount_gradio_app(

@@ -109,9 +109,7 @@ def load_weights(model: nn.Module, path: str | Path, classifier: str) -> None:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(
-            f"backbone.weights: no file {path}; give a .pth or .safetensors file, 'imagenet' or 'random'"
-        )
+        raise FileNotFoundError(f"weights: no file {path}; give a .pth or .safetensors file, 'imagenet' or 'random'")
     load_state(model, read_state_dict(path), classifier, origin=str(path))
 
 
@@ -141,7 +139,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], classifier: str, o
     ]
     if wrong:
         raise ValueError(
-            f"backbone.weights: {origin} does not fit {type(model).__name__} ({'; '.join(wrong)}); "
+            f"weights: {origin} does not fit {type(model).__name__} ({'; '.join(wrong)}); "
             "choose the backbone that the file belongs to"
         )
     model.load_state_dict(given, strict=False)
@@ -158,14 +156,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the two libraries raise a dozen types for a damaged or hostile file
-        raise ValueError(f"backbone.weights: {path} is not a readable state dict: {error}") from error
+        raise ValueError(f"weights: {path} is not a readable state dict: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"backbone.weights: {path} must hold tensors by name, a plain state dict")
+        raise ValueError(f"weights: {path} must hold tensors by name, a plain state dict")
     return state
 
 
 def load_named(model: nn.Module, weights: str, imagenet: str, classifier: str) -> None:
-    """Fill ``model`` as ``backbone.weights`` says: ``imagenet``, ``random`` (leave as initialised) or a file's path.
+    """Fill ``model`` as ``weights`` says: ``imagenet``, ``random`` (leave as initialised) or a file's path.
 
     Args:
         model: a torchvision model.
@@ -189,7 +187,7 @@ def load_named(model: nn.Module, weights: str, imagenet: str, classifier: str) -
         state = torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
     except OSError as error:  # urllib's errors among them
         raise ConnectionError(
-            f"backbone.weights=imagenet: {url} could not be downloaded ({error}); "
-            "download it elsewhere and give the file: backbone.weights=PATH"
+            f"weights=imagenet: {url} could not be downloaded ({error}); "
+            "download it elsewhere and give the file: weights=PATH"
         ) from error
     model.load_state_dict(state)

@@ -73,7 +73,7 @@ class TimmBackbone(AbstractBackbone):
         self._plain = len(stages) == 1 and hasattr(self.net, "forward_intermediates")
         if not self._plain and not stages.keys() >= {*_STRIDES}:
             raise ValueError(
-                f"backbone.name={name} gives maps of strides {sorted(stages)}; "
+                f"name={name} gives maps of strides {sorted(stages)}; "
                 "take a network with stages of stride 8, 16 and 32, or a plain vision transformer"
             )
         own: Mapping[str, Any] = self.net.pretrained_cfg
@@ -150,18 +150,18 @@ def _create(name: str, weights: str) -> Any:  # noqa: ANN401 - timm is untyped
     if not timm.is_model(name):
         close = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=5, cutoff=0.5)
         known = f"did you mean {', '.join(close)}?" if close else "timm.list_models() has them all"
-        raise ValueError(f"backbone.name={name}: timm {timm.__version__} has no such network; {known}")
+        raise ValueError(f"name={name}: timm {timm.__version__} has no such network; {known}")
     hub = weights in ("hub", "imagenet")
     try:
         net = _build(name, pretrained=hub)
     except OSError as error:  # the hub's errors among them
         raise ConnectionError(
-            f"backbone.weights={weights}: timm's weights of {name} could not be downloaded ({error}); "
-            "download them elsewhere and give the file: backbone.weights=PATH"
+            f"weights={weights}: timm's weights of {name} could not be downloaded ({error}); "
+            "download them elsewhere and give the file: weights=PATH"
         ) from error
     except RuntimeError as error:  # an unknown tag, or no weights at all
         tagged = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*")) or "no weights"
-        raise ValueError(f"backbone.name={name}: {error} timm has {tagged}; or give backbone.weights=PATH") from error
+        raise ValueError(f"name={name}: {error} timm has {tagged}; or give weights=PATH") from error
     if not hub and weights != "random":
         classifier = net.pretrained_cfg.get("classifier") or "head"
         load_weights(
@@ -196,8 +196,7 @@ def _find_maps(name: str, net: Any, stages: Sequence[Mapping[str, Any]], drawn: 
         whole = outputs.get(stage)
         if not isinstance(whole, Tensor) or whole.dim() != 4 or info["num_chs"] not in (whole.shape[1], whole.shape[3]):
             raise ValueError(
-                f"backbone.name={name} has no single map of stride {info['reduction']}; "
-                "take a network whose stages have one output"
+                f"name={name} has no single map of stride {info['reduction']}; take a network whose stages have one output"
             )
         residuals = [part for part in _residuals(stage) if outputs[part].shape == whole.shape]
         if not residuals or outputs[residuals[-1]] is not whole:

@@ -25,8 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mshnet_pl.config import register
 from mshnet_pl.config.bench_schema import BenchConfig
-from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.models.base import AbstractMethod, SimilarityMethod
 from mshnet_pl.training.losses import episode_loss
 from mshnet_pl.utils import devices
 from mshnet_pl.utils.memory import keep_freed_memory
@@ -76,7 +75,7 @@ def _step(
 ) -> Step:
     if case["compile"]:
         method.backbone.maps = torch.compile(method.backbone.maps)  # type: ignore[method-assign]
-        if isinstance(method, MSHNet):
+        if isinstance(method, SimilarityMethod):
             method.segment = torch.compile(method.segment)  # type: ignore[method-assign]
     if case["what"] == "forward":
         return _forward(method.eval(), inputs, case, device)
@@ -117,7 +116,7 @@ def _parts(method: AbstractMethod, inputs: EpisodeTensors, case: Mapping[str, An
         of_query, of_support = method.features(query, support)
         code = method.encode(of_support, mask)
         parts: dict[str, Step] = {"backbone": lambda: method.features(query, support)}
-        if isinstance(method, MSHNet):
+        if isinstance(method, SimilarityMethod):
             maps, grid = method.compare(of_query, code), of_query[0].shape[3:]
             parts["similarities"] = lambda: method.compare(of_query, method.encode(of_support, mask))
             parts["head"] = lambda: method.segment(maps, grid)

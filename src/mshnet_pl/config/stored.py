@@ -1,28 +1,29 @@
 """The configuration inside a checkpoint, held to what a checkpoint of this project can say before Hydra sees it.
 
 What Hydra composes it also carries out: it calls what a ``_target_`` names, the resolvers in a value, and the factories of
-its own logging. So a checkpoint has the project's own settings only, with classes of a few rooms and plain references.
+its own logging. So a checkpoint has the project's own settings only, with public names of a few packages and plain
+references.
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 from mshnet_pl.config.schema import Config
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
-from mshnet_pl.utils.targets import imported
+from mshnet_pl.utils.targets import NETWORK, public
 
-_ROOMS = (
-    "mshnet_pl.",
-    "torch.optim.",
-    *(f"pytorch_lightning.{room}." for room in ("trainer", "strategies", "loggers", "callbacks")),
+_TRUSTED = (
+    *NETWORK,
+    "mshnet_pl.data.sources",
+    "mshnet_pl.training",
+    "torch.optim",
+    "pytorch_lightning",
+    *(f"pytorch_lightning.{package}" for package in ("strategies", "loggers", "callbacks")),
 )
-_IMPORTED = ("mshnet_pl.", "torch.optim.", "pytorch_lightning.")
-"""Beginnings of names that are imported to look at them."""
-_FUNCTIONS = "mshnet_pl.training.schedules"
+"""Packages whose public names a stored configuration may have."""
 _REFERENCE = re.compile(r"\$\{([\w.\[\]]+|oc\.env:\w+(,[\w./ -]*)?)\}")
 
 
@@ -62,15 +63,8 @@ def _leaves(node: object, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _check(target: str, path: Path) -> None:
-    """Refuse whatever is no class of the trusted rooms and no schedule."""
-    alien = ConfigError(f"ckpt={path} names {target}, which no checkpoint of this project does; it is not loaded")
-    if not target.startswith(_IMPORTED):
-        raise alien
+    """Refuse whatever the trusted packages do not export."""
     try:
-        part = imported(target)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"ckpt={path} needs {target}, which cannot be loaded: {error}") from error
-    is_schedule = isinstance(part, FunctionType) and part.__module__ == _FUNCTIONS
-    is_part = isinstance(part, type) and part.__module__.startswith(_ROOMS)
-    if not is_part and not is_schedule:
-        raise alien
+        public(target, _TRUSTED)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"ckpt={path} names {target}, which no checkpoint of this project does: {error}") from error

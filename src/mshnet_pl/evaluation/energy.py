@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mshnet_pl.data.io.transforms import to_image
 from mshnet_pl.episode import Episode
+from mshnet_pl.models.base import SimilarityMethod
 from mshnet_pl.models.layers import resize
-from mshnet_pl.models.mshnet.model import MSHNet
 
 Energy = dict[str, dict[int, Float[Tensor, "batch h w"]]]
 """Energy on the query by the similarity's name and by block (2, 3, 4), each on its block's grid."""
@@ -35,7 +35,7 @@ class EnergyPicture(NamedTuple):
     """By similarity and block: area under the ROC curve in percent."""
 
 
-def energy_maps(network: MSHNet, episode: Episode) -> Energy:
+def energy_maps(network: SimilarityMethod, episode: Episode) -> Energy:
     """The mean of every similarity over a block's layers and over all shots."""
     maps = network.similarity_maps(episode.query, episode.support, episode.support_mask)
     return {
@@ -69,7 +69,7 @@ def separation(energy: Float[Tensor, "height width"], truth: UInt8[Tensor, "heig
 
 
 @torch.no_grad()
-def energy_pictures(network: MSHNet, batch: Episode, titles: Sequence[str]) -> list[EnergyPicture]:
+def energy_pictures(network: SimilarityMethod, batch: Episode, titles: Sequence[str]) -> list[EnergyPicture]:
     """Every row of a batch with its energy maps at the truth's resolution, and how well they separate."""
     found = []
     energy = energy_maps(network, batch)

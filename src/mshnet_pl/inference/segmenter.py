@@ -21,10 +21,9 @@ from mshnet_pl.inference import support_file
 from mshnet_pl.inference.labels import min_margin, to_labels, to_probabilities
 from mshnet_pl.inference.predictor import Predictor, SupportCodes
 from mshnet_pl.inference.tiling import blend, boxes, check_tile
-from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.models.base import AbstractMethod, SimilarityMethod
 from mshnet_pl.models.builder import read_method
 from mshnet_pl.models.layers import resize
-from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.options import Fusion, guided_problems, scale_problems
 from mshnet_pl.utils.hashing import weights_digest
 
@@ -256,7 +255,7 @@ class Segmenter:
             raise ConfigError(
                 f"name={name}: give one of the fitted classes, {', '.join(self._codes) or 'of which there are none'}"
             )
-        if not isinstance(self.method, MSHNet):
+        if not isinstance(self.method, SimilarityMethod):
             raise ConfigError(f"{type(self.method).__name__} has no similarity maps; take a checkpoint of MSHNet")
         picture = read_image(image)
         with self._precision():

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from functools import partial, reduce
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +10,9 @@ from mshnet_pl.backbones.base import AbstractBackbone
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.options import Fusion
-from mshnet_pl.similarity.base import AbstractSimilarity
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
+from mshnet_pl.utils.targets import NETWORK, public
 
-_PARTS = (AbstractMethod, AbstractBackbone, AbstractSimilarity)
 _PREFIX = "method."
 """Of the method's entries in a checkpoint's state dict."""
 
@@ -80,16 +78,7 @@ def _build(node: Any, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whate
     values = {key: _build(value, config) for key, value in node.items()}
     if "_target_" not in values:
         return values
-    part, later = _part(values.pop("_target_")), values.pop("_partial_", False)
+    part, later = public(values.pop("_target_"), NETWORK), values.pop("_partial_", False)
     if issubclass(part, AbstractBackbone) and "weights" in values:
         values["weights"] = "random"  # until the state dict fills them
     return partial(part, **values) if later else part(**values)
-
-
-def _part(target: str) -> type:
-    """The class that a ``_target_`` names, one of the network's parts."""
-    module, _, name = target.rpartition(".")
-    part = getattr(import_module(module), name, None) if module.startswith("mshnet_pl.") else None
-    if not isinstance(part, type) or not issubclass(part, _PARTS):
-        raise ValueError(f"{target} is no part of a network of this package; it is not loaded")
-    return part

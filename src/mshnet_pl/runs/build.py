@@ -1,6 +1,7 @@
 """From a configuration to objects: the only place that instantiates."""
 
 import logging
+import re
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,22 @@ def _make(node: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatev
         if isinstance(cause, UserError):
             raise cause from error
         place = next((line for line in str(error).splitlines() if line.startswith("full_key: ")), "")
-        where = f" (in {place.removeprefix('full_key: ')})" if place else ""
-        raise ConfigError(f"{cause or error}{where}") from error
+        raise ConfigError(_placed(str(cause or error), place.removeprefix("full_key: "))) from error
+
+
+_ALIASES = {"model.backbone": "backbone", "model.similarities": "similarity"}
+"""References inside the node of a model, and the settings that they refer to."""
+
+
+def _placed(message: str, key: str) -> str:
+    """A constructor's message with the key of its node: before the argument that it begins with, or else behind it."""
+    argument = re.match(r"[a-z_]+(?==|: )", message)
+    if not key or argument is None:
+        return f"{message} (in {key})" if key else message
+    full = f"{key}.{argument[0]}"
+    for inside, setting in _ALIASES.items():
+        full = re.sub(rf"^{re.escape(inside)}(?=\.|$)", setting, full)
+    return full + message[argument.end() :]
 
 
 def make_datamodule(run: Run) -> EpisodeDataModule:

@@ -9,7 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
-from mshnet_pl.models.base import AbstractMethod, SupportCode
+from mshnet_pl.models.base import AbstractMethod, SupportCode, three_blocks
 from mshnet_pl.models.layers import resize
 
 _PRIOR_EPS = 1e-7
@@ -41,15 +41,13 @@ class PFENet(AbstractMethod):
 
     def __init__(self, backbone: AbstractBackbone, width: int = 256, bins: Sequence[int] = (60, 30, 15, 8)) -> None:
         super().__init__()
-        if len(backbone.blocks) != 3:
-            raise ValueError(f"PFENet needs a backbone of three blocks, {type(backbone).__name__} has {backbone.blocks}")
         if width < 1:
-            raise ValueError(f"model.width={width}: give a positive number, 256 for the paper's network")
+            raise ValueError(f"width={width}: give a positive number, 256 for the paper's network")
         if not bins or min(bins) < 1:
-            raise ValueError(f"model.bins={[*bins]}: give one or more positive numbers, [60,30,15,8] in the paper")
+            raise ValueError(f"bins={[*bins]}: give one or more positive numbers, [60,30,15,8] in the paper")
         self.backbone = backbone
         self.bins = tuple(bins)
-        middle = backbone.blocks[0].channels + backbone.blocks[1].channels
+        middle = sum(block.channels for block in three_blocks(self, backbone)[:2])
         self.reduce_query, self.reduce_support = (
             nn.Sequential(nn.Conv2d(middle, width, 1, bias=False), nn.ReLU(inplace=True), nn.Dropout2d(0.5))
             for _ in range(2)

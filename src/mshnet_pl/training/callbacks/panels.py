@@ -15,7 +15,7 @@ from mshnet_pl.episode import UNKNOWN, Episode
 from mshnet_pl.evaluation.energy import EnergyPicture, energy_pictures
 from mshnet_pl.evaluation.metrics import episode_counts, row_iou
 from mshnet_pl.inference.labels import predict_labels
-from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.models.base import SimilarityMethod
 from mshnet_pl.training.wandb_logger import WandbTracker
 
 _LABELS = {0: "background", 1: "object", UNKNOWN: "unknown"}
@@ -58,7 +58,7 @@ class ValidationPanels(pl.Callback):
         with trainer.precision_plugin.forward_context():
             logits = torch.cat([pl_module(Episode(*(part[i : i + 1] for part in batch))).logits for i in range(len(names))])
             network = pl_module.method
-            found = energy_pictures(network, batch, titles) if isinstance(network, MSHNet) else []
+            found = energy_pictures(network, batch, titles) if isinstance(network, SimilarityMethod) else []
         step = max(trainer.global_step - 1, 0)  # as Lightning counts the numbers of this validation
         with self._tracker.shield():
             masks, captions = _overlays(batch, predict_labels(logits, batch), titles)
