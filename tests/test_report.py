@@ -13,7 +13,8 @@ from PIL import Image
 
 from conftest import Command
 from mshnet_pl import report
-from mshnet_pl.config import identity as configuration
+from mshnet_pl.config import Config
+from mshnet_pl.config.settings import Effect, effects
 from mshnet_pl.report import config_names as settings
 from mshnet_pl.results import load
 from report_runs import VOC, config, write_run, write_sweep
@@ -201,9 +202,24 @@ def test_other_classes_than_those_left_out_of_training_are_a_row_of_their_own(tm
     ]  # fmt: skip
 
 
-def test_settings_without_effect_are_those_of_the_configuration() -> None:
-    inside = {f"{group}.{key}" for group, keys in configuration._WITHOUT_EFFECT_INSIDE.items() for key in keys}
-    assert inside | set(configuration._WITHOUT_EFFECT) <= set(settings._WITHOUT_EFFECT)
+def test_what_changes_no_result_and_what_a_table_shows_keeps_no_rows_apart() -> None:
+    apart = {key for key, effect in effects(Config).items() if effect is Effect.YES}
+    named = {"fold", "shot", "seed", "ckpt", "ckpt_path", "variant", "similarity", "model.backbone", "backbone.trainable"}
+    named |= {"data.root", "data.splits_dir", "test.untrained", "test.seeds", "test.shots", "test.checkpoint"}
+    assert not apart & (named | settings._APART) and settings._APART >= named | {"data.bad_files", "loss.nonfinite"}
+    assert {"way", "data.image_size", "loss.inner_weight", "eval.guided", "trainer.precision", "callbacks"} <= apart
+
+
+def test_a_moved_class_stays_in_its_row(tmp_path: Path, command: Command) -> None:
+    """Results of one network, whose classes were in other files when the second was written."""
+    write_run(tmp_path / "new", config(), 0.6, 40)
+    moved = config(1)
+    for node in (moved["model"], moved["backbone"], moved["data"]["source"]):
+        node["_target_"] = "elsewhere." + node["_target_"].rpartition(".")[2]
+    write_run(tmp_path / "old", moved, 0.7, 40)
+    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    (row,) = lines(done.out, "MSHNet cosine+prototype")
+    assert [cell != "-" for cell in row[4:8]] == [True, True, False, False]
 
 
 def test_results_without_counts_have_no_interval(tmp_path: Path, command: Command) -> None:

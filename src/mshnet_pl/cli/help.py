@@ -4,7 +4,8 @@ import textwrap
 from collections.abc import Iterator
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from mshnet_pl.config.reference import choice_groups, choices, type_text, value_text
 from mshnet_pl.config.settings import Setting, settings
@@ -65,7 +66,10 @@ def _settings(root: DictConfig) -> Iterator[str]:
 
 
 def _value(root: DictConfig, key: str) -> object:
-    return "???" if OmegaConf.is_missing(root, key) else OmegaConf.select(root, key)
+    try:
+        return OmegaConf.select(root, key, throw_on_missing=True)
+    except MissingMandatoryValue:
+        return MISSING
 
 
 def _setting(key: str, kind: str, value: object, about: Setting) -> str:

@@ -41,7 +41,7 @@ class Setting:
 
     doc: str
     min: int | float | None = None
-    max: float | None = None
+    max: int | float | None = None
     effect: Effect = Effect.YES
     kind: Any = Any
     arguments: Mapping[str, "Setting"] = field(default_factory=dict)
@@ -66,7 +66,7 @@ def setting(
     doc: str,
     *,
     min: int | float | None = None,
-    max: float | None = None,
+    max: int | float | None = None,
     effect: Effect = Effect.YES,
     arguments: Mapping[str, Setting] | None = None,
 ) -> _T:
