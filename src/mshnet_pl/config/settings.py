@@ -40,8 +40,8 @@ class Setting:
     """
 
     doc: str
-    min: float | None = None
-    max: float | None = None
+    min: int | float | None = None
+    max: int | float | None = None
     effect: Effect = Effect.YES
     kind: Any = Any
     arguments: Mapping[str, "Setting"] = field(default_factory=dict)
@@ -65,8 +65,8 @@ def setting(
     default: _T,
     doc: str,
     *,
-    min: float | None = None,
-    max: float | None = None,
+    min: int | float | None = None,
+    max: int | float | None = None,
     effect: Effect = Effect.YES,
     arguments: Mapping[str, Setting] | None = None,
 ) -> _T:
