@@ -11,7 +11,8 @@ from torch import Tensor
 
 from conftest import Command
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
-from mshnet_pl.data.loading.feature_cache import CachedBackbone, FeatureFile, FeatureMemory, FeatureShape
+from mshnet_pl.data.loading.cached_backbone import CachedBackbone
+from mshnet_pl.data.loading.feature_cache import FeatureFile, FeatureMemory, FeatureShape
 from mshnet_pl.errors import DataError
 from mshnet_pl.results import Result, load
 

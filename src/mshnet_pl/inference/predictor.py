@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mshnet_pl.backbones.base import Features
-from mshnet_pl.data.loading.feature_cache import CachedBackbone
+from mshnet_pl.data.loading.cached_backbone import CachedBackbone
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference.guided_filter import guided_logits
