@@ -223,23 +223,24 @@ def test_the_feature_cache(small_disk: tuple[Path, Callable[[int], None]]) -> No
     """Others take the room that was there at the start: what is kept stays, and the rest is computed once there is room."""
     disk, _ = small_disk
     names = [f"image {n}" for n in range(10)]
-    kept = {name: torch.randn(1, 2, 8, 20, 20) for name in names}
+    kept = [torch.randn(1, 2, 8, 20, 20) for _ in names]
     blocks = [FeatureShape((2, 20, 20, 8), torch.float32)]
     cache = FeatureFile(str(disk), ["these features"], names, blocks)
-    assert cache.absent(names) == names
-    for name in names[:3]:
-        cache.put(name, [kept[name]])
+    ids = range(len(names))
+    assert cache.absent(ids) == [*ids]
+    for i in ids[:3]:
+        cache.put(i, (kept[i],))
     filler = fill(disk)
     with pytest.raises(DataError, match=r"data\.feature_cache=.*No space left on device.*make room"):
-        for name in names[3:]:
-            cache.put(name, [kept[name]])
+        for i in ids[3:]:
+            cache.put(i, (kept[i],))
     with pytest.raises(DataError, match=r"the features need .* MB more.*make room"):
-        cache.absent(names)
+        cache.absent(ids)
     os.unlink(filler)
     again = FeatureFile(str(disk), ["these features"], names, blocks)
-    absent = again.absent(names)
-    assert set(absent) >= set(names[4:]) and not set(absent) & set(names[:3])
-    for name in absent:
-        again.put(name, [kept[name]])
-    (found,) = again.get(torch.tensor([again.places[name] for name in names]))
-    assert torch.equal(found, torch.cat([*kept.values()]))
+    absent = again.absent(ids)
+    assert {*absent} >= {*ids[4:]} and not {*absent} & {*ids[:3]}
+    for i in absent:
+        again.put(i, (kept[i],))
+    (found,) = again.get(ids, lambda i: (kept[i],))
+    assert torch.equal(found, torch.cat(kept))

@@ -1,14 +1,17 @@
 """Kept features change no number, are computed once, and a damaged or full file is noticed."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from conftest import Command
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
+from mshnet_pl.data.loading.cached_backbone import CachedBackbone
 from mshnet_pl.data.loading.feature_cache import FeatureFile, FeatureMemory, FeatureShape
 from mshnet_pl.errors import DataError
 from mshnet_pl.results import Result, load
@@ -23,44 +26,99 @@ def features(seed: int) -> tuple[Tensor, ...]:
     return tuple(drawn)
 
 
+def never(image_id: int) -> tuple[Tensor, ...]:
+    raise AssertionError(f"image {image_id} is computed again")
+
+
 def test_memory_holds_the_first_images_that_fit() -> None:
     cache = FeatureMemory([FeatureShape((1, 1, 1, 2**18), torch.float32)], 2)
-    assert cache.absent(["a", "b", "a", "c"]) == ["a", "b"]
-    assert cache.absent(["c", "b"]) == []
-    kept = {name: torch.full((1, 1, 2**18, 1, 1), value) for value, name in enumerate("ab", 1)}
-    for name, value in kept.items():
-        cache.put(name, [value])
-    (found,) = cache.get(torch.tensor([cache.places[name] for name in "bab"]))
-    assert found[:, 0, 0, 0, 0].tolist() == [2, 1, 2]
+    assert cache.absent([4, 7, 4, 9]) == [4, 7]
+    for image_id in (4, 7):
+        cache.put(image_id, (torch.full((1, 1, 2**18, 1, 1), float(image_id)),))
+    assert cache.absent([9, 7]) == [] and 9 not in cache
+    (found,) = cache.get([7, 4, 7], never)
+    assert found[:, 0, 0, 0, 0].tolist() == [7, 4, 7]
 
 
 def test_a_file_gives_back_what_was_put(tmp_path: Path) -> None:
     cache = FeatureFile(str(tmp_path), ["x"], NAMES, BLOCKS)
-    assert cache.absent(["c", "a", "c"]) == ["c", "a"]
-    for seed, name in enumerate("ca"):
-        cache.put(name, features(seed))
-    again = FeatureFile(str(tmp_path), ["x"], NAMES[::-1], BLOCKS)
-    assert again.absent(["a", "b", "c"]) == ["b"]
-    found = again.get(torch.tensor([again.places[name] for name in "ac"]))
-    for block, a, c in zip(found, features(1), features(0), strict=True):
-        assert torch.equal(block, torch.cat([a, c])) and block.stride(2) == 1
-    assert FeatureFile(str(tmp_path), ["y"], NAMES, BLOCKS).absent(["a"]) == ["a"]
-    (path,) = [p for p in tmp_path.glob("*.bin") if p.read_bytes().strip(b"\0")]
+    assert cache.absent([2, 0, 2]) == [2, 0]
+    for image_id in (2, 0):
+        cache.put(image_id, features(image_id))
+    again = FeatureFile(str(tmp_path), ["x"], NAMES, BLOCKS)
+    assert again.absent([0, 1, 2]) == [1] and 0 in again and 1 not in again
+    for block, first, third in zip(again.get([0, 2], never), features(0), features(2), strict=True):
+        assert torch.equal(block, torch.cat([first, third])) and block.stride(2) == 1
+    for others in (["y"], NAMES), (["x"], NAMES[::-1]):
+        assert FeatureFile(str(tmp_path), *others, BLOCKS).absent([0]) == [0]
+
+
+def damage(content: bytearray, record: int) -> None:
+    content[100] ^= 1  # inside the first record
+
+
+def exchange(content: bytearray, record: int) -> None:
+    content[:record], content[record : 2 * record] = content[record : 2 * record], content[:record]
+
+
+def cut(content: bytearray, record: int) -> None:
+    del content[record // 2 :]
+
+
+@pytest.mark.parametrize(("harm", "harmed"), [(damage, [0]), (exchange, [0, 1]), (cut, [0, 1])])
+def test_a_damaged_record_is_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: Callable[[bytearray, int], None], harmed: list[int]
+) -> None:
+    cache = FeatureFile(str(tmp_path), ["x"], NAMES, BLOCKS)
+    for image_id in cache.absent([0, 1]):
+        cache.put(image_id, features(image_id))
+    (path,) = tmp_path.glob("*.bin")
     content = bytearray(path.read_bytes())
-    content[100] ^= 1  # inside the first record, which is a's
+    harm(content, len(content) // len(NAMES))
     path.write_bytes(content)
-    assert FeatureFile(str(tmp_path), ["x"], NAMES, BLOCKS).absent(["a", "c"]) == ["a"]
+    computed: list[int] = []
+
+    def compute(image_id: int) -> tuple[Tensor, ...]:
+        computed.append(image_id)
+        return features(image_id)
+
+    for _ in range(2):  # the second time from the file
+        for block, *expected in zip(cache.get([0, 1], compute), features(0), features(1), strict=True):
+            assert torch.equal(block, torch.cat(expected))
+    assert computed == harmed
+    lines = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
+    assert len(lines) == len(harmed) and all(
+        f"features of {NAMES[i]} " in line for i, line in zip(harmed, lines, strict=True)
+    )
+
+
+@pytest.mark.parametrize("batch", [[0, 1, 2], [3, 4], [3, 0, 4, 1, 2]])
+def test_images_that_are_kept_are_not_looked_at(batch: list[int]) -> None:
+    """Features are the images' own, kept or computed, in the batch's order and layout."""
+    plain = EfficientNetLite0("random")
+    images = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = [torch.cat([plain(images[i : i + 1])[block] for i in batch]) for block in range(3)]
+    backbone, cache = CachedBackbone(plain), FeatureMemory([FeatureShape((1, 1, 1, 1), torch.float32)], 1)
+    for image_id in range(3):
+        cache.put(image_id, plain(images[image_id : image_id + 1]))
+    backbone.use(cache)
+    blank = images.clone()
+    blank[:3] = torch.nan
+    for found, block in zip(backbone(blank[batch], torch.tensor(batch)), expected, strict=True):
+        assert torch.equal(found, block) and found.stride(2) == 1
+    backbone.use(None)
+    assert not backbone.keeps and torch.equal(backbone(images[batch], torch.tensor(batch))[0], expected[0])
 
 
 def test_too_little_room_is_said_beforehand(tmp_path: Path, small_disk: Path) -> None:
     large = [FeatureShape((1, 1, 2**10, 2**10), torch.float32)]
     cache = FeatureFile(str(small_disk), ["x"], NAMES, large)
     with pytest.raises(DataError, match=r"need 16 MB.*make room"):
-        cache.absent(NAMES)
-    assert len(cache.absent(NAMES[:1])) == 1
+        cache.absent([0, 1, 2, 3])
+    assert cache.absent([0]) == [0]
     (small_disk / "other").write_bytes(b"x" * 5 * 2**20)  # somebody else takes the room meanwhile
     with pytest.raises(DataError, match="No space left"):
-        cache.put("a", [torch.zeros(1, 1, 2**10, 1, 2**10)])
+        cache.put(0, (torch.zeros(1, 1, 2**10, 1, 2**10),))
 
 
 @pytest.fixture
@@ -111,7 +169,14 @@ def test_training_on_kept_features_changes_no_number(
     )  # fmt: skip
     plain = result_of(command, tmp_path / "plain", *real, "test.feature_mb=0")
     kept = result_of(command, tmp_path / "kept", *real, f"data.feature_cache={tmp_path / 'features'}")
+    (path,) = (tmp_path / "features").glob("*.bin")
+    content = np.memmap(path, np.uint8, "r+")
+    written = content.nonzero()[0]
+    content[written[len(written) // 2 :][::100_000]] ^= 1  # damages that the next run mends
+    content.flush()
     again = result_of(command, tmp_path / "again", *real, f"data.feature_cache={tmp_path / 'features'}")
+    (log,) = (tmp_path / "again").rglob("*.log")
+    assert "are damaged; computed anew" in log.read_text()
     assert plain[1] == kept[1] == again[1]
     for key, value in plain[2].items():
         assert torch.equal(value, kept[2][key]) and torch.equal(value, again[2][key]), key

@@ -154,6 +154,32 @@ def test_a_checkpoint_brings_its_filter(own: Path, command: Command, checkpoint:
     assert len({(own / out / "a_mask.png").read_bytes() for out in ("own", "without", "other")}) == 3
 
 
+def test_a_checkpoint_brings_its_views(own: Path, command: Command, checkpoint: Path) -> None:
+    stored = torch.load(checkpoint, weights_only=True)
+    stored["hyper_parameters"]["config"]["eval"] |= {"flip": True, "scales": [0.75, 1.0], "fusion": "mean"}
+    torch.save(stored, own / "views.ckpt")
+    plain = Segmenter.from_checkpoint(checkpoint)
+    images, masks = sorted(own.glob("support/images/*")), sorted(own.glob("support/masks/*"))
+    views = {"flip": True, "scales": [0.75, 1.0], "fusion": "mean", "guided": 0.0}
+    changes = {"flip": False, "scales": [1.5, 1.0], "fusion": "vote", "guided": 0.0}
+    for out, given, settings in (
+        ("own", [], views),
+        ("other", ["flip=false", "scales=[1.5,1]", "fusion=vote"], changes),
+        ("plain", ["flip=false", "scales=1", "fusion=network"], plain.settings),
+    ):
+        done = command("mshnet-predict", "ckpt=views.ckpt", "support=support", "query=query/a.png", f"out={out}", *given)
+        assert done.code == 0, done.err
+        segmenter = Segmenter(plain.method, plain.image_size, **settings).fit(images, masks)
+        (row,) = json.loads((own / out / "predictions.json").read_text())["predictions"]
+        (wins,) = segmenter.margins(own / "query" / "a.png")
+        assert row["mean_probability"] == {"object": pytest.approx(float(wins.sigmoid().double().mean()), rel=1e-6)}
+        recorded = json.loads((own / out / "predictions.json").read_text())["settings"]
+        assert {key: recorded[key] for key in settings} == settings
+    for wrong, way_out in (("scales=big", "numbers"), ("scales=0.1", "0.50"), ("fusion=sum", "vote"), ("flip=yes", "true")):
+        done = command("mshnet-predict", "ckpt=views.ckpt", "support=support", "query=query/a.png", "out=none", wrong)
+        assert done.code == 2 and wrong.partition("=")[0] in done.err and way_out in done.err
+
+
 def labelme(folder: Path, name: str, *shapes: tuple[str, str, list[Any]], mask: str | None = None) -> Path:
     image = Image.new("RGB", (50, 40), "gray")
     image.save(folder / f"{name}.png")

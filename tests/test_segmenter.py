@@ -94,11 +94,22 @@ def test_predictions_are_those_of_the_method_itself(method: AbstractMethod, way:
     assert probabilities.dtype == np.float32
 
 
-@pytest.mark.parametrize("guided", [0.0, 0.1])
-def test_counts_are_those_of_the_test_command(command: Command, checkpoint: Path, tmp_path: Path, guided: float) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"guided": 0.1},
+        {"flip": True, "scales": [0.75, 1.0]},
+        {"fusion": "vote"},
+        {"flip": True, "scales": [1.5], "fusion": "mean", "guided": 0.05},
+    ],
+)
+def test_counts_are_those_of_the_test_command(
+    command: Command, checkpoint: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
     done = command(
         "mshnet-test", f"ckpt={checkpoint}", "eval.resolution=original", "data.source.size=90", "shot=2", "way=2",
-        "test.episodes=4", "runs=tested", f"eval.guided={guided}",
+        "test.episodes=4", "runs=tested", *(f"eval.{key}={value}" for key, value in settings.items()),
     )  # fmt: skip
     assert done.code == 0, done.err
     (path,) = (tmp_path / "tested").rglob("episodes_*.csv")
@@ -109,7 +120,7 @@ def test_counts_are_those_of_the_test_command(command: Command, checkpoint: Path
     segmenter = Segmenter.from_checkpoint(checkpoint)
     for number in range(4):
         draws = draw_seeded(names, classes, 2, 0, number, 2)
-        segmenter = Segmenter(segmenter.method, segmenter.image_size, guided=guided)
+        segmenter = Segmenter(segmenter.method, segmenter.image_size, **settings)
         for draw in draws:
             masks = [SOURCE.mask(name, [draw.class_id]) for name in draw.supports]
             segmenter.fit(f"{draw.class_id}", [SOURCE.image(name) for name in draw.supports], masks)
@@ -260,6 +271,27 @@ def test_supports_are_kept_in_files(method: AbstractMethod, segmenter: Segmenter
         Segmenter(method, SIZE).save_support(tmp_path / "none")
 
 
+def test_files_keep_the_supports_of_every_view(method: AbstractMethod, tmp_path: Path) -> None:
+    settings = {"flip": True, "scales": [1.0, 1.5], "fusion": "mean", "guided": 0.1}
+    segmenter = Segmenter(method, SIZE, **settings).fit(*shown(0, 2)).fit("other", *shown(1, 3))
+    segmenter.save_support(tmp_path / "views")
+    loaded = segmenter.fresh().load_support(tmp_path / "views")
+    assert loaded.settings == settings and segmenter.fresh().classes == ()
+    assert np.array_equal(loaded.predict_proba(QUERY)[0], segmenter.predict_proba(QUERY)[0])
+    sharper = Segmenter(method, SIZE, **{**settings, "guided": 0.0}).load_support(tmp_path / "views")
+    assert not np.array_equal(sharper.predict_proba(QUERY)[0], segmenter.predict_proba(QUERY)[0])
+    for change in ({"flip": False}, {"scales": [1.0]}, {"fusion": "network"}):
+        with pytest.raises(DataError, match="other settings"):
+            Segmenter(method, SIZE, **{**settings, **change}).load_support(tmp_path / "views")
+
+
+def test_energy_does_not_depend_on_how_shots_are_merged(method: AbstractMethod, segmenter: Segmenter) -> None:
+    apart = Segmenter(method, SIZE, fusion="mean").fit(*shown(0, 2)).energy(QUERY)
+    for similarity, by_block in segmenter.energy(QUERY).items():
+        for block, energy in by_block.items():
+            assert np.allclose(apart[similarity][block], energy, atol=1e-6)
+
+
 def bad_fits(folder: Path) -> Sequence[tuple[tuple[Any, ...], str]]:
     images, masks = shown(0, 2)
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -316,6 +348,10 @@ def test_what_no_segmenter_can_be_made_of_is_refused(method: AbstractMethod) -> 
         Segmenter(method, SIZE, batch_size=0)
     with pytest.raises(ConfigError, match=r"guided=0\.6: .*0\.008 to 0\.5"):
         Segmenter(method, SIZE, guided=0.6)
+    with pytest.raises(ConfigError, match=r"scales=0\.4: .*0\.50"):
+        Segmenter(method, SIZE, scales=[1.0, 0.4])
+    with pytest.raises(ConfigError, match="fusion=sum: give network, mean, vote"):
+        Segmenter(method, SIZE, fusion="sum")
 
 
 def test_it_needs_neither_lightning_nor_hydra(checkpoint: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, Command
-from mshnet_pl import results
+from mshnet_pl import config, results
+from mshnet_pl.runs.job import Run
 from random_changes import TINY
 
 CHANGES = 500
@@ -60,3 +62,11 @@ def test_the_command_line_says_it(command: Command, tmp_path: Path, arguments: l
     assert done.code == 2 and "Traceback" not in done.err and done.err.count("error: ") == 1, done.err
     assert part in done.err, done.err
     assert not [*tmp_path.rglob(results.FILE)]
+
+
+def test_a_run_is_the_same_in_another_process(tmp_path: Path) -> None:
+    raw = config.compose("data=synthetic", "fold=2", "eval.fusion=vote")
+    run = Run.of(raw, tmp_path)
+    other = pickle.loads(pickle.dumps(run))
+    assert other == run and other.config == config.typed(raw) and other.folder == tmp_path
+    assert other.digest == config.config_hash(config.plain(raw))

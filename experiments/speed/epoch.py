@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from mshnet_pl.config import register
-from mshnet_pl.data.loading.feature_cache import CachedBackbone
+from mshnet_pl.data.loading.cached_backbone import CachedBackbone
 from mshnet_pl.runs import build
 from mshnet_pl.runs.job import Run
 from mshnet_pl.training.feature_keeper import FeatureKeeper

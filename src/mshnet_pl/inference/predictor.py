@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mshnet_pl.backbones.base import Features
-from mshnet_pl.data.loading.feature_cache import CachedBackbone
+from mshnet_pl.data.loading.cached_backbone import CachedBackbone
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference.guided_filter import guided_logits
@@ -172,7 +172,7 @@ class Predictor:
         blocks = zip(*(self._features(part, view) for part in images.split(self._batch_size)), strict=True)
         return tuple(torch.cat(block) for block in blocks)
 
-    def _merge(self, shots: Float[Tensor, "groups batch 2 h w"], query: Tensor) -> Float[Tensor, "batch 2 h w"]:
+    def _merge(self, shots: Float[Tensor, "groups batch 2 h w"], query: Tensor) -> Tensor:
         logits = _vote(shots) if self._fusion is Fusion.vote else shots.mean(0)
         return guided_logits(logits, query, self._guided) if self._guided else logits
 

@@ -264,8 +264,8 @@ class Segmenter:
         energy: dict[str, dict[int, np.ndarray]] = {}
         for block, by_name in maps[0].items():
             for similarity in by_name:
-                values = torch.cat([of_group[block][similarity] for of_group in maps], dim=1)
-                mean = values.float().mean((1, 2))[:, None]  # (1, K, L, h, w) to (1, 1, h, w)
+                of_groups = [of_group[block][similarity].float().mean((1, 2)) for of_group in maps]  # of (1, K, L, h, w)
+                mean = torch.stack(of_groups).mean(0)[:, None]  # (1, 1, h, w)
                 energy.setdefault(similarity, {})[block] = resize(mean, picture.size[::-1])[0, 0].cpu().numpy()
         return energy
 

@@ -14,14 +14,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from mshnet_pl import results
 from mshnet_pl.config import plain
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.protocol.sampling import episodes_hash
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.evaluation import pictures
-from mshnet_pl.evaluation.metrics import EpisodeCounts, Scores, scores
-from mshnet_pl.options import NonFinite, Resolution
+from mshnet_pl.options import NonFinite
 from mshnet_pl.results import Measurement, Result
 from mshnet_pl.runs import build
 from mshnet_pl.runs.job import Run
+from mshnet_pl.runs.tester import Tester
 from mshnet_pl.training.callbacks import LAST, PREVIOUS, NonfiniteGuard, WandbTracker
 from mshnet_pl.training.callbacks.save_on_signal import SaveOnSignal
 from mshnet_pl.training.feature_keeper import FeatureKeeper
@@ -33,73 +31,6 @@ from mshnet_pl.utils.memory import keep_freed_memory
 from mshnet_pl.utils.signals import Interruption
 
 log = logging.getLogger(__name__)
-
-
-class _Tester:
-    """Tests one module on every shot and seed of a run."""
-
-    def __init__(self, run: Run, trainer: pl.Trainer, datamodule: EpisodeDataModule, keeper: FeatureKeeper) -> None:
-        self._config, self._folder = run.config, run.folder
-        self._trainer, self._datamodule, self._keeper = trainer, datamodule, keeper
-
-    def __call__(self, module: EpisodicModule, weights: str, checkpoint: Path | None = None) -> list[Measurement]:
-        test = self._config.test
-        return [
-            self._measure(module, weights, checkpoint, shot, seed)
-            for shot in test.shots or [self._config.shot]
-            for seed in test.seeds
-        ]
-
-    def _measure(self, module: EpisodicModule, weights: str, checkpoint: Path | None, shot: int, seed: int) -> Measurement:
-        test, resolution, guided = self._config.test, self._config.eval.resolution, self._config.eval.guided > 0
-        draws = self._datamodule.draws(test.episodes, shot, seed, test.protocol)
-        self._datamodule.use_test_episodes(draws, original_size=resolution is Resolution.original, show_queries=guided)
-        started = time.perf_counter()
-        self._keeper.before_test()
-        self._trainer.test(module, datamodule=self._datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
-        seconds = time.perf_counter() - started
-        counts = module.test_counts
-        name = f"{weights}_{shot}shot_seed{seed}"
-        digest = None
-        if self._trainer.is_global_zero:
-            digest = results.save_counts(self._folder / f"episodes_{name}.csv", counts.tolist())
-        if test.pictures and seed == test.seeds[0]:
-            self._draw(module, counts, self._folder / f"pictures_{name}.npz")
-        classes = self._datamodule.class_names
-        return Measurement(
-            weights=weights,
-            shot=shot,
-            seed=seed,
-            protocol=test.protocol.value,
-            resolution=resolution.value,
-            episodes=len(draws),
-            episodes_sha256=episodes_hash(draws),
-            seconds=round(seconds, 3),
-            counts_sha256=digest,
-            **_named(scores(counts), classes),
-        )
-
-    def _draw(self, module: EpisodicModule, counts: EpisodeCounts, path: Path) -> None:
-        """Keep pictures of the best, median and worst episodes."""
-        chosen = pictures.select_episodes(counts, self._config.test.pictures)
-        loader = self._datamodule.test_episodes(list(dict.fromkeys(number for number, _ in chosen)))
-        bar = self._trainer.progress_bar_callback
-        if bar:
-            bar.disable()
-        predicted = self._trainer.predict(module, loader)
-        if bar:
-            bar.enable()
-        assert isinstance(predicted, list)
-        if self._trainer.is_global_zero:
-            pictures.save(path, chosen, loader, predicted)  # type: ignore[arg-type]  # predict_step's own
-
-
-def _named(pooled: Scores, classes: tuple[str, ...]) -> dict[str, Any]:
-    """The scores as plain values, classes by name."""
-    return {
-        key: {classes[c]: v for c, v in value.items()} if isinstance(value, dict) else value
-        for key, value in pooled._asdict().items()
-    }
 
 
 def _begin(run: Run) -> None:
@@ -135,7 +66,7 @@ def _train(run: Run, interruption: Interruption) -> Result:
         raise ConfigError("training would never end: give trainer.max_steps or trainer.max_epochs")
     resume = _checkpoint_to_resume(run)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
-    tester = _Tester(run, trainer, datamodule, keeper)
+    tester = Tester(run, trainer, datamodule, keeper)
     tests, training = [], {"steps": 0, "seconds": 0.0}
     if learnable and config.test.untrained:
         tests += tester(module, "untrained")
@@ -246,7 +177,7 @@ def _test(run: Run) -> Result:
     fill(module, path, checkpoint)
     trainer = build.make_trainer(run)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
-    tests = _Tester(run, trainer, datamodule, keeper)(module, path.stem)
+    tests = Tester(run, trainer, datamodule, keeper)(module, path.stem)
     hyper_parameters = checkpoint["hyper_parameters"]
     trained = hyper_parameters["config"]
     training = {

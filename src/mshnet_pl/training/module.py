@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mshnet_pl.data.loading.feature_cache import CachedBackbone
+from mshnet_pl.data.loading.cached_backbone import CachedBackbone
 from mshnet_pl.episode import Episode, Prediction
 from mshnet_pl.evaluation.metrics import EpisodeIoU, Scores, scores
 from mshnet_pl.inference.labels import predict_labels

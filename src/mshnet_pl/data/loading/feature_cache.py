@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from filelock import FileLock
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from mshnet_pl.errors import DataError
@@ -170,7 +170,7 @@ class FeatureFile(AbstractFeatureCache):
         Raises:
             DataError: it cannot be written.
         """
-        record = [_pixels(x)[0].cpu().contiguous() for x in features]
+        record = [pixels(x)[0].cpu().contiguous() for x in features]
         try:
             with self.lock, self._path.open("r+b") as file:
                 file.seek(image_id * self._record + _HEAD)
@@ -198,7 +198,7 @@ class FeatureFile(AbstractFeatureCache):
                 features = compute(image_id)
                 self.put(image_id, features)
                 for part, x in zip(record, features, strict=True):
-                    part.copy_(_pixels(x)[0])
+                    part.copy_(pixels(x)[0])
         return tuple(block.permute(0, 1, 4, 2, 3) for block in blocks)
 
     def _head(self, file: FileIO, image_id: int) -> bytes:
@@ -226,68 +226,16 @@ class FeatureFile(AbstractFeatureCache):
         )
 
 
-class CachedBackbone:
-    """A backbone that gives the features of images by id, and computes only those that are not kept.
-
-    No part of the network: it holds no weights, and no checkpoint knows of it.
-
-    Args:
-        backbone: gives the features of images, each the same whatever else is in the batch.
-    """
-
-    def __init__(self, backbone: Callable[[Tensor], Features]) -> None:
-        self._backbone = backbone
-        self._cache: AbstractFeatureCache | None = None
-        self._read: Callable[[int], Tensor] | None = None
-
-    @property
-    def keeps(self) -> bool:
-        """Whether any features are kept."""
-        return self._cache is not None
-
-    def use(self, cache: AbstractFeatureCache | None, read: Callable[[int], Tensor] | None = None) -> None:
-        """Take features from ``cache``, or from none.
-
-        Args:
-            cache: what is kept.
-            read: gives the image (1, 3, S, S) of an id whose features are damaged.
-        """
-        self._cache, self._read = cache, read
-
-    def __call__(self, images: Float[Tensor, "n 3 h w"], ids: Int64[Tensor, "n"] | None = None) -> Features:
-        """Features of ``images``, on their device; images whose features are kept are not looked at.
-
-        Args:
-            images: normalised.
-            ids: of the images; without them all features are computed.
-        """
-        cache = self._cache
-        kept = torch.tensor([cache is not None and i in cache for i in ids.tolist()]) if ids is not None else None
-        if cache is None or ids is None or kept is None or not kept.any():
-            return self._backbone(images)
-
-        def compute(image_id: int) -> Features:
-            assert self._read is not None
-            with torch.no_grad():
-                return self._backbone(self._read(image_id).to(images.device))
-
-        found = tuple(f.to(images.device) for f in cache.get(ids[kept.to(ids.device)].tolist(), compute))
-        if kept.all():
-            return found
-        computed = self._backbone(images[~kept.to(images.device)])
-        order = torch.cat([kept.nonzero()[:, 0], (~kept).nonzero()[:, 0]]).argsort().to(images.device)
-        return tuple(_pixels(f)[order].permute(0, 1, 4, 2, 3) for f in join([found, computed]))
-
-
 def join(features: Sequence[Features]) -> Features:
     """Features of some images and of others to those of all, channels of a pixel side by side as they were."""
     if len(features) == 1:
         return features[0]
     blocks = zip(*features, strict=True)
-    return tuple(torch.cat([_pixels(x) for x in block]).permute(0, 1, 4, 2, 3) for block in blocks)
+    return tuple(torch.cat([pixels(x) for x in block]).permute(0, 1, 4, 2, 3) for block in blocks)
 
 
-def _pixels(x: Float[Tensor, "n layers d h w"]) -> Float[Tensor, "n layers h w d"]:
+def pixels(x: Float[Tensor, "n layers d h w"]) -> Float[Tensor, "n layers h w d"]:
+    """As they lie in memory."""
     return x.permute(0, 1, 3, 4, 2)
 
 

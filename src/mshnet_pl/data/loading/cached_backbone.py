@@ -1,0 +1,62 @@
+"""A backbone whose features are looked up before they are computed."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from mshnet_pl.data.loading.feature_cache import AbstractFeatureCache, Features, join, pixels
+
+
+class CachedBackbone:
+    """A backbone that gives the features of images by id, and computes only those that are not kept.
+
+    No part of the network: it holds no weights, and no checkpoint knows of it.
+
+    Args:
+        backbone: gives the features of images, each the same whatever else is in the batch.
+    """
+
+    def __init__(self, backbone: Callable[[Tensor], Features]) -> None:
+        self._backbone = backbone
+        self._cache: AbstractFeatureCache | None = None
+        self._read: Callable[[int], Tensor] | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether any features are kept."""
+        return self._cache is not None
+
+    def use(self, cache: AbstractFeatureCache | None, read: Callable[[int], Tensor] | None = None) -> None:
+        """Take features from ``cache``, or from none.
+
+        Args:
+            cache: what is kept.
+            read: gives the image (1, 3, S, S) of an id whose features are damaged.
+        """
+        self._cache, self._read = cache, read
+
+    def __call__(self, images: Float[Tensor, "n 3 h w"], ids: Int64[Tensor, "n"] | None = None) -> Features:
+        """Features of ``images``, on their device; images whose features are kept are not looked at.
+
+        Args:
+            images: normalised.
+            ids: of the images; without them all features are computed.
+        """
+        cache = self._cache
+        kept = torch.tensor([cache is not None and i in cache for i in ids.tolist()]) if ids is not None else None
+        if cache is None or ids is None or kept is None or not kept.any():
+            return self._backbone(images)
+
+        def compute(image_id: int) -> Features:
+            assert self._read is not None
+            with torch.no_grad():
+                return self._backbone(self._read(image_id).to(images.device))
+
+        found = tuple(f.to(images.device) for f in cache.get(ids[kept.to(ids.device)].tolist(), compute))
+        if kept.all():
+            return found
+        computed = self._backbone(images[~kept.to(images.device)])
+        order = torch.cat([kept.nonzero()[:, 0], (~kept).nonzero()[:, 0]]).argsort().to(images.device)
+        return tuple(pixels(f)[order].permute(0, 1, 4, 2, 3) for f in join([found, computed]))

@@ -1,0 +1,99 @@
+"""The tests of a run: scores, counts of every episode, and pictures of the most telling ones."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from mshnet_pl import results
+from mshnet_pl.data.datamodule import EpisodeDataModule
+from mshnet_pl.data.protocol.sampling import episodes_hash
+from mshnet_pl.evaluation import pictures
+from mshnet_pl.evaluation.metrics import EpisodeCounts, Scores, scores
+from mshnet_pl.options import Resolution
+from mshnet_pl.results import Measurement
+from mshnet_pl.runs.job import Run
+from mshnet_pl.training.feature_keeper import FeatureKeeper
+from mshnet_pl.training.module import EpisodicModule
+
+
+class Tester:
+    """Tests one module on every shot and seed of a run.
+
+    Args:
+        run: whose settings count, and whose folder takes counts and pictures.
+        trainer: runs the tests.
+        datamodule: gives the episodes.
+        keeper: of the features that tests share.
+    """
+
+    def __init__(self, run: Run, trainer: pl.Trainer, datamodule: EpisodeDataModule, keeper: FeatureKeeper) -> None:
+        self._config, self._folder = run.config, run.folder
+        self._trainer, self._datamodule, self._keeper = trainer, datamodule, keeper
+
+    def __call__(self, module: EpisodicModule, weights: str, checkpoint: Path | None = None) -> list[Measurement]:
+        """Test the module as it is, or with the weights of a checkpoint.
+
+        Args:
+            module: what is tested.
+            weights: what the measurements call its weights.
+            checkpoint: of training; None to take the module's own weights.
+        """
+        test = self._config.test
+        return [
+            self._measure(module, weights, checkpoint, shot, seed)
+            for shot in test.shots or [self._config.shot]
+            for seed in test.seeds
+        ]
+
+    def _measure(self, module: EpisodicModule, weights: str, checkpoint: Path | None, shot: int, seed: int) -> Measurement:
+        test, resolution, guided = self._config.test, self._config.eval.resolution, self._config.eval.guided > 0
+        draws = self._datamodule.draws(test.episodes, shot, seed, test.protocol)
+        self._datamodule.use_test_episodes(draws, original_size=resolution is Resolution.original, show_queries=guided)
+        started = time.perf_counter()
+        self._keeper.before_test()
+        self._trainer.test(module, datamodule=self._datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
+        seconds = time.perf_counter() - started
+        counts = module.test_counts
+        name = f"{weights}_{shot}shot_seed{seed}"
+        digest = None
+        if self._trainer.is_global_zero:
+            digest = results.save_counts(self._folder / f"episodes_{name}.csv", counts.tolist())
+        if test.pictures and seed == test.seeds[0]:
+            self._draw(module, counts, self._folder / f"pictures_{name}.npz")
+        classes = self._datamodule.class_names
+        return Measurement(
+            weights=weights,
+            shot=shot,
+            seed=seed,
+            protocol=test.protocol.value,
+            resolution=resolution.value,
+            episodes=len(draws),
+            episodes_sha256=episodes_hash(draws),
+            seconds=round(seconds, 3),
+            counts_sha256=digest,
+            **_named(scores(counts), classes),
+        )
+
+    def _draw(self, module: EpisodicModule, counts: EpisodeCounts, path: Path) -> None:
+        """Keep pictures of the best, median and worst episodes."""
+        chosen = pictures.select_episodes(counts, self._config.test.pictures)
+        loader = self._datamodule.test_episodes(list(dict.fromkeys(number for number, _ in chosen)))
+        bar = self._trainer.progress_bar_callback
+        if bar:
+            bar.disable()
+        predicted = self._trainer.predict(module, loader)
+        if bar:
+            bar.enable()
+        assert isinstance(predicted, list)
+        if self._trainer.is_global_zero:
+            pictures.save(path, chosen, loader, predicted)  # type: ignore[arg-type]  # predict_step's own
+
+
+def _named(pooled: Scores, classes: tuple[str, ...]) -> dict[str, Any]:
+    """The scores as plain values, classes by name."""
+    return {
+        key: {classes[c]: v for c, v in value.items()} if isinstance(value, dict) else value
+        for key, value in pooled._asdict().items()
+    }
