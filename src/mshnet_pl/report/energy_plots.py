@@ -19,8 +19,9 @@ _OUTLINE = "white"
 def draw(episodes: Sequence[EnergyPicture], pictures: bool = True) -> Figure:
     """A row a similarity and a column a block for every episode, the object's outline on each map.
 
-    Each map has a colour scale of its own, from its least to its largest energy, which its title gives: levels of different
-    blocks mean nothing to each other. Supports stand in the last columns of an episode's first row, the query first.
+    Each map has a colour scale of its own, from its smallest to its largest energy, which its title gives: levels of
+    different blocks mean nothing to each other. Supports stand in the last columns of an episode's first row, the query
+    first.
 
     Args:
         episodes: at least one.

@@ -30,13 +30,16 @@ def coco_archives(year: int) -> list[Archive]:
     ]
 
 
-def prepare_coco20i(root: Path, splits_dir: Path | None, download: bool) -> None:
+def prepare_coco20i(root: Path, splits_dir: Path | None, download: bool) -> list[str]:
     """Unpack, and see that every image that the annotations describe is there.
 
     The release of 2014, which the published lists name, unless the folder only has parts of that of 2017.
 
+    Returns:
+        Every image that is missing, and annotations that cannot be used.
+
     Raises:
-        DataError: lists every archive or image that is missing, and annotations that cannot be used.
+        DataError: lists every archive that is missing or damaged.
     """
     year = 2017 if _has_parts(root, 2017) and not _has_parts(root, 2014) else 2014
     if year == 2017 and splits_dir is not None:
@@ -45,12 +48,7 @@ def prepare_coco20i(root: Path, splits_dir: Path | None, download: bool) -> None
             "has those of 2017; fetch the release of 2014, or leave data.splits_dir out"
         )
     obtain(root, coco_archives(year), download)
-    problems = [problem for part in ("train", "val") for problem in _check(root, f"{part}{year}")]
-    if problems:
-        raise DataError.listing(
-            f"data.root={root}: all is in order except for:",
-            problems, "Unpack the official archives anew, and run this again.", limit=len(problems),
-        )  # fmt: skip
+    return [problem for part in ("train", "val") for problem in _check(root, f"{part}{year}")]
 
 
 def _has_parts(root: Path, year: int) -> bool:

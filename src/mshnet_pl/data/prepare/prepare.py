@@ -1,6 +1,6 @@
 """A data set's folder as its source expects it, and what is lacking for that."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mshnet_pl.data.prepare.coco20i import prepare_coco20i
@@ -10,11 +10,12 @@ from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.utils.files import remove_leftovers
 
 
-def _prepare_folder(root: Path, splits_dir: Path | None, download: bool) -> None:
+def _prepare_folder(root: Path, splits_dir: Path | None, download: bool) -> list[str]:
     print(f"{root}: images of your own are used as they are; there is nothing to prepare")
+    return []
 
 
-PREPARE: Mapping[str, Callable[[Path, Path | None, bool], None]] = {
+PREPARE: Mapping[str, Callable[[Path, Path | None, bool], Sequence[str]]] = {
     "pascal5i": prepare_pascal5i,
     "coco20i": prepare_coco20i,
     "fss1000": prepare_fss1000,
@@ -41,7 +42,12 @@ def prepare(data: str, root: Path, splits_dir: Path | None = None, download: boo
         raise DataError(f"data.root={root}: no such folder; make it, and put there what you have of {data}")
     remove_leftovers(root)
     try:
-        PREPARE[data](root, splits_dir, download)
+        problems = PREPARE[data](root, splits_dir, download)
     except OSError as error:  # a full disk, a folder that may not be written
         raise DataError(f"data.root={root}: {error}; once that is mended, run this again to go on") from error
+    if problems:
+        raise DataError.listing(
+            f"data.root={root}: all is in order except for:", problems,
+            "Mend these, or unpack the official archives anew, and run this again.", limit=len(problems),
+        )  # fmt: skip
     print(f"{root} is in order for data={data}")
