@@ -1,17 +1,20 @@
 """What a few-shot segmentation method promises."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mshnet_pl.backbones.base import AbstractBackbone, Features
+from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Features
 from mshnet_pl.episode import Prediction
 
 SupportCode = Mapping[str, tuple[Tensor, ...]]
 """All that a method keeps of the supports, by name; the first axis of every tensor is the batch's."""
+
+SimilarityMaps = dict[int, dict[str, Float[Tensor, "batch shots layers h w"]]]
+"""Similarity maps by block (2, 3, 4) and by the similarity's name."""
 
 
 class AbstractMethod(nn.Module, ABC):
@@ -65,3 +68,44 @@ class AbstractMethod(nn.Module, ABC):
     def learnable_parameters(self) -> int:
         """Number of parameters that training changes: the backbone's too where it is trainable."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+class SimilarityMethod(AbstractMethod):
+    """A method that sees a query through its similarities to the supports alone: they can be looked at, or changed."""
+
+    similarities: nn.ModuleDict
+    """By name, in the order of ``compare``."""
+
+    @abstractmethod
+    def compare(self, query: Features, code: SupportCode) -> SimilarityMaps:
+        """(B, L, d, h, w) query features of every block to similarity maps (B, K, L, h, w), by block and name."""
+
+    @abstractmethod
+    def segment(self, maps: SimilarityMaps, grid: Sequence[int]) -> Prediction:
+        """Similarity maps to logits; ``grid`` is the height and width of block 2."""
+
+    def decode(self, query: Features, code: SupportCode) -> Prediction:
+        """``compare``, then ``segment``."""
+        return self.segment(self.compare(query, code), query[0].shape[3:])
+
+    def similarity_maps(
+        self,
+        query: Float[Tensor, "batch 3 height width"],
+        support: Float[Tensor, "batch shots 3 height width"],
+        support_mask: Float[Tensor, "batch shots height width"],
+    ) -> SimilarityMaps:
+        """``compare`` from images."""
+        of_query, of_support = self.features(query, support)
+        return self.compare(of_query, self.encode(of_support, support_mask))
+
+
+def three_blocks(method: AbstractMethod, backbone: AbstractBackbone) -> tuple[BlockSpec, ...]:
+    """The blocks 2, 3 and 4 of a backbone, for a method that needs exactly these.
+
+    Raises:
+        ValueError: it has fewer or more.
+    """
+    if len(backbone.blocks) != 3:
+        name = type(method).__name__
+        raise ValueError(f"{name} needs a backbone of three blocks, {type(backbone).__name__} has {backbone.blocks}")
+    return backbone.blocks

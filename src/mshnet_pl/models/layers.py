@@ -1,83 +1,57 @@
-"""Exact rewritings of the network's costliest steps: the same results up to rounding, for less work."""
+"""Layers that several networks share."""
 
 from collections.abc import Sequence
-from typing import TypeGuard
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate, pad
+from torch.nn.functional import interpolate
+
+from mshnet_pl.models.convolutions import convolve_projected, convolve_upsampled
 
 
 def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c h2 w2"]:
-    """Bilinear interpolation with aligned corners, the only kind the network uses."""
+    """Bilinear interpolation with aligned corners, the only kind the networks use."""
     return interpolate(x, (size[0], size[1]), mode="bilinear", align_corners=True)
 
 
-def convolve_upsampled(
-    convolution: nn.Module, x: Float[Tensor, "n c h w"], size: Sequence[int]
-) -> Float[Tensor, "n c2 h2 w2"]:
-    """``convolution(resize(x, size))`` of a 3 x 3 convolution with padding 1, computed on the grid of ``x``.
+class UpsampleThen(nn.Sequential):
+    """``UpsampleThen(*layers)(x, size)`` is ``Sequential(*layers)(resize(x, size))``.
 
-    A 3 x 3 convolution is a sum of nine shifted 1 x 1 convolutions, and a 1 x 1 convolution commutes with interpolation:
-    the products are taken before the grid grows. Saves most of the work on a CPU where the grid grows fourfold; elsewhere,
-    and for a ``convolution`` of another kind, it is done as it is written.
+    The first layer, a 3 x 3 convolution, is computed before the grid grows: ``convolve_upsampled``.
     """
-    height, width = size
-    batch, _, h, w = x.shape
-    if not _plain(convolution) or x.device.type != "cpu" or height * width < 2 * h * w:
-        convolved: Tensor = convolution(resize(x, size))
-        return convolved
-    channels = convolution.out_channels
-    taps = conv2d(x, convolution.weight.permute(3, 2, 0, 1).flatten(0, 2)[..., None, None])  # (B, kx ky c, h, w)
-    rows = taps.permute(0, 2, 3, 1).reshape(batch, h, w * 3, 3 * channels)  # (B, h, w kx, ky c)
-    wide = _shifted(w, width, x) @ rows  # (B, h, W, ky c)
-    columns = wide.unflatten(3, (3, channels)).transpose(2, 3).reshape(batch, h * 3, width * channels)  # (B, h ky, W c)
-    full = (_shifted(h, height, x) @ columns).view(batch, height, width, channels).permute(0, 3, 1, 2)
-    return full if convolution.bias is None else full + convolution.bias[:, None, None]
+
+    def forward(self, x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c2 h2 w2"]:
+        """See the class."""
+        convolution, *rest = self
+        x = convolve_upsampled(convolution, x, size)
+        for layer in rest:
+            x = layer(x)
+        return x
 
 
-def _plain(convolution: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether the rewritings hold: one 3 x 3 convolution, and no graph of unknown sizes is recorded."""
-    if torch.compiler.is_compiling() or not isinstance(convolution, nn.Conv2d):
-        return False
-    return convolution.kernel_size == (3, 3) and convolution.padding == (1, 1) and convolution.groups == 1
+class JoinThen(nn.Sequential):
+    """``JoinThen(*layers)(parts)`` is ``Sequential(*layers)`` of the concatenation of ``project(x)`` of every part.
 
-
-def _shifted(length: int, target: int, like: Tensor) -> Float[Tensor, "target taps"]:
-    """Linear interpolation of a line of ``length`` to ``target`` points at shifts -1, 0, 1, with zeros outside.
-
-    Returns:
-        (target, length 3): columns are points of the line, and of each the three shifts.
+    A part is a map and its projection, a 1 x 1 convolution, or None where the map is taken as it is. The first layer, a
+    3 x 3 convolution, is computed together with the projections: ``convolve_projected``.
     """
-    identity = torch.eye(length, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
-    weights = pad(interpolate(identity[None], target, mode="linear", align_corners=True)[0].T, (0, 0, 1, 1))
-    return torch.stack([weights[shift : shift + target] for shift in range(3)], dim=2).flatten(1).to(like.dtype)
+
+    def forward(self, parts: Sequence[tuple[Float[Tensor, "n _ h w"], nn.Module | None]]) -> Float[Tensor, "n c h w"]:
+        """See the class."""
+        convolution, *rest = self
+        x = convolve_projected(convolution, parts)
+        for layer in rest:
+            x = layer(x)
+        return x
 
 
-def convolve_projected(
-    convolution: nn.Module, parts: Sequence[tuple[Float[Tensor, "n _ h w"], nn.Conv2d | None]]
-) -> Float[Tensor, "n c2 h w"]:
-    """``convolution`` over the concatenation of ``project(x)`` of every part, without building it.
+def count_votes(
+    logits: Float[Tensor, "batch shots 2 h w"],
+) -> tuple[Float[Tensor, "batch h w"], Float[Tensor, "batch 1 1"]]:
+    """How many shots call a pixel foreground, and the most votes that a pixel of the image has, at least 1.
 
-    A 1 x 1 convolution (``project``; None for a part taken as it is) and the convolution after it are one convolution
-    on fewer channels; the projection's bias, which the padding does not see, comes as the response to a plane of ones.
+    A shot votes where its foreground's logit is the larger one. Of V votes where the image's most are M, a pixel is
+    foreground if V / M is above one half (Min et al., ICCV 2021); what one half itself means is the caller's choice.
     """
-    if not _plain(convolution):
-        joined: Tensor = convolution(torch.cat([x if project is None else project(x) for x, project in parts], dim=1))
-        return joined
-    widths = [x.shape[1] if project is None else project.out_channels for x, project in parts]
-    total = None
-    for (x, project), weight in zip(parts, convolution.weight.split(widths, dim=1), strict=True):
-        bias = convolution.bias if total is None else None
-        if project is None:
-            response = conv2d(x, weight, bias, padding=convolution.padding)
-        else:
-            assert project.bias is not None
-            composed = conv2d(weight, project.weight.transpose(0, 1))  # (c2, c, 3, 3): kernels are pictures of 3 x 3
-            response = conv2d(x, composed, bias, padding=convolution.padding)
-            of_bias = (weight * project.bias[:, None, None]).sum(1, keepdim=True)  # (c2, 1, 3, 3)
-            response = response + conv2d(x.new_ones(1, 1, *x.shape[2:]), of_bias, padding=convolution.padding)
-        total = response if total is None else total + response
-    assert total is not None
-    return total
+    votes = (logits[:, :, 1] > logits[:, :, 0]).sum(1).to(logits.dtype)
+    return votes, votes.amax((1, 2), keepdim=True).clamp(min=1)

@@ -29,7 +29,7 @@ class AtrousShotConv(nn.Module):
         return merged
 
 
-class Path(nn.Module):
+class SimilarityPath(nn.Module):
     """One similarity's way through the block: Block-Conv on every shot, the mean over shots, Shot-Conv.
 
     Args:
@@ -46,10 +46,11 @@ class Path(nn.Module):
     def forward(self, maps: Float[Tensor, "batch shots layers h w"]) -> Float[Tensor, "batch width h w"]:
         """(B, K, L, h, w) similarity maps to (B, width, h, w), whatever K is."""
         if self.training:  # Block-Conv normalises every shot with its own statistics
-            per_shot = torch.stack([self.block_conv(shot) for shot in maps.unbind(1)], dim=1)
+            x = torch.stack([self.block_conv(shot) for shot in maps.unbind(1)], dim=1)  # (B, K, width, h, w)
         else:
-            per_shot = self.block_conv(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
-        merged: Tensor = self.shot_conv(per_shot.mean(1))
+            x = self.block_conv(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])  # the same, all shots at once
+        x = x.mean(1)  # (B, width, h, w)
+        merged: Tensor = self.shot_conv(x)
         return merged
 
 
@@ -80,13 +81,13 @@ class SymmetricMergingBlock(nn.Module):
         super().__init__()
         widths = {name: width * (2 if wide else 1) for name, (wide, _) in paths.items()}
         out = 2 * width
-        self.paths = nn.ModuleDict({name: Path(layers, widths[name], atrous) for name, (_, atrous) in paths.items()})
+        self.paths = nn.ModuleDict({name: SimilarityPath(layers, widths[name], atrous) for name, (_, atrous) in paths.items()})
         self.project = nn.ModuleDict({name: nn.Conv2d(widths[name], out, 1) for name in paths})
         gate = ChannelGate(out) if channel_gate else nn.Identity()
         self.merge = nn.Sequential(cbr(out, out, 3), gate, cbr(out, out, 3), nn.Dropout2d(DROPOUT))
 
     def forward(self, maps: Mapping[str, Float[Tensor, "batch _ _ h w"]]) -> Float[Tensor, "batch _ h w"]:
         """Similarity maps (B, K, L, h, w) by name to (B, 2 w, h, w)."""
-        projected = [self.project[name](path(maps[name])) for name, path in self.paths.items()]
+        projected = [self.project[name](path(maps[name])) for name, path in self.paths.items()]  # (B, 2 w, h, w) each
         merged: Tensor = self.merge(torch.stack(projected).sum(0) if len(projected) > 1 else projected[0])
         return merged
