@@ -14,7 +14,7 @@ from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference.guided_filter import guided_logits
 from mshnet_pl.models.base import AbstractMethod, SupportCode
-from mshnet_pl.models.layers import resize
+from mshnet_pl.models.layers import count_votes, resize
 from mshnet_pl.options import Fusion
 
 SupportCodes = tuple[tuple[SupportCode, ...], ...]
@@ -182,7 +182,10 @@ def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _vote(logits: Float[Tensor, "shots batch 2 height width"]) -> Float[Tensor, "batch 2 height width"]:
-    """0.5 for the background, and for the foreground its share of the most votes that a pixel of the query got."""
-    votes = (logits[:, :, 1] > logits[:, :, 0]).sum(0).float()  # (B, H, W)
-    share = votes / votes.amax((1, 2), keepdim=True).clamp(min=1)
+    """0.5 for the background, and for the foreground its share of the most votes that a pixel of the query got.
+
+    A share of exactly one half is not enough.
+    """
+    votes, max_votes = count_votes(logits.transpose(0, 1))
+    share = votes / max_votes
     return torch.stack([torch.full_like(share, 0.5), share], dim=1)

@@ -38,9 +38,9 @@ class PANet(AbstractMethod):
     def __init__(self, backbone: AbstractBackbone, block: int = 4, alignment: float = 1.0) -> None:
         super().__init__()
         if not 2 <= block < 2 + len(backbone.blocks):
-            raise ValueError(f"model.block={block}: give 2 to {1 + len(backbone.blocks)}, 4 for the coarsest map")
+            raise ValueError(f"block={block}: give 2 to {1 + len(backbone.blocks)}, 4 for the coarsest map")
         if alignment < 0:
-            raise ValueError(f"model.alignment={alignment}: give a weight of at least 0")
+            raise ValueError(f"alignment={alignment}: give a weight of at least 0")
         self.backbone = backbone
         self.block, self.alignment = block, alignment
 
