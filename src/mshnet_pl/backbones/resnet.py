@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.models.resnet import Bottleneck
 
-from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps, load_named
+from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps
+from mshnet_pl.backbones.weights import load_named
 from mshnet_pl.backbones.fused_conv_bn import convolve
 
 
@@ -36,7 +37,7 @@ class ResNet(AbstractBackbone):
     ) -> None:
         super().__init__()
         if depth not in (50, 101):
-            raise ValueError(f"backbone.depth={depth}: a ResNet here has 50 or 101 layers")
+            raise ValueError(f"depth={depth}: a ResNet here has 50 or 101 layers")
         self.net = getattr(torchvision.models, f"resnet{depth}")(weights=None)
         load_named(self.net, weights, f"ResNet{depth}_Weights.IMAGENET1K_V1", classifier="fc.")
         self.net.fc = torch.nn.Identity()
