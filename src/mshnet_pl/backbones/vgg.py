@@ -4,7 +4,8 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps, load_named
+from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps
+from mshnet_pl.backbones.weights import load_named
 
 _TAPS = ((17, 19, 21), (24, 26, 28), (30,))
 """Indices in torchvision's ``vgg16().features``: conv4_1..3 and conv5_1..3 before their ReLU, and pool5."""

@@ -182,7 +182,10 @@ def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _vote(logits: Float[Tensor, "shots batch 2 height width"]) -> Float[Tensor, "batch 2 height width"]:
-    """0.5 for the background, and for the foreground its share of the most votes that a pixel of the query got."""
-    votes, largest = count_votes(logits.transpose(0, 1))
-    share = votes / largest
+    """0.5 for the background, and for the foreground its share of the most votes that a pixel of the query got.
+
+    A share of exactly one half is not enough.
+    """
+    votes, max_votes = count_votes(logits.transpose(0, 1))
+    share = votes / max_votes
     return torch.stack([torch.full_like(share, 0.5), share], dim=1)

@@ -58,12 +58,12 @@ class ContrastBaseline(AbstractMethod):
 
     Args:
         backbone: frozen.
-        least: mean contrast from which on a pixel is foreground; chosen on held-out base classes of folds 0 and 3.
+        min_contrast: mean contrast from which on a pixel is foreground; chosen on held-out base classes of folds 0 and 3.
     """
 
-    def __init__(self, backbone: AbstractBackbone, least: int | float = 0.02) -> None:
+    def __init__(self, backbone: AbstractBackbone, min_contrast: int | float = 0.02) -> None:
         super().__init__()
-        self.backbone, self._least = backbone, least
+        self.backbone, self._min_contrast = backbone, min_contrast
         self._contrast = ContrastSimilarity(backbone.blocks[-1].channels, centred=True)
 
     def encode(
@@ -83,5 +83,5 @@ class ContrastBaseline(AbstractMethod):
             for i, features in enumerate(query[-_DEEPEST:])
         ]
         finest = means[0].shape[2:]
-        margin = _STEEPNESS * (torch.stack([resize(mean, finest) for mean in means]).mean(0) - self._least)
+        margin = _STEEPNESS * (torch.stack([resize(mean, finest) for mean in means]).mean(0) - self._min_contrast)
         return Prediction(torch.cat([-margin, margin], dim=1) / 2)

@@ -29,7 +29,7 @@ class PrototypeSimilarity(AbstractSimilarity):
     def encode(
         self, support: Float[Tensor, "batch shots layers channels height width"], objects: ObjectMask
     ) -> tuple[Tensor, ...]:
-        """(B, K, L, d) prototypes and (B, K) flags, 0 for an empty mask and 1 else."""
+        """Eq. 3: (B, K, L, d) prototypes, and (B, K) flags, 0 for an empty mask and 1 else."""
         weight = (objects.weight / objects.size.clamp(min=1)[:, :, None, None]).to(support.dtype)
         pixels = support.permute(0, 1, 2, 4, 5, 3).flatten(3, 4)  # (B, K, L, hw, d)
         prototypes = weight.flatten(2)[:, :, None, None] @ pixels  # (B, K, L, 1, d)
@@ -38,9 +38,9 @@ class PrototypeSimilarity(AbstractSimilarity):
     def compare(
         self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
     ) -> Float[Tensor, "batch shots layers height width"]:
-        """See the class."""
+        """Eq. 4: W [x_q || x_p] is the sum of the two halves' products."""
         prototypes, present = code
-        of_query, of_prototype = self.weight
+        of_query, of_prototype = self.weight  # (d) each
         from_query = query.permute(0, 1, 3, 4, 2) @ of_query  # (B, L, h, w)
         from_prototype = prototypes @ of_prototype  # (B, K, L)
         return torch.sigmoid(from_query[:, None] * present[:, :, None, None, None] + from_prototype[..., None, None])

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
 from mshnet_pl.models.base import AbstractMethod, SupportCode, three_blocks
-from mshnet_pl.models.hsnet.squeeze import KERNELS_AND_STRIDES, WIDTHS, SqueezingBlock, conv_block, resize_hyper
+from mshnet_pl.models.hsnet.squeeze import WIDTHS, SqueezingBlock, resize_to, squeezing_layers
 from mshnet_pl.models.layers import count_votes, resize
 from mshnet_pl.similarity.pixels import unit
+
+_KERNELS_AND_STRIDES = (((5, 4), (5, 4), (3, 2)), ((5, 4), (3, 2), (3, 2)), ((3, 2), (3, 2), (3, 2)))
+"""Of the three squeezing convolutions of blocks 2, 3 and 4: each level ends on the same few support positions."""
 
 
 class HSNet(AbstractMethod):
@@ -40,16 +43,14 @@ class HSNet(AbstractMethod):
         super().__init__()
         if fusion not in ("vote", "mean"):
             raise ValueError(f"fusion={fusion}: give vote or mean")
+        blocks = three_blocks(self, backbone)
         self.backbone = backbone
         self.fusion = fusion
         wide, narrow = WIDTHS[2], WIDTHS[1]
         self.squeeze = nn.ModuleList(
-            [
-                SqueezingBlock(s.layers, shape)
-                for s, shape in zip(three_blocks(self, backbone), KERNELS_AND_STRIDES, strict=True)
-            ]
+            [SqueezingBlock(spec.layers, shape) for spec, shape in zip(blocks, _KERNELS_AND_STRIDES, strict=True)]
         )
-        self.mix43, self.mix432 = (conv_block([wide] * 4, [(3, 1)] * 3) for _ in range(2))
+        self.mix43, self.mix432 = (squeezing_layers([wide] * 4, [(3, 1)] * 3) for _ in range(2))
         self.refine = nn.Sequential(
             nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(), nn.Conv2d(wide, narrow, 3, padding=1), nn.ReLU()
         )
@@ -81,19 +82,18 @@ class HSNet(AbstractMethod):
     def _segment(self, query: Sequence[Tensor], support: Sequence[Tensor]) -> Float[Tensor, "batch 2 h w"]:
         """Logits of one shot."""
         level2, level3, level4 = (block(*f) for block, *f in zip(self.squeeze, query, support, strict=True))
-        mixed = self.mix43(resize_hyper(level4, level3) + level3)
-        mixed = self.mix432(resize_hyper(mixed, level2) + level2)
-        refined = self.refine(mixed.mean((4, 5)))  # (B, 128, h, w) to (B, 64, h, w)
-        logits: Tensor = self.head(resize(refined, (2 * refined.shape[2], 2 * refined.shape[3])))
+        x = self.mix43(resize_to(level4, level3) + level3)  # (B, 128, h_3, w_3, few, few)
+        x = self.mix432(resize_to(x, level2) + level2)  # (B, 128, h_2, w_2, few, few)
+        x = self.refine(x.mean((4, 5)))  # (B, 64, h_2, w_2)
+        logits: Tensor = self.head(resize(x, (2 * x.shape[2], 2 * x.shape[3])))  # (B, 2, 2 h_2, 2 w_2)
         return logits
 
 
 def vote(logits: Float[Tensor, "batch shots 2 h w"]) -> Float[Tensor, "batch 2 h w"]:
-    """Logits whose larger one is the shots' decision.
+    """Logits whose larger one is the shots' decision; exactly half of the votes of the image's pixel with most is enough.
 
-    A shot votes where its foreground wins; a pixel is foreground if it has at least half of the votes of the image's pixel
-    that has most (at least 1). The margin is twice its votes less that many, plus 1/2: never 0.
+    The margin is twice a pixel's votes less the most, plus 1/2: never 0.
     """
-    votes, largest = count_votes(logits)
-    margin = 2 * votes - largest + 0.5
+    votes, max_votes = count_votes(logits)
+    margin = 2 * votes - max_votes + 0.5
     return torch.stack([-margin / 2, margin / 2], dim=1)

@@ -1,4 +1,4 @@
-"""HSNet's 4D half: correlations of all pixels, and centre-pivot convolutions that squeeze their support positions."""
+"""HSNet's parts on 4D correlations: centre-pivot convolutions, and the block that squeezes the support's positions."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,9 +11,7 @@ from torch.nn.functional import conv2d, conv3d, interpolate
 from mshnet_pl.models.layers import resize
 
 WIDTHS = (16, 64, 128)
-"""Channels after each of the three squeezing convolutions."""
-KERNELS_AND_STRIDES = (((5, 4), (5, 4), (3, 2)), ((5, 4), (3, 2), (3, 2)), ((3, 2), (3, 2), (3, 2)))
-"""Of the three squeezing convolutions of blocks 2, 3 and 4: each level ends on the same few support positions."""
+"""Channels after each of a block's three squeezing convolutions."""
 _GROUPS = 4
 _MAX_CORRELATIONS = 2**22
 """Held at a time where no gradient needs them: 16 MiB in float32."""
@@ -61,8 +59,8 @@ class CentrePivotConv4d(nn.Module):
         return out.unflatten(2, (x.shape[2], x.shape[3]))
 
 
-def conv_block(sizes: Sequence[int], kernels_and_strides: Sequence[tuple[int, int]]) -> nn.Sequential:
-    """Centre-pivot convolutions between ``sizes`` channels, each with GroupNorm and ReLU."""
+def squeezing_layers(sizes: Sequence[int], kernels_and_strides: Sequence[tuple[int, int]]) -> nn.Sequential:
+    """Convolutions from size to size, each with its GroupNorm and ReLU."""
     layers: list[nn.Module] = []
     for (in_size, out_size), (kernel, stride) in zip(pairwise(sizes), kernels_and_strides, strict=True):
         conv = CentrePivotConv4d(in_size, out_size, kernel, stride)
@@ -86,7 +84,7 @@ class SqueezingBlock(nn.Module):
         super().__init__()
         self.first = CentrePivotConv4d(layers, WIDTHS[0], *kernels_and_strides[0])
         norm = nn.GroupNorm(_GROUPS, WIDTHS[0])
-        self.rest = nn.Sequential(norm, nn.ReLU(inplace=True), *conv_block(WIDTHS, kernels_and_strides[1:]))
+        self.rest = nn.Sequential(norm, nn.ReLU(inplace=True), *squeezing_layers(WIDTHS, kernels_and_strides[1:]))
 
     def forward(
         self,
@@ -118,7 +116,7 @@ class SqueezingBlock(nn.Module):
         return query.split(max(_MAX_CORRELATIONS // row, 1), dim=3)
 
 
-def resize_hyper(x: Hyper, other: Hyper) -> Hyper:
+def resize_to(x: Hyper, other: Hyper) -> Hyper:
     """Bilinearly to the query's grid of ``other``, and to the support's where rounding has made them differ."""
     batch, channels = x.shape[:2]
     if x.shape[4:] != other.shape[4:]:

@@ -19,7 +19,7 @@ class PANet(AbstractMethod):
 
     A prototype is the mean over the mask of the features, which are upsampled to the mask's size; several shots' are
     averaged. In training, prototypes of the query's predicted regions segment the supports in turn (alignment). Nothing but
-    the backbone has parameters: with ``backbone.trainable=true`` and VGG-16 14,714,688 are learned (published: 14.7 M), with
+    the backbone has parameters: with a trainable one, VGG-16, 14,714,688 are learned (published: 14.7 M), with
     a frozen backbone nothing is. Published with conv5_3 at stride 8; here it has stride 16, and the loss is taken on twice
     block 2's grid.
 

@@ -11,8 +11,8 @@ from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
 from mshnet_pl.models.base import AbstractMethod, SupportCode, three_blocks
 from mshnet_pl.models.layers import resize
+from mshnet_pl.models.pfenet.prior import prior_mask
 
-_PRIOR_EPS = 1e-7
 _AREA_EPS = 5e-4
 _PUBLISHED_GRID = 60
 
@@ -41,13 +41,14 @@ class PFENet(AbstractMethod):
 
     def __init__(self, backbone: AbstractBackbone, width: int = 256, bins: Sequence[int] = (60, 30, 15, 8)) -> None:
         super().__init__()
+        fine, coarse, _ = three_blocks(self, backbone)
         if width < 1:
             raise ValueError(f"width={width}: give a positive number, 256 for the paper's network")
         if not bins or min(bins) < 1:
             raise ValueError(f"bins={[*bins]}: give one or more positive numbers, [60,30,15,8] in the paper")
         self.backbone = backbone
         self.bins = tuple(bins)
-        middle = sum(block.channels for block in three_blocks(self, backbone)[:2])
+        middle = fine.channels + coarse.channels
         self.reduce_query, self.reduce_support = (
             nn.Sequential(nn.Conv2d(middle, width, 1, bias=False), nn.ReLU(inplace=True), nn.Dropout2d(0.5))
             for _ in range(2)
@@ -96,23 +97,6 @@ class PFENet(AbstractMethod):
         y = self.gather(torch.cat(scales, dim=1))
         logits = self.head(y + self.refine(y))
         return Prediction(resize(logits, (2 * grid[0], 2 * grid[1])), dict(reversed(inner.items())))
-
-
-def prior_mask(
-    query: Float[Tensor, "batch channels h w"], support: Float[Tensor, "_ shots channels h2 w2"]
-) -> Float[Tensor, "batch 1 h w"]:
-    """The largest cosine of every query pixel to a support pixel, scaled to 0..1 over the image; the mean over shots.
-
-    Args:
-        query: features after ReLU.
-        support: masked features after ReLU, of batch B, or of batch 1 that serves all queries.
-    """
-    pixels, others = query.flatten(2)[:, None], support.flatten(3)  # (B, 1, d, hw), (B or 1, K, d, h2 * w2)
-    norms = others.norm(dim=2)[..., None] * pixels.norm(dim=2)[:, :, None]  # (B, K, h2 * w2, hw)
-    largest = (others.transpose(2, 3) @ pixels / (norms + _PRIOR_EPS)).amax(2)  # (B, K, hw)
-    least, most = largest.amin(2, keepdim=True), largest.amax(2, keepdim=True)
-    scaled = (largest - least) / (most - least + _PRIOR_EPS)
-    return scaled.mean(1, keepdim=True).unflatten(2, query.shape[2:])
 
 
 def _middle(features: Features) -> Float[Tensor, "n channels h w"]:
