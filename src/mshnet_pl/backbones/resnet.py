@@ -7,8 +7,8 @@ from torch import Tensor
 from torchvision.models.resnet import Bottleneck
 
 from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps
-from mshnet_pl.backbones.weights import load_named
 from mshnet_pl.backbones.fused_conv_bn import convolve
+from mshnet_pl.backbones.weights import load_named
 
 
 class ResNet(AbstractBackbone):

@@ -197,8 +197,7 @@ def _find_maps(name: str, net: Any, stages: Sequence[Mapping[str, Any]], drawn: 
         whole = outputs.get(stage)
         if not isinstance(whole, Tensor) or whole.dim() != 4 or info["num_chs"] not in (whole.shape[1], whole.shape[3]):
             raise ValueError(
-                f"name={name} has no single map of stride {info['reduction']}; "
-                "take a network whose stages have one output"
+                f"name={name} has no single map of stride {info['reduction']}; take a network whose stages have one output"
             )
         residuals = [part for part in _residuals(stage) if outputs[part].shape == whole.shape]
         if not residuals or outputs[residuals[-1]] is not whole:

@@ -23,9 +23,7 @@ def load_weights(model: nn.Module, path: str | Path, classifier: str) -> None:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(
-            f"weights={path}: no such file; give a .pth or .safetensors file, 'imagenet' or 'random'"
-        )
+        raise FileNotFoundError(f"weights={path}: no such file; give a .pth or .safetensors file, 'imagenet' or 'random'")
     load_state(model, read_state_dict(path), classifier, origin=str(path))
 
 
@@ -101,7 +99,6 @@ def load_named(model: nn.Module, weights: str, imagenet: str, classifier: str) -
         state = torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
     except OSError as error:  # urllib's errors among them
         raise ConnectionError(
-            f"weights=imagenet: {url} could not be downloaded ({error}); "
-            "download it elsewhere and give the file's path"
+            f"weights=imagenet: {url} could not be downloaded ({error}); download it elsewhere and give the file's path"
         ) from error
     model.load_state_dict(state)

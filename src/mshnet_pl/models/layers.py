@@ -20,7 +20,9 @@ class UpsampleThen(nn.Sequential):
     The first layer, a 3 x 3 convolution, is computed before the grid grows: ``convolve_upsampled``.
     """
 
-    def forward(self, x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c2 h2 w2"]:
+    def forward(  # type: ignore[override]  # a size besides
+        self, x: Float[Tensor, "n c h w"], size: Sequence[int]
+    ) -> Float[Tensor, "n c2 h2 w2"]:
         """See the class."""
         convolution, *rest = self
         x = convolve_upsampled(convolution, x, size)

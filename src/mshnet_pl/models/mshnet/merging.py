@@ -81,7 +81,9 @@ class SymmetricMergingBlock(nn.Module):
         super().__init__()
         widths = {name: width * (2 if wide else 1) for name, (wide, _) in paths.items()}
         out = 2 * width
-        self.paths = nn.ModuleDict({name: SimilarityPath(layers, widths[name], atrous) for name, (_, atrous) in paths.items()})
+        self.paths = nn.ModuleDict(
+            {name: SimilarityPath(layers, widths[name], atrous) for name, (_, atrous) in paths.items()}
+        )
         self.project = nn.ModuleDict({name: nn.Conv2d(widths[name], out, 1) for name in paths})
         gate = ChannelGate(out) if channel_gate else nn.Identity()
         self.merge = nn.Sequential(cbr(out, out, 3), gate, cbr(out, out, 3), nn.Dropout2d(DROPOUT))
