@@ -101,7 +101,7 @@ def test_weight_files(tmp_path: Path) -> None:
         ResNet(50, str(tmp_path / "less.pth"))
     with pytest.raises(ValueError, match=r"whole\.pth does not fit ResNet \(missing: layer3\.6"):
         ResNet(101, str(tmp_path / "whole.pth"))
-    with pytest.raises(FileNotFoundError, match=r"no file .*none\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"weights=.*none\.pth: no such file"):
         ResNet(50, str(tmp_path / "none.pth"))
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(ValueError, match="not a readable state dict"):

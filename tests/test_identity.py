@@ -94,7 +94,7 @@ def test_order_counts_only_where_it_can(base: dict[str, Any]) -> None:
 
 CHANGES: tuple[tuple[str, object], ...] = (
     *(("model.width", value) for value in (128, 128.0, "128", 64, None, [128])),
-    *(("model.self_support", value) for value in (0, False, 0.0, 1)),
+    *(("model.deep_supervision", value) for value in (True, 1, 1.0, False)),
     *(("model.channel_gate", value) for value in (True, 1, "True", False)),
     *(("model.blocks", value) for value in ([2, 3, 4], [2, 3], ["2", 3, 4], "[2, 3, 4]", [[2, 3, 4]])),
     *(("data.source.seed", value) for value in (0, False, 1, -0.0, None)),
@@ -111,7 +111,7 @@ CHANGES: tuple[tuple[str, object], ...] = (
     *(("runs", value) for value in ("a", "b")),
 )
 SIGNATURES = {
-    "model": {"width": 128, "blocks": [2, 3, 4], "channel_gate": True, "self_support": 0},
+    "model": {"width": 128, "blocks": [2, 3, 4], "channel_gate": True, "deep_supervision": True},
     "data.source": {"seed": 0, "val_images": 25},
     "backbone": {"weights": "imagenet"},
 }
@@ -166,7 +166,9 @@ def test_defaults_of_others_count(base: dict[str, Any]) -> None:
 
 def test_a_class_has_the_defaults_of_its_base_where_it_passes_arguments_on(base: dict[str, Any]) -> None:
     lite = changed(base, "model._target_", "mshnet_pl.models.MSHNetLite")
-    assert config.config_hash(changed(lite, "model.self_support", 0)) == config.config_hash(lite)
+    shorter = copy.deepcopy(lite)
+    assert shorter["model"].pop("deep_supervision") is True
+    assert config.config_hash(shorter) == config.config_hash(lite)
     narrow, wide = changed(lite, "model.width", 96), changed(lite, "model.width", 128)
     without = copy.deepcopy(lite)
     del without["model"]["width"]

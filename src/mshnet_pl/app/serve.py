@@ -32,7 +32,7 @@ def serve(
     ckpt: Path,
     port: int = 7860,
     host: str = "127.0.0.1",
-    hosts: str = "",
+    hosts: str | None = None,
     max_upload_mb: int = 20,
     max_sessions: int = 16,
     idle_minutes: float = 30,
