@@ -139,7 +139,7 @@ def test_ways_are_rows_of_one_query() -> None:
 
 def holders(module: EpisodeDataModule, classes: tuple[int, ...]) -> set[str]:
     contents = module._source.contents(Subset.TRAIN)
-    return {name for names in module._train_names.values() for name in names if set(classes) & set(contents[name])}
+    return {name for names in module._images.train.values() for name in names if set(classes) & set(contents[name])}
 
 
 def test_novel_pixels(pascal_root: Path) -> None:
@@ -148,7 +148,7 @@ def test_novel_pixels(pascal_root: Path) -> None:
     assert holders(keep, keep.fold.novel) and keep.removed == 0
     assert not holders(drop, drop.fold.novel)
     assert drop.removed == len(holders(keep, keep.fold.novel))
-    assert not set(drop._train_names) & set(drop.fold.novel)
+    assert not set(drop._images.train) & set(drop.fold.novel)
 
     ignore = first(pascal(pascal_root, novel_pixels=NovelPixels.ignore), 40)
     kept = first(keep, 40)
@@ -161,7 +161,7 @@ def test_novel_pixels(pascal_root: Path) -> None:
 def test_base_classes_held_out_for_validation(pascal_root: Path) -> None:
     module = pascal(pascal_root, val_classes=ValClasses.base_heldout, val_heldout=2, val_episodes=20)
     seen = {int(c) for batch in module.val_dataloader() for c in batch.class_id}
-    assert seen == {18, 19} and not seen & set(module._train_names)
+    assert seen == {18, 19} and not seen & set(module._images.train)
     assert not holders(module, (*module.fold.novel, 18, 19))
 
 

@@ -341,6 +341,14 @@ def test_impossible_settings_are_refused(segmenter: Segmenter, settings: dict[st
         segmenter.predict(QUERY, **settings)
 
 
+def test_half_of_the_votes_decide(method: AbstractMethod) -> None:
+    segmenter = Segmenter(method, SIZE, fusion="vote").fit(*shown(0, 2))
+    with pytest.raises(ConfigError, match=r"threshold=0\.7: after fusion=vote"):
+        segmenter.predict(QUERY, threshold=0.7)
+    smooth = Segmenter(method, SIZE, fusion="vote", guided=0.1).fit(*shown(0, 2))
+    assert smooth.predict(QUERY, threshold=0.7)[0].shape == segmenter.predict(QUERY)[0].shape
+
+
 def test_what_no_segmenter_can_be_made_of_is_refused(method: AbstractMethod) -> None:
     with pytest.raises(ConfigError, match="device=gpu"):
         Segmenter(method, SIZE, "gpu")

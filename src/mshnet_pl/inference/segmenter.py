@@ -44,7 +44,7 @@ class Segmenter:
         flip: average over the mirrored pictures too, as ``eval.flip`` does in tests.
         scales: average over pictures resized by these factors of the side, as ``eval.scales`` does.
         fusion: how several supports become one prediction, as ``eval.fusion``: by the ``network``, or each alone by ``mean``
-            or ``vote``; after a vote a margin is the share of the votes less 0.5.
+            or ``vote``, after which a margin is the share of the votes less 0.5.
         guided: smooth predictions along the pictures' colours, as ``eval.guided`` does: the radius as a share of the side,
             0.09 for instance; 0 for not.
 
@@ -175,8 +175,19 @@ class Segmenter:
             ConfigError: nothing was fitted, or an impossible threshold or tile.
             DataError: an image that cannot be read.
         """
-        min_margin(threshold)
+        self.check_threshold(threshold)
         return [to_labels(wins, threshold) for wins in self.margins(images, tile)]
+
+    def check_threshold(self, threshold: float) -> None:
+        """Refuse what is no threshold of these predictions.
+
+        Raises:
+            ConfigError: no probability, or another than 0.5 where a vote gives none.
+        """
+        min_margin(threshold)
+        settings = self.settings
+        if settings["fusion"] == Fusion.vote and not settings["guided"] and threshold != 0.5:
+            raise ConfigError(f"threshold={threshold}: after fusion=vote half of the votes decide; give 0.5, or fusion=mean")
 
     def predict_proba(self, images: ImagesLike, tile: int | None = None) -> list[Float[np.ndarray, "*classes height width"]]:
         """Probabilities for every image, at its own size: the foreground's where one class is fitted, as (H, W).

@@ -88,6 +88,7 @@ def predict(given: PredictionJob) -> list[str]:
         given.ckpt, given.device, given.batch_size,
         flip=given.flip, scales=given.scales, fusion=given.fusion, guided=given.guided,
     )  # fmt: skip
+    segmenter.check_threshold(given.threshold)
     given = given._replace(**segmenter.settings)
     panels = []
     for number, (name, shown) in enumerate(supports.items(), start=1):
