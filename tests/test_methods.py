@@ -75,7 +75,7 @@ def test_a_switch_takes_its_part_away(switches: dict[str, object], parameters: i
 
 
 def test_contrast_baseline_is_the_mean_contrast_of_the_two_deepest_blocks() -> None:
-    method = ContrastBaseline(EfficientNetLite0("random"), least=0.03).double().eval()
+    method = ContrastBaseline(EfficientNetLite0("random"), min_contrast=0.03).double().eval()
     query, support, mask = episode(batch=2, shots=2)
     with torch.no_grad():
         of_query, of_support = method.features(query, support)
