@@ -14,14 +14,14 @@ from opened import opened, predicting
 
 from mshnet_pl.evaluation.metrics import EpisodeIoU, scores
 from mshnet_pl.inference.labels import predict_labels
-from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.models.base import SimilarityMethod
 from mshnet_pl.report.formats import aligned
 
 
 def main(checkpoint: Path, episodes: int, overrides: list[str]) -> None:
     """Compare once an episode, and segment once a knock-out."""
     _, typed, data, method = opened(checkpoint, *overrides)
-    assert isinstance(method, MSHNet)
+    assert isinstance(method, SimilarityMethod)
     data.use_test_episodes(data.draws(episodes, typed.shot, typed.test.seeds[0], typed.test.protocol))
     choices = [(block,) for block in method.blocks] + [method.blocks]
     knocked = [("none", ()), *product(method.similarities, choices)]

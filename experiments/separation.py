@@ -20,7 +20,7 @@ from mshnet_pl import config
 from mshnet_pl.data.io.transforms import resize_mask
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.evaluation.energy import energy_maps, enlarge, separation
-from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.models.base import SimilarityMethod
 from mshnet_pl.report.formats import aligned
 from mshnet_pl.runs import build
 from mshnet_pl.runs.job import Run
@@ -37,7 +37,7 @@ def main(episodes: int, overrides: list[str]) -> None:
     data = build.make_datamodule(run)
     data.setup()
     method = build.make_module(run).method.eval()
-    assert isinstance(method, MSHNet)
+    assert isinstance(method, SimilarityMethod)
     found: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
     source = hydra.utils.instantiate(raw.data.source)
     classes = range(len(data.class_names))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mshnet_pl.backbones.fused_conv_bn import convolve
 from mshnet_pl.models.convolutions import convolve_projected, convolve_upsampled
-from mshnet_pl.models.layers import resize
+from mshnet_pl.models.layers import JoinThen, UpsampleThen, resize
 
 
 def random(*shape: int) -> Tensor:
@@ -39,6 +39,20 @@ def test_convolution_of_projected_parts() -> None:
     torch.testing.assert_close(own, plain)
     parameters = [x, between, y, *(p for module in (convolution, first, last) for p in module.parameters())]
     torch.testing.assert_close(gradients(own, parameters), gradients(plain, parameters))
+
+
+@torch.no_grad()
+def test_named_layers_are_what_they_say() -> None:
+    """Also where the first layer is another one than a plain convolution, as in the light network."""
+    project = nn.Conv2d(2, 4, 1).double()
+    x, y = random(2, 2, 6, 7), random(2, 3, 6, 7)
+    for first in (nn.Conv2d(7, 5, 3, padding=1), nn.Sequential(nn.Conv2d(7, 7, 3, padding=1, groups=7), nn.Conv2d(7, 5, 1))):
+        layers = first.double(), nn.ReLU(), nn.Conv2d(5, 2, 1).double()
+        plain = nn.Sequential(*layers)
+        joined = torch.cat([project(x), y], dim=1)
+        torch.testing.assert_close(JoinThen(*layers)([(x, project), (y, None)]), plain(joined))
+        torch.testing.assert_close(UpsampleThen(*layers)(joined, (12, 15)), plain(resize(joined, (12, 15))))
+        assert [*JoinThen(*layers).state_dict()] == [*UpsampleThen(*layers).state_dict()] == [*plain.state_dict()]
 
 
 @torch.no_grad()

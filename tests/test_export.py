@@ -182,9 +182,7 @@ def test_a_checkpoint_cannot_have_a_module_imported(checkpoint: Path, tmp_path: 
 
 
 def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Path) -> None:
-    ckpt = trained(
-        command, tmp_path, "backbone=vgg16", "similarity=[cosine,nearest,background]", "fold=2", "eval.guided=0.1"
-    )
+    ckpt = trained(command, tmp_path, "backbone=vgg16", "similarity=[cosine,contrast,centred]", "fold=2", "eval.guided=0.1")
     export(f"ckpt={ckpt}", "format=torch_export", f"out={tmp_path / 'net.pt2'}", "shots=3", "image_size=96")
     assert_same_archive(tmp_path / "net.pt2", ckpt, 96, (1, 3), (3, 3))
     described = (tmp_path / "net.pt2.md").read_text()
@@ -193,7 +191,7 @@ def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Pa
     assert "not part of the network: eval.guided=0.1." in described
     assert (
         "support (B, 3, 3, 96, 96)" in described
-        and "similarities cosine, nearest, background, width 4, backbone VGG16 (weights: random)" in described
+        and "similarities cosine, contrast, centred, width 4, backbone VGG16 (weights: random)" in described
     )
     never, seen = (described.partition(f"| {row} |")[2].partition("\n")[0] for row in ("Never seen", "Trained on"))
     for i, name in enumerate(Synthetic.classes):

@@ -16,7 +16,7 @@ from mshnet_pl.config.settings import Effect, effects, groups, settings
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.devices import listed
 from mshnet_pl.utils.hashing import sha256
-from mshnet_pl.utils.targets import class_name, imported
+from mshnet_pl.utils.targets import RUN, class_name, public
 
 _PACKAGE = "mshnet_pl."
 _DEFAULTS = {one.key: one.default for one in settings(Config)}
@@ -77,7 +77,7 @@ def _defaults(target: str) -> dict[str, str]:
     if not target.startswith(_PACKAGE):
         return {}
     try:
-        part = imported(target)
+        part = public(target, RUN)
     except Exception:  # whatever an import raises; who builds the part says what is wrong
         return {}
     bases = part.__mro__ if isinstance(part, type) else ()

@@ -13,17 +13,8 @@ from typing import Any
 from mshnet_pl.config.schema import Config
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
-from mshnet_pl.utils.targets import NETWORK, public
+from mshnet_pl.utils.targets import RUN, public
 
-_TRUSTED = (
-    *NETWORK,
-    "mshnet_pl.data.sources",
-    "mshnet_pl.training",
-    "torch.optim",
-    "pytorch_lightning",
-    *(f"pytorch_lightning.{package}" for package in ("strategies", "loggers", "callbacks")),
-)
-"""Packages whose public names a stored configuration may have."""
 _REFERENCE = re.compile(r"\$\{([\w.\[\]]+|oc\.env:\w+(,[\w./ -]*)?)\}")
 
 
@@ -63,8 +54,8 @@ def _leaves(node: object, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _check(target: str, path: Path) -> None:
-    """Refuse whatever the trusted packages do not export."""
+    """Refuse whatever the packages that a run is made of do not export."""
     try:
-        public(target, _TRUSTED)
+        public(target, RUN)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"ckpt={path} names {target}, which no checkpoint of this project does: {error}") from error

@@ -1,6 +1,6 @@
 """Few-shot segmentation methods."""
 
-from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.models.base import AbstractMethod, SimilarityMethod
 from mshnet_pl.models.baselines import ContrastBaseline, PrototypeBaseline
 from mshnet_pl.models.hsnet.model import HSNet
 from mshnet_pl.models.mshnet.lite import MSHNetLite
@@ -8,4 +8,7 @@ from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.models.panet.model import PANet
 from mshnet_pl.models.pfenet.model import PFENet
 
-__all__ = ["AbstractMethod", "ContrastBaseline", "HSNet", "MSHNet", "MSHNetLite", "PANet", "PFENet", "PrototypeBaseline"]
+__all__ = [
+    "AbstractMethod", "ContrastBaseline", "HSNet", "MSHNet", "MSHNetLite", "PANet", "PFENet", "PrototypeBaseline",
+    "SimilarityMethod",
+]  # fmt: skip

@@ -11,6 +11,7 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.options import Fusion
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
+from mshnet_pl.utils.setting_keys import with_key
 from mshnet_pl.utils.targets import NETWORK, public
 
 _PREFIX = "method."
@@ -39,7 +40,7 @@ def read_method(path: Path) -> Trained:
     checkpoint = read_checkpoint(path)
     try:
         config = checkpoint["hyper_parameters"]["config"]
-        method, image_size = _build(config["model"], config), _build(config["data"]["image_size"], config)
+        method, image_size = _build("model", config), _build("data.image_size", config)
         if not isinstance(method, AbstractMethod) or not isinstance(image_size, int):
             raise ValueError(f"model={config['model']}, data.image_size={image_size}: no method with its image size")
         state = checkpoint["state_dict"].items()
@@ -60,25 +61,33 @@ def _prediction(stored: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _build(node: Any, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the node describes
-    """What Hydra makes of a node of the stored configuration: references and ``_target_`` with ``_partial_``.
+def _build(key: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the node describes
+    """What Hydra makes of the node at ``key`` of the stored configuration: ``_target_`` with ``_partial_``, references.
 
     Raises:
-        ValueError: a ``_target_`` that is no part of a network, or a reference of another form than ``${name.name}``.
+        ValueError: a ``_target_`` that is no part of a network, arguments that it refuses, or a reference of another form
+            than ``${name.name}``.
     """
+    return _made(reduce(lambda group, name: group[name], key.split("."), config), key, config)
+
+
+def _made(node: Any, key: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
     if isinstance(node, list):
-        return [_build(value, config) for value in node]
+        return [_made(value, key, config) for value in node]
     if isinstance(node, str) and "${" in node:
         reference = re.fullmatch(r"\$\{([\w.]+)\}", node)
         if reference is None:
             raise ValueError(f"{node} is no plain reference to another setting")
-        return _build(reduce(lambda group, key: group[key], reference[1].split("."), config), config)
+        return _build(reference[1], config)
     if not isinstance(node, dict):
         return node
-    values = {key: _build(value, config) for key, value in node.items()}
+    values = {name: _made(value, f"{key}.{name}", config) for name, value in node.items()}
     if "_target_" not in values:
         return values
     part, later = public(values.pop("_target_"), NETWORK), values.pop("_partial_", False)
     if issubclass(part, AbstractBackbone) and "weights" in values:
         values["weights"] = "random"  # until the state dict fills them
-    return partial(part, **values) if later else part(**values)
+    try:
+        return partial(part, **values) if later else part(**values)
+    except ValueError as error:
+        raise ValueError(with_key(str(error), key, config)) from error

@@ -1,7 +1,6 @@
 """From a configuration to objects: the only place that instantiates."""
 
 import logging
-import re
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
@@ -23,41 +22,30 @@ from mshnet_pl.report import energy_plots
 from mshnet_pl.runs.job import Run
 from mshnet_pl.training.callbacks import AtomicCheckpoints, Monitor, ProgressBar, ValidationPanels, WandbTracker
 from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.utils.setting_keys import with_key
 
 log = logging.getLogger(__name__)
 
 _REFRESH = 10  # batches between two refreshes of the progress bar
 
 
-def _make(node: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the node's _target_ is
-    """Instantiate a node; what its constructor refuses becomes a message with the node's full key.
+def _make(raw: DictConfig, key: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the _target_ there is
+    """Instantiate the node at ``key``; what its constructor refuses becomes a message with the setting's full key.
 
     Raises:
         UserError: as the constructor raised it, or a ``ConfigError`` around what it raised.
     """
     try:
-        return instantiate(node, *args, _convert_="all", **kwargs)
+        return instantiate(OmegaConf.select(raw, key), *args, _convert_="all", **kwargs)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        place = next((line for line in str(error).splitlines() if line.startswith("full_key: ")), "")
-        raise ConfigError(_placed(str(cause or error), place.removeprefix("full_key: "))) from error
-
-
-_ALIASES = {"model.backbone": "backbone", "model.similarities": "similarity"}
-"""References inside the node of a model, and the settings that they refer to."""
-
-
-def _placed(message: str, key: str) -> str:
-    """A constructor's message with the key of its node: before the argument that it begins with, or else behind it."""
-    argument = re.match(r"[a-z_]+(?==|: )", message)
-    if not key or argument is None:
-        return f"{message} (in {key})" if key else message
-    full = f"{key}.{argument[0]}"
-    for inside, setting in _ALIASES.items():
-        full = re.sub(rf"^{re.escape(inside)}(?=\.|$)", setting, full)
-    return full + message[argument.end() :]
+        places = [line.removeprefix("full_key: ") for line in str(error).splitlines() if line.startswith("full_key: ")]
+        place = places[0] if places else key
+        message = str(cause or error)
+        named = with_key(message, place, plain(raw, resolve=False))
+        raise ConfigError(f"{message} (in {place})" if named == message else named) from error
 
 
 def make_datamodule(run: Run) -> EpisodeDataModule:
@@ -70,7 +58,7 @@ def make_datamodule(run: Run) -> EpisodeDataModule:
     if config.data.source is None:
         raise ConfigError("data.source=null: give a data set, data=pascal5i data.root=DIR for one")
     return EpisodeDataModule(
-        _make(run.raw.data.source),
+        _make(run.raw, "data.source"),
         fold=config.fold,
         shot=config.shot,
         way=config.way,
@@ -103,7 +91,7 @@ def make_method(raw: DictConfig, pretrained: bool = True) -> AbstractMethod:
     if not pretrained and "weights" in raw.backbone:
         raw = raw.copy()
         raw.backbone.weights = "random"
-    method = _make(raw.model)
+    method = _make(raw, "model")
     if not isinstance(method, AbstractMethod):
         raise ConfigError(f"model._target_={raw.model._target_}: not an AbstractMethod")
     return method
@@ -116,7 +104,7 @@ def make_module(run: Run, pretrained: bool = True) -> EpisodicModule:
         UserError: a setting that cannot work, or weights that do not fit.
     """
     raw, config = run.raw, run.config
-    optimizer, schedule = _make(raw.optimizer), _make(raw.scheduler)
+    optimizer, schedule = _make(raw, "optimizer"), _make(raw, "scheduler")
     _try(optimizer, schedule)
     return EpisodicModule(
         make_method(raw, pretrained),
@@ -158,7 +146,7 @@ def _try(optimizer: Any, schedule: Any) -> None:  # noqa: ANN401 - what the conf
 def _make_logger(run: Run) -> Logger | None:
     raw = run.raw
     try:
-        logger: Logger | None = _make(raw.logger)(save_dir=run.folder) if raw.logger else None
+        logger: Logger | None = _make(raw, "logger")(save_dir=run.folder) if raw.logger else None
     except (ImportError, TypeError) as error:
         raise ConfigError(f"logger={raw.logger._target_}: {error}; correct logger.*, or take logger=csv") from error
     if isinstance(logger, WandbTracker):
@@ -186,14 +174,15 @@ def make_trainer(run: Run) -> pl.Trainer:
     if raw.trainer.enable_progress_bar:
         callbacks.append(ProgressBar(refresh_rate=_REFRESH))
     if config.ckpt is None:  # tests need none of these
-        callbacks += [_make(node) for node in (raw.callbacks or {}).values()]
+        callbacks += [_make(raw, f"callbacks.{name}") for name in raw.callbacks or {}]
     logger = _make_logger(run)
     if logger:
         callbacks += [LearningRateMonitor(), Monitor(config.data.batch_size)]
     if isinstance(logger, WandbTracker):
         callbacks.append(ValidationPanels(logger, _energy_image))
     trainer: pl.Trainer = _make(
-        raw.trainer,
+        raw,
+        "trainer",
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         logger=logger or False,

@@ -1,8 +1,21 @@
 """What a ``_target_`` of a configuration names: a class or a function, by its dotted path."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from importlib import import_module
+from types import FunctionType
 from typing import Any
+
+NETWORK = ("mshnet_pl.backbones", "mshnet_pl.models", "mshnet_pl.similarity")
+"""Packages whose public classes make a network."""
+RUN = (
+    *NETWORK,
+    "mshnet_pl.data.sources",
+    "mshnet_pl.training",
+    "torch.optim",
+    "pytorch_lightning",
+    *(f"pytorch_lightning.{package}" for package in ("callbacks", "loggers", "strategies")),
+)
+"""Packages whose public names a run's configuration may have."""
 
 
 def class_name(target: object) -> str:
@@ -10,29 +23,17 @@ def class_name(target: object) -> str:
     return str(target).rpartition(".")[2]
 
 
-NETWORK = ("mshnet_pl.models", "mshnet_pl.backbones", "mshnet_pl.similarity")
-"""Packages whose public classes make a network."""
-
-
-def public(target: str, packages: Sequence[str]) -> Any:  # noqa: ANN401 - a class or a function
-    """What one of ``packages`` exports under that name; nothing else is imported, whatever ``target`` names.
+def public(target: str, packages: Collection[str]) -> Any:  # noqa: ANN401 - a class or a function
+    """What one of ``packages`` exports under that name: a class, or a function of this project. Nothing else is imported.
 
     Raises:
         ValueError: none of them exports it.
+        ImportError: the package needs a library that is not installed.
     """
     package, _, name = target.rpartition(".")
-    module = import_module(package) if package in packages else None
-    if module is None or name not in module.__all__:
-        raise ValueError(f"{target} is no public name of {', '.join(packages)}; it is not loaded")
-    return getattr(module, name)
-
-
-def imported(target: str) -> Any:  # noqa: ANN401 - whatever it names
-    """The class or function itself.
-
-    Raises:
-        ImportError: there is no such module.
-        AttributeError: the module has no such name.
-    """
-    module, _, name = target.rpartition(".")
-    return getattr(import_module(module), name)
+    if package in packages:
+        module = import_module(package)
+        part = getattr(module, name) if name in module.__all__ else None
+        if isinstance(part, type) or (isinstance(part, FunctionType) and package.startswith("mshnet_pl.")):
+            return part
+    raise ValueError(f"{target} is no public class of {', '.join(packages)}; it is not loaded")
