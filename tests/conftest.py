@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,7 +49,7 @@ def _logs_end_with_their_test() -> Iterator[None]:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run a command of the package in this process, in ``tmp_path``, as its script does."""
+    """Run a command of the package, or ``python FILE``, in this process, in ``tmp_path``, as its script does."""
     entries = {
         f"mshnet-{name}": program.main
         for name, program in {
@@ -70,7 +71,10 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Captu
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         capfd.readouterr()
         try:
-            entries[name]()
+            if name == "python":
+                _script(monkeypatch)
+            else:
+                entries[name]()
             code = 0
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
@@ -78,6 +82,13 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Captu
         return Done(code, out, err)
 
     return run
+
+
+def _script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``python FILE ARGUMENT...`` with the arguments of ``sys.argv``."""
+    monkeypatch.setattr(sys, "argv", sys.argv[1:])
+    monkeypatch.syspath_prepend(Path(sys.argv[0]).resolve().parent)
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.fixture

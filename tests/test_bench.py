@@ -1,61 +1,77 @@
-"""``mshnet-bench`` through the command line, its work counts against counting by hand."""
+"""``mshnet-bench`` through the command line, and what it measures, its work counts against counting by hand."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import hydra
 import pytest
 
 from conftest import ROOT, Command
+from mshnet_pl import config
+from mshnet_pl.bench import measure
+from mshnet_pl.config import bench_schema
 
-SETTINGS = ("backbone=efficientnet_lite0", "backbone.weights=random", "bench.sizes=[65]", "bench.repeats=2")
+SETTINGS = ("backbone=efficientnet_lite0", "backbone.weights=random")
 
 
-def test_a_row_a_case(command: Command, tmp_path: Path) -> None:
+def test_a_case_in_processes_of_its_own(command: Command, tmp_path: Path) -> None:
     done = command(
-        "mshnet-bench",
-        *SETTINGS,
-        "bench.what=[forward,train]",
-        "bench.shots=[2]",
-        "bench.precision=[fp32]",
-        "bench.out=b.json",
-    )
+        "mshnet-bench", *SETTINGS, "bench.sizes=[65]", "bench.repeats=2", "bench.what=[forward]", "bench.shots=[2]",
+        "bench.precision=[fp32]", "bench.out=b.json",
+    )  # fmt: skip
     assert done.code == 0, done.err
-    forward, train = json.loads((tmp_path / "b.json").read_text())["cases"]
-    assert [forward["what"], train["what"]] == ["forward", "train"]
-    assert [line.split(" | ")[0] for line in done.out.splitlines()[-5:-2]] == [
+    (case,) = json.loads((tmp_path / "b.json").read_text())["cases"]
+    assert (case["what"], case["size"], case["shots"], case["precision"]) == ("forward", 65, 2, "32-true")
+    assert [line.split(" | ")[0] for line in done.out.splitlines()[-4:-2]] == [
         "|---|---:|---:|---:|---|---|---:|---:|---:|---:|---:|---|",
         "| forward",
-        "| train",
     ]
-    for case in (forward, train):
-        assert len(case["seconds"][case["what"]]) == len(case["seconds"]["unit"]) == 2 and case["peak_mib"] > 100
-        assert case["units"] == pytest.approx(case["ms"] / case["unit_ms"])
-    assert [*forward["parts_units"]] == ["backbone", "similarities", "head"]
-    assert 2 * forward["gmac"] < train["gmac"] < 3.5 * forward["gmac"]  # the backbone has no backward pass
+    assert len(case["seconds"]["forward"]) == len(case["seconds"]["unit"]) == 2 and case["peak_mib"] > 100
+    assert case["units"] == pytest.approx(case["ms"] / case["unit_ms"])
     again = command("mshnet-bench", *SETTINGS, "bench.out=b.json")
     assert again.code == 2 and "bench.out=b.json exists" in again.err
 
 
-def test_work_grows_with_the_shots(command: Command, tmp_path: Path) -> None:
-    done = command(
-        "mshnet-bench", *SETTINGS, "model=prototype_baseline", "bench.what=[forward]",
-        "bench.shots=[1,3]", "bench.precision=[fp32]", "bench.batch=1",
-    )  # fmt: skip
-    assert done.code == 0, done.err
-    one, three = json.loads((tmp_path / "bench.json").read_text())["cases"]
+Measured = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
+    """Measures a case at 65 x 65 in this process, beside a unit as small."""
+    monkeypatch.setattr(measure, "_UNIT_SIZE", 65)
+    bench_schema.register()
+    config.register()
+
+    def run(what: str, shots: int, *overrides: str) -> dict[str, Any]:
+        with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
+            raw = hydra.compose("bench", overrides=[*SETTINGS, "trainer.accelerator=cpu", *overrides])
+        case = {"what": what, "size": 65, "shots": shots, "batch": 1, "precision": "32-true", "compile": False}
+        found = measure.measure(raw, {**case, "repeats": 1, "memory": False})
+        return {**found, **measure.summary(found["seconds"], 1)}
+
+    return run
+
+
+@pytest.mark.parametrize("model", ["mshnet", "hsnet", "panet", "pfenet", "mshnet_lite"])
+def test_a_training_step_is_a_forward_pass_and_a_backward_pass(measured: Measured, model: str) -> None:
+    settings = (f"model={model}", *(["backbone.trainable=true"] if model == "panet" else []))
+    forward, train = (measured(what, 1, *settings) for what in ("forward", "train"))
+    assert 0 < 1.5 * forward["gmac"] < train["gmac"] and "backbone" in forward["parts_units"]
+    if model == "mshnet":
+        assert [*forward["parts_units"]] == ["backbone", "similarities", "head"]
+        assert 2 * forward["gmac"] < train["gmac"] < 3.5 * forward["gmac"]  # the backbone has no backward pass
+
+
+def test_work_grows_with_the_shots(measured: Measured) -> None:
+    one, three = (measured("forward", shots, "model=prototype_baseline") for shots in (1, 3))
     assert three["gmac"] == pytest.approx(2 * one["gmac"])  # two images through the backbone, then four
     assert [*one["parts_units"]] == ["backbone", "encode", "decode"]
 
 
-def test_a_whole_test(command: Command, tmp_path: Path) -> None:
-    done = command(
-        "mshnet-bench", *SETTINGS, "data=synthetic", "model.width=8", "bench.what=[test]",
-        "bench.shots=[1]", "bench.precision=[fp32]", "test.episodes=6",
-    )  # fmt: skip
-    assert done.code == 0, done.err
-    (case,) = json.loads((tmp_path / "bench.json").read_text())["cases"]
+def test_a_whole_test(measured: Measured) -> None:
+    case = measured("test", 1, "data=synthetic", "model.width=8", "test.episodes=6")
     assert case["episodes_per_second"] == pytest.approx(1000 / case["ms"]) and case["gmac"] is None
 
 
@@ -71,7 +87,7 @@ def test_refused(command: Command, tmp_path: Path) -> None:
     assert unknown.code == 2 and "expected one of [fp32, bf16]" in unknown.err
 
 
-def test_hours_of_the_full_benchmark(tmp_path: Path) -> None:
+def test_hours_of_the_full_benchmark(command: Command, tmp_path: Path) -> None:
     """Against the formula of the page; with four GPUs the last 5-shot job begins when three 1-shot jobs are done."""
     ms = {("train", 1): 20.0, ("train", 5): 60.0, ("forward", 1): 8.0, ("forward", 5): 25.0}
     for depth, slower in ((50, 1.0), (101, 1.5)):
@@ -93,10 +109,9 @@ def test_hours_of_the_full_benchmark(tmp_path: Path) -> None:
         return (50 * epoch * train + (50 * epoch // 4000 * 200 + 1000) * forward) / 3_600_000
 
     for extra, factor in ((), 1.0), (("--sustained", "2"), 2.0):
-        command = [sys.executable, ROOT / "experiments" / "full_benchmark.py", tmp_path / "r50.json", tmp_path / "r101.json"]
-        done = subprocess.run([*command, *extra], capture_output=True, text=True, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        rows = [[cell.strip() for cell in line.split("|")[2:-1]] for line in done.stdout.splitlines()[2:]]
+        done = command("python", ROOT / "experiments" / "full_benchmark.py", "r50.json", "r101.json", *extra)
+        assert done.code == 0, done.err
+        rows = [[cell.strip() for cell in line.split("|")[2:-1]] for line in done.out.splitlines()[2:]]
         pascal, coco = ([hours(epoch, shots, 1.0) * factor for shots in (1, 5)] for epoch in (11_250, 7_500))
         for row, (one, five) in zip(rows, (pascal, coco), strict=False):
             expected = [4 * (one + five), 4 * (one + five), min(3 * one, five) + five, five]
