@@ -312,6 +312,6 @@ def test_the_installed_command_works_from_any_folder(tmp_path: Path) -> None:
     done = subprocess.run(
         [SCRIPTS / "mshnet-train", "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True, check=True
     )  # fmt: skip
-    assert "mshnet_pl.models.mshnet.model.MSHNet" in done.stdout and not list(tmp_path.rglob("*.yaml"))
+    assert "mshnet_pl.models.MSHNet" in done.stdout and not list(tmp_path.rglob("*.yaml"))
     failed = subprocess.run([SCRIPTS / "mshnet-train", "fold=7"], cwd=tmp_path, capture_output=True, text=True)
     assert failed.returncode == 2 and "error: fold=7" in failed.stderr and "Traceback" not in failed.stderr
