@@ -13,6 +13,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from mshnet_pl.app.files import Workspace
+from mshnet_pl.app.sessions import Sessions
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference.segmenter import Segmenter
 
@@ -32,7 +34,7 @@ def serve(
     ckpt: Path,
     port: int = 7860,
     host: str = "127.0.0.1",
-    hosts: str = "",
+    hosts: str | None = None,
     max_upload_mb: int = 20,
     max_sessions: int = 16,
     idle_minutes: float = 30,
@@ -59,19 +61,16 @@ def serve(
     for name in names:
         if not re.fullmatch(r"[\w.-]+|[0-9a-f:.]+", name):
             raise ConfigError(f"hosts={hosts}: give host names without ports, separated by commas")
+    try:
+        from mshnet_pl.app.guard import Guard
+        from mshnet_pl.app.page import Page
+        from mshnet_pl.app.page import share as share_publicly
+    except ModuleNotFoundError as error:
+        if error.name not in ("gradio", "starlette", "fastapi"):
+            raise
+        raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
     network = Segmenter.from_checkpoint(ckpt, device)
     with _listening(host, port) as listener, _folder() as folder:
-        try:
-            from mshnet_pl.app.guard import Guard
-            from mshnet_pl.app.page import Page
-            from mshnet_pl.app.page import share as share_publicly
-        except ModuleNotFoundError as error:
-            if error.name not in ("gradio", "starlette"):
-                raise
-            raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
-        from mshnet_pl.app.files import Workspace
-        from mshnet_pl.app.sessions import Sessions
-
         workspace = Workspace(folder, _UPLOADS * max_upload_mb * 2**20)
         sessions = Sessions(workspace, max_sessions, 60 * idle_minutes)
         page = Page(network.fresh, sessions, max_upload_mb)
