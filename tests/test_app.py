@@ -2,13 +2,9 @@
 
 import io
 import math
-import os
 import shutil
 import socket
-import subprocess
 import sys
-import time
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +24,7 @@ from mshnet_pl.app.session import Session
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference.labels import to_labels
+from page_server import serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -42,35 +39,8 @@ OF_GRADIO = "upload_progress", "Response", "No draw texture found for layer"
 def address(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of a running ``mshnet-app``."""
     pytest.importorskip("gradio")
-    folder = tmp_path_factory.mktemp("app")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = "from mshnet_pl.cli.app import main; main()"
-    env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-c", program, f"ckpt={checkpoint}", f"port={port}", "device=cpu"],
-            env={**env, "GRADIO_TEMP_DIR": str(folder)}, stdout=log, stderr=log, cwd=folder,
-        )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        while not answers(url):
-            assert server.poll() is None, (folder / "log").read_text()
-            time.sleep(0.2)
-        yield url
-        assert "Traceback" not in (folder / "log").read_text()
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
+    with serving(checkpoint, tmp_path_factory.mktemp("app")) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ def serve(
     Raises:
         ConfigError: no such checkpoint, a port that cannot be used, no host names, no Gradio, or no public address.
     """
-    names = {host.lower(), *(name.strip().lower() for name in (hosts or "").split(",") if name.strip())}
+    names = {name.strip().lower() for name in [host, *(hosts or "").split(",")]} - {"", "0.0.0.0", "::"}
     for name in names:
         if not re.fullmatch(r"[\w.-]+|[0-9a-f:.]+", name):
             raise ConfigError(f"hosts={hosts}: give host names without ports, separated by commas")
