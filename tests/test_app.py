@@ -1,13 +1,10 @@
 """``mshnet-app``: the real command, driven in a browser."""
 
 import io
-import os
+import math
 import shutil
 import socket
-import subprocess
 import sys
-import time
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,13 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import Command
 from mshnet_pl import Segmenter
-from mshnet_pl.app.session import Session, painted, strokes
+from mshnet_pl.app.files import SessionFolder
+from mshnet_pl.app.levels import Levels
+from mshnet_pl.app.pictures import painted, strokes
+from mshnet_pl.app.session import Session
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
+from mshnet_pl.inference.labels import to_labels
+from page_server import serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -36,35 +39,8 @@ OF_GRADIO = "upload_progress", "Response", "No draw texture found for layer"
 def address(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of a running ``mshnet-app``."""
     pytest.importorskip("gradio")
-    folder = tmp_path_factory.mktemp("app")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = "from mshnet_pl.cli.app import main; main()"
-    env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-c", program, f"ckpt={checkpoint}", f"port={port}", "device=cpu"],
-            env={**env, "GRADIO_TEMP_DIR": str(folder)}, stdout=log, stderr=log, cwd=folder,
-        )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        while not answers(url):
-            assert server.poll() is None, (folder / "log").read_text()
-            time.sleep(0.2)
-        yield url
-        assert "Traceback" not in (folder / "log").read_text()
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
+    with serving(checkpoint, tmp_path_factory.mktemp("app")) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +249,7 @@ def test_what_cannot_be_used_is_said_on_the_page(visit: Callable[[], Visitor], t
 
 
 def test_a_session_keeps_what_is_painted(tmp_path: Path) -> None:
-    path, session = tmp_path / "picture.png", Session()
+    path, session = tmp_path / "picture.png", Session(SessionFolder(tmp_path / "session"))
     Image.new("RGB", (2000, 500)).save(path)
     with pytest.raises(DataError, match="Choose the picture first"):
         session.open_mask(str(path))
@@ -298,12 +274,16 @@ def test_a_session_keeps_what_is_painted(tmp_path: Path) -> None:
         session.supports()
 
 
-def test_layers_of_any_size_become_a_mask() -> None:
+def test_layers_of_any_size_become_a_mask(tmp_path: Path) -> None:
     first, second = np.zeros((2, 4, 6, 4), np.uint8)
     first[1, 2, 3], second[3, 5, 3] = 1, 255
-    mask = painted([Image.fromarray(first), Image.fromarray(second)], (6, 4))
+    paths = [str(tmp_path / f"{number}.png") for number in range(3)]
+    for path, layer in zip(paths, (first, second), strict=False):
+        Image.fromarray(layer).save(path)
+    mask = painted(paths[:2], (6, 4))
     assert np.argwhere(mask).tolist() == [[1, 2], [3, 5]]
-    assert np.array_equal(painted([strokes(mask)], (12, 8)), mask.repeat(2, 0).repeat(2, 1))
+    strokes(mask).save(paths[2])
+    assert np.array_equal(painted(paths[2:], (12, 8)), mask.repeat(2, 0).repeat(2, 1))
 
 
 def test_queries_are_limited_together_and_the_good_ones_are_segmented(checkpoint: Path, tmp_path: Path) -> None:
@@ -311,13 +291,25 @@ def test_queries_are_limited_together_and_the_good_ones_are_segmented(checkpoint
     SOURCE.image(SUPPORT).save(paths[0])
     paths[1].write_bytes(paths[0].read_bytes()[:5000])
     Image.new("L", (6300, 6300)).save(paths[2])
-    session, segmenter = Session(), Segmenter.from_checkpoint(checkpoint)
-    session.example(tmp_path, [])
+    session, segmenter = Session(SessionFolder(tmp_path / "session")), Segmenter.from_checkpoint(checkpoint)
+    session.example([])
     with pytest.raises(DataError, match=r"\Acut.png: .*truncated"):
         session.segment(segmenter, [str(path) for path in paths[:2]])
     assert [found.name for found in session.found] == ["good"]
     with pytest.raises(DataError, match="at most 40 megapixels together"):
         session.segment(segmenter, [str(paths[2])] * 2)
+
+
+def test_levels_hold_the_mask_of_every_threshold_exactly() -> None:
+    margins = torch.randn(300, 70, generator=torch.manual_seed(0)) * 3
+    least = torch.tensor([math.log(step / (100 - step)) for step in range(1, 100)])
+    margins[0, :70] = least[:70]  # a margin that equals a threshold's does not exceed it
+    levels = Levels.of(margins)
+    for step in range(1, 100):
+        assert np.array_equal(levels.mask(step / 100), to_labels(margins[None], step / 100) == 1)
+    for threshold in (0, 1, 0.001, 0.996, float("nan"), "0.5", None):
+        with pytest.raises(DataError, match=r"give a number from 0\.01 to 0\.99"):
+            levels.mask(threshold)
 
 
 @pytest.mark.parametrize(
@@ -329,6 +321,7 @@ def test_queries_are_limited_together_and_the_good_ones_are_segmented(checkpoint
         (["ckpt=none.ckpt", "port=x"], "port=x: give a whole number from 1 to 65535"),
         (["ckpt=none.ckpt", "max_upload_mb=0"], "max_upload_mb=0: give a whole number from 1"),
         (["ckpt=none.ckpt", "share=yes"], "share=yes: give true"),
+        (["ckpt=none.ckpt", "hosts=a.example:80"], "hosts=a.example:80: give host names without ports"),
     ],
 )
 def test_bad_settings_are_one_message(command: Command, settings: list[str], message: str) -> None:
@@ -336,7 +329,6 @@ def test_bad_settings_are_one_message(command: Command, settings: list[str], mes
     assert done.code == 2 and message in done.err and "Traceback" not in done.err
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Gradio leaves the socket of its try open
 def test_a_port_in_use_and_a_missing_extra(command: Command, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -344,7 +336,7 @@ def test_a_port_in_use_and_a_missing_extra(command: Command, checkpoint: Path, m
         port = taken.getsockname()[1]
         done = command("mshnet-app", f"ckpt={checkpoint}", f"port={port}")
     assert done.code == 2 and f"port={port}: " in done.err and "give another port" in done.err
-    monkeypatch.delitem(sys.modules, "mshnet_pl.app.page")
+    monkeypatch.delitem(sys.modules, "mshnet_pl.app.page", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     done = command("mshnet-app", f"ckpt={checkpoint}")
     assert done.code == 2 and "pip install 'mshnet_pl[app]'" in done.err

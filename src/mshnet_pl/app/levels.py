@@ -34,13 +34,13 @@ class Levels(NamedTuple):
             counts[first : first + _ROWS] = torch.bucketize(rows, _BOUNDS, out_int32=True).numpy()
         return cls(zlib.compress(counts.data, 1), *counts.shape)
 
-    def mask(self, threshold: float) -> Bool[np.ndarray, "height width"]:
+    def mask(self, threshold: object) -> Bool[np.ndarray, "height width"]:
         """Where the foreground's probability exceeds the threshold, rounded to a hundredth.
 
         Raises:
             DataError: no threshold from 0.01 to 0.99.
         """
-        if not (isinstance(threshold, int | float) and 1 <= threshold * _STEPS + 1e-6 < _STEPS):
+        if not (isinstance(threshold, int | float) and 0 < threshold < 1 and 1 <= round(threshold * _STEPS) < _STEPS):
             raise DataError(f"threshold={threshold}: give a number from 0.01 to 0.99")
         counts = np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(self.height, self.width)
         return counts >= round(threshold * _STEPS)

@@ -213,7 +213,7 @@ def _supports(session: Session) -> Iterator[Updates]:
     ]
 
 
-def _found(session: Session, threshold: float) -> Updates:
+def _found(session: Session, threshold: object) -> Updates:
     if not session.found:
         return [[], gr.update(value=None, interactive=False)]
     with _ended():
@@ -285,7 +285,7 @@ class _Events:
             return session.take(good)
 
     def segment(
-        self, drawing: File | None, queries: Sequence[File] | None, threshold: float, request: gr.Request
+        self, drawing: File | None, queries: Sequence[File] | None, threshold: object, request: gr.Request
     ) -> Updates:
         session = self._session(request)
         with _told():
@@ -293,7 +293,7 @@ class _Events:
             session.segment(self._fresh(), [self._path(session, query) for query in queries or []])
         return _found(session, threshold)
 
-    def found(self, threshold: float, request: gr.Request) -> Updates:
+    def found(self, threshold: object, request: gr.Request) -> Updates:
         return _found(self._session(request), threshold)
 
     def energy(self, request: gr.Request) -> list[Panel]:

@@ -18,7 +18,7 @@ OPACITY = 160
 """Of strokes, from 0 to 255."""
 MAX_PIXELS = 40_000_000
 """Of one picture, and of all queries together."""
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _SIDE = 1024
 """Longer side of pictures on the page, and of supports, in pixels."""
 _MAX_LAYERS = 4

@@ -13,6 +13,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from mshnet_pl.app.files import Workspace
+from mshnet_pl.app.sessions import Sessions
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference.segmenter import Segmenter
 
@@ -55,23 +57,20 @@ def serve(
     Raises:
         ConfigError: no such checkpoint, a port that cannot be used, no host names, no Gradio, or no public address.
     """
-    names = {host.lower(), *(name.strip().lower() for name in (hosts or "").split(",") if name.strip())}
+    names = {name.strip().lower() for name in [host, *(hosts or "").split(",")]} - {"", "0.0.0.0", "::"}
     for name in names:
         if not re.fullmatch(r"[\w.-]+|[0-9a-f:.]+", name):
             raise ConfigError(f"hosts={hosts}: give host names without ports, separated by commas")
+    try:
+        from mshnet_pl.app.guard import Guard
+        from mshnet_pl.app.page import Page
+        from mshnet_pl.app.page import share as share_publicly
+    except ModuleNotFoundError as error:
+        if error.name not in ("gradio", "starlette", "fastapi"):
+            raise
+        raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
     network = Segmenter.from_checkpoint(ckpt, device)
     with _listening(host, port) as listener, _folder() as folder:
-        try:
-            from mshnet_pl.app.guard import Guard
-            from mshnet_pl.app.page import Page
-            from mshnet_pl.app.page import share as share_publicly
-        except ModuleNotFoundError as error:
-            if error.name not in ("gradio", "starlette"):
-                raise
-            raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
-        from mshnet_pl.app.files import Workspace
-        from mshnet_pl.app.sessions import Sessions
-
         workspace = Workspace(folder, _UPLOADS * max_upload_mb * 2**20)
         sessions = Sessions(workspace, max_sessions, 60 * idle_minutes)
         page = Page(network.fresh, sessions, max_upload_mb)

@@ -206,7 +206,7 @@ class Session:
         if problems:
             raise DataError("\n".join(problems))
 
-    def overlays(self, threshold: float) -> list[Panel]:
+    def overlays(self, threshold: object) -> list[Panel]:
         """Every query, and beside it the query with the object outlined; small, with captions."""
         images, captions = [], []
         for name, image, levels in self.found:
@@ -215,7 +215,7 @@ class Session:
             captions += [name, f"object: {mask.mean():.1%}" if mask.any() else "not found"]
         return [*zip(self.folder.save("results", images), captions, strict=True)]
 
-    def masks(self, threshold: float) -> str:
+    def masks(self, threshold: object) -> str:
         """Path of a ZIP file with every query's mask at its own size, 0 and 255, as ``NUMBER_NAME_mask.png``."""
         path = self.folder.new_set("masks") / "masks.zip"
         with zipfile.ZipFile(path, "w") as archive:

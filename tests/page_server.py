@@ -1,0 +1,141 @@
+"""A running ``mshnet-app``, and a visitor who speaks to it over HTTP as its page does."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+COMMAND = "from mshnet_pl.cli.app import main; main()"
+
+
+class Server(NamedTuple):
+    """A process that serves the page, the folder that its temporary files go to, and its output."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    folder: Path
+    log: Path
+
+    def files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file()]
+
+    def resident(self) -> int:
+        """Memory in bytes."""
+        (line,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(line) * 1024
+
+    def peak(self) -> int:
+        """The most memory that it had, in bytes."""
+        (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(line) * 1024
+
+
+@contextmanager
+def serving(checkpoint: Path, folder: Path, *settings: str, program: str = COMMAND) -> Iterator[Server]:
+    """Serve until the end of the ``with``; what the server says must hold no traceback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    temporary, log = folder / "temporary", folder / "log"
+    temporary.mkdir()
+    env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    arguments = [f"ckpt={checkpoint}", f"port={port}", "device=cpu", *settings]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            env={**env, "GRADIO_TEMP_DIR": str(temporary), "TMPDIR": str(temporary)},
+            stdout=file, stderr=file, cwd=folder,
+        )  # fmt: skip
+    server = Server(f"http://127.0.0.1:{port}", process, temporary, log)
+    try:
+        while not answers(server.url):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        yield server
+        assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+class Done(NamedTuple):
+    """What an event gave: its outputs, None for one that failed, and the messages that the page shows."""
+
+    outputs: list[Any] | None
+    messages: list[str]
+
+
+class Visitor:
+    """One load of the page, without a browser."""
+
+    def __init__(self, url: str, start: bool = True) -> None:
+        self.client = httpx.Client(base_url=url, timeout=120)
+        self.key = uuid.uuid4().hex[:11]
+        found = re.search(r"window\.gradio_config = (\{.*?\});\s*</script>", self.client.get("/").text, re.DOTALL)
+        assert found
+        self.config = json.loads(found[1])
+        self.events: dict[str, int] = {}
+        for event in self.config["dependencies"]:
+            self.events.setdefault(event["api_name"], event["id"])
+        if start:
+            assert self.event("start").outputs is not None
+
+    def upload(self, *files: Path) -> list[dict[str, Any]]:
+        """Upload; gives what events name the files by."""
+        answer = self.client.post("/gradio_api/upload", files=[("files", (file.name, file.read_bytes())) for file in files])
+        answer.raise_for_status()
+        return [named(path) for path in answer.json()]
+
+    def join(self, name: str, data: Sequence[object] = (), index: object = None) -> httpx.Response:
+        """Queue an event; ``index`` is the chosen picture's, of one that is about a gallery."""
+        event = {"data": [*data], "fn_index": self.events[name], "session_hash": self.key, "trigger_id": None}
+        chosen = {"event_data": {"index": index, "value": None}} if index is not None else {}
+        return self.client.post("/gradio_api/queue/join", json={**event, **chosen})
+
+    def event(self, name: str, data: Sequence[object] = (), index: object = None) -> Done:
+        """An event, and what comes of it."""
+        self.join(name, data, index).raise_for_status()
+        messages = []
+        with self.client.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.key}) as stream:
+            for line in stream.iter_lines():
+                if not line.startswith("data: "):
+                    continue
+                message = json.loads(line[6:])
+                if message["msg"] == "log":
+                    messages.append(message["log"])
+                elif message["msg"] == "process_completed":
+                    output = message["output"]
+                    if not message["success"]:
+                        return Done(None, [*messages, str(output.get("error"))])
+                    return Done(output["data"], messages)
+        raise AssertionError("the server ended the stream")
+
+    def read(self, path: str) -> httpx.Response:
+        return self.client.get(f"/gradio_api/file={path}")
+
+
+def named(path: Path | str, **more: object) -> dict[str, Any]:
+    """A file as events name it."""
+    return {"path": str(path), "meta": {"_type": "gradio.FileData"}, **more}
+
+
+def drawing(*layers: dict[str, Any]) -> dict[str, Any]:
+    """The editor's value."""
+    return {"background": None, "layers": [*layers], "composite": None, "id": None}
