@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train test oldest check lint type clean
+.PHONY: help install demo train test test-slow oldest check lint type clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 11
 
 install: .venv/installed ## create .venv and install the package with its development tools
 
@@ -16,15 +16,21 @@ install: .venv/installed ## create .venv and install the package with its develo
 	$(BIN)/python -m pip install -qq --editable '.[dev]'
 	touch $@
 
-demo: install ## train and test 4 folds x 1 and 5 shots on drawn episodes (offline, minutes on two cores)
+demo: install ## train and test 4 folds x 1 and 5 shots on synthetic episodes (offline, minutes on two cores)
 	$(BIN)/mshnet-train experiment=demo hydra/launcher=joblib trainer.enable_progress_bar=false
 	$(BIN)/mshnet-report runs/demo
 
 train: install ## train and test the embedded default; further settings in ARGS="..."
 	$(BIN)/mshnet-train $(ARGS)
 
-test: install ## run every test, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(ARGS)
+# Two workers with one thread each; a file's tests share a worker, and with it what they train once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=10
+
+test: install ## test every behaviour, with coverage (at most 12 minutes on two cores)
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(ARGS)
+
+test-slow: install ## run the long versions of the tests: many interruptions, every launcher, long runs
+	$(PYTEST) -m slow --timeout=1200 $(ARGS)
 
 # Without the shapes' checks, which need a newer jaxtyping, and with the warnings of old releases. The published logits are
 # left out: NumPy 1 draws their weights under other promotion rules, and the loss then differs by 1.2e-7 instead of 1e-7.
@@ -33,16 +39,16 @@ OLDEST := -o addopts=--strict-markers -o filterwarnings=default --disable-warnin
 	$(patsubst %,tests/test_%.py,golden similarity methods losses metrics episodes sampler backbones cli)
 
 oldest: .venv-oldest/installed ## run the core's tests with the oldest versions that pyproject.toml allows, in .venv-oldest
-	.venv-oldest/bin/python -m pytest -m "not slow and not gpu" $(OLDEST) $(ARGS)
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -m "not slow and not gpu" $(OLDEST) $(ARGS)
 
 .venv-oldest/installed: pyproject.toml .ci/oldest.py
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install -qq --upgrade pip
 	.venv-oldest/bin/python .ci/oldest.py > .venv-oldest/constraints.txt
-	.venv-oldest/bin/python -m pip install -qq --constraint .venv-oldest/constraints.txt --editable . pytest
+	.venv-oldest/bin/python -m pip install -qq --constraint .venv-oldest/constraints.txt --editable . pytest pytest-timeout
 	touch $@
 
-check: lint type install ## lint, types, and the arrows between the package's rooms
+check: lint type install ## lint, types, and the arrows between the package's folders
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 lint: install ## ruff
