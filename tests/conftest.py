@@ -17,6 +17,10 @@ from PIL import Image
 from mshnet_pl import Segmenter
 from mshnet_pl.cli import app, bench, convert, export, predict, prepare, report, test, train
 from mshnet_pl.data.sources.synthetic import Synthetic
+from tiny import TINY_RUN
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start; several at once would wait for each other
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MSHNET_SHARED", ROOT.parent / "shared"))
@@ -97,9 +101,8 @@ def train_tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> dict[str, Any]:
-        tiny = ["backbone=efficientnet_lite0", "recipe=demo", "data.image_size=64", "data.batch_size=2", "model.width=16"]
-        tiny += ["trainer.max_steps=2", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "test.episodes=4"]
-        monkeypatch.setattr(sys, "argv", ["mshnet-train", *tiny, *arguments])
+        settings = [*TINY_RUN, "backbone=efficientnet_lite0", "recipe=demo", "model.width=16", "test.episodes=4"]
+        monkeypatch.setattr(sys, "argv", ["mshnet-train", *settings, *arguments])
         train.main()
         (result,) = (tmp_path / "runs").rglob("result.json")
         content: dict[str, Any] = json.loads(result.read_text())
@@ -112,9 +115,8 @@ def train_tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...,
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``mshnet-train`` wrote after a few steps, shifted so that masks have object and background."""
     folder = tmp_path_factory.mktemp("trained")
-    settings = ["data.image_size=64", "data.batch_size=4", "model.width=8", "trainer.max_steps=40", "test.episodes=1"]
-    settings += ["optimizer=adamw", "optimizer.lr=3e-3", "scheduler=constant", "logger=none"]
-    settings += ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false", f"runs={folder}"]
+    settings = [*TINY_RUN, "data.image_size=64", "data.batch_size=4", "model.width=8", "trainer.max_steps=40"]
+    settings += ["optimizer=adamw", "optimizer.lr=3e-3", "scheduler=constant", f"runs={folder}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["mshnet-train", *settings])
         train.main()

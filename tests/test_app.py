@@ -155,7 +155,6 @@ def picture_of(visitor: Visitor, number: int) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(visitor.page.request.get(source).body())).convert("RGB")).astype(int)
 
 
-@pytest.mark.slow
 def test_the_example_is_outlined_and_its_masks_are_exact(visit: Callable[[], Visitor], checkpoint: Path) -> None:
     visitor = visit()
     visitor.change(visitor.button("Try an example").click)
@@ -183,7 +182,6 @@ def test_the_example_is_outlined_and_its_masks_are_exact(visit: Callable[[], Vis
     visitor.button("Remove this picture").wait_for()
 
 
-@pytest.mark.slow
 def test_strokes_and_mask_files_of_several_pictures(visit: Callable[[], Visitor], checkpoint: Path, tmp_path: Path) -> None:
     names, query = ("val-03-0000", "val-03-0003"), SOURCE.image("val-03-0001").crop((0, 0, 384, 300))
     for name in names:
@@ -230,7 +228,6 @@ def test_strokes_and_mask_files_of_several_pictures(visit: Callable[[], Visitor]
     other.told("Show the object first")
 
 
-@pytest.mark.slow
 def test_what_cannot_be_used_is_said_on_the_page(visit: Callable[[], Visitor], tmp_path: Path) -> None:
     for name, size in (("big.png", 100 * 10**6), ("notes.png", 0)):
         with (tmp_path / name).open("wb") as file:

@@ -24,6 +24,7 @@ from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.options import NovelPixels
+from tiny import TINY
 
 SIZE = 33
 RECORD = 4 + SIZE * SIZE * 3
@@ -169,7 +170,6 @@ torch.save([tuple(batch) for batch in islice(iter(module.train_dataloader()), 20
 """
 
 
-@pytest.mark.slow
 def test_a_fresh_process_reuses_the_file(pascal_root: Path, tmp_path: Path) -> None:
     def run() -> Episode:
         arguments = [str(pascal_root), str(tmp_path / "images"), str(tmp_path / "out.pt")]
@@ -211,12 +211,8 @@ def test_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pascal_root: P
         EpisodeDataModule(Synthetic(SIZE), image_size=SIZE, cache_mb=1, cache_dir=str(tmp_path)).setup()
 
 
-@pytest.mark.slow
 def test_settings_reach_the_run_and_only_augmentation_makes_another(command: Command, tmp_path: Path) -> None:
-    tiny = (
-        "data.image_size=64", "data.batch_size=2", "data.source.train_images=9", "data.source.val_images=2", "model.width=8",
-        "test.episodes=2", "trainer.max_steps=1", "logger=none", "trainer.enable_progress_bar=false",
-    )  # fmt: skip
+    tiny = (*TINY, "data.image_size=64", "data.source.train_images=9", "data.source.val_images=2", "trainer.max_steps=1")
     done = command("mshnet-train", *tiny, "data.cache_mb=3")
     assert done.code == 0 and "data.cache_mb=3: " in done.out + done.err
     again = command("mshnet-train", *tiny)

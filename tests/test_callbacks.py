@@ -12,16 +12,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+import tiny
 from conftest import Command
 from mshnet_pl import config
 from mshnet_pl.runs import build
 from mshnet_pl.runs.job import Run
 
-TINY = (
-    "data.image_size=48", "data.batch_size=2", "test.episodes=3", "test.pictures=0", "model.width=4", "scheduler=constant",
-    "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "logger=none",
-    "data.source.train_images=10", "data.source.val_images=6",
-)  # fmt: skip
+TINY = (*tiny.TINY, "scheduler=constant", "trainer.log_every_n_steps=1")
 
 
 class Record(pl.Callback):

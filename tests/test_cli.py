@@ -23,11 +23,9 @@ from conftest import ROOT, Command
 from mshnet_pl import config
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.results import load
+from tiny import TINY_RUN
 
-TINY = (
-    "data.image_size=48", "data.batch_size=2", "trainer.max_steps=3", "test.episodes=5", "model.width=4",
-    "trainer.enable_progress_bar=false",
-)  # fmt: skip
+TINY = (*TINY_RUN, "model.width=4", "trainer.max_steps=3", "test.episodes=5", "test.pictures=4", "logger=csv")
 SCRIPTS = Path(sys.executable).parent
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+import tiny
 from conftest import Command
 from mshnet_pl import Segmenter, results
 from mshnet_pl.data.loading.feature_cache import FeatureFile, FeatureShape
@@ -22,11 +23,7 @@ from mshnet_pl.errors import DataError
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from report_runs import config, write_run
 
-TINY = (
-    "data.image_size=32", "data.batch_size=2", "trainer.max_steps=5", "test.episodes=2", "model.width=4",
-    "save_every_n_steps=1", "data.source.train_images=16", "trainer.enable_progress_bar=false",
-    "trainer.accelerator=cpu", "test.pictures=1", "data.source.size=32",
-)  # fmt: skip
+TINY = (*tiny.TINY, "trainer.max_steps=5", "save_every_n_steps=1", "test.pictures=1", "logger=csv")
 
 
 @pytest.fixture

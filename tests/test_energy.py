@@ -13,6 +13,7 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+import tiny
 from conftest import Command
 from mshnet_pl import config
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
@@ -26,11 +27,7 @@ from mshnet_pl.runs.job import Run
 from mshnet_pl.similarity.base import AbstractSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
 
-TINY = (
-    "data.image_size=48", "data.batch_size=2", "test.episodes=3", "test.pictures=0", "model.width=4", "trainer.max_steps=1",
-    "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "logger=none", "data.source.train_images=10",
-    "data.source.val_images=6",
-)  # fmt: skip
+TINY = (*tiny.TINY, "data.image_size=48", "trainer.max_steps=1")
 
 
 class Brightness(AbstractSimilarity):

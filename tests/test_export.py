@@ -27,12 +27,10 @@ from mshnet_pl.similarity.contrast import ContrastSimilarity
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.masks import ObjectMask
 from mshnet_pl.utils.hashing import sha256
+from tiny import TINY_RUN
 
 NAMES = ("query", "support", "support_mask")
-TINY = (
-    "data.batch_size=2", "trainer.max_steps=2", "test.episodes=2", "trainer.enable_progress_bar=false", "logger=none",
-    "trainer.accelerator=cpu", "backbone.weights=random", "data.image_size=64", "model.width=4",
-)  # fmt: skip
+TINY = (*TINY_RUN, "model.width=4", "data.image_size=64", "backbone.weights=random")
 
 
 def trained(command: Command, folder: Path, *arguments: str) -> Path:
@@ -80,7 +78,6 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.slow
 def test_onnx(command: Command, tmp_path: Path) -> None:
     ckpt = trained(command, tmp_path, "backbone=vgg16")
     query, support, mask = drawn_episode(tmp_path)

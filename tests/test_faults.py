@@ -14,16 +14,13 @@ from typing import Any
 import pytest
 import torch
 
+import tiny
 from mshnet_pl.cli import train
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")
 STEPS = 200
-TINY = (
-    "data.image_size=32", "data.batch_size=2", f"trainer.max_steps={STEPS}", "test.episodes=2", "model.width=4",
-    "save_every_n_steps=1", "data.source.train_images=16", "logger=none", "trainer.enable_progress_bar=false",
-    "trainer.accelerator=cpu", "threads=1", "test.pictures=0", "data.source.size=32", "scheduler=constant",
-)  # fmt: skip
+TINY = (*tiny.TINY, f"trainer.max_steps={STEPS}", "save_every_n_steps=1", "threads=1", "scheduler=constant")
 
 
 def command(folder: Path, log: Path, *arguments: str) -> None:
@@ -77,17 +74,18 @@ def assert_equal_weights(first: dict[str, Any], second: dict[str, Any]) -> None:
         assert torch.equal(value, second["state_dict"][key]), key
 
 
-@pytest.mark.slow
-def test_twenty_interruptions_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("interruptions", "steps"), [(3, 60), pytest.param(20, STEPS, marks=pytest.mark.slow)])
+def test_interruptions_change_nothing(tmp_path: Path, interruptions: int, steps: int) -> None:
     """SIGKILL, SIGTERM and SIGUSR1 at random moments, now and then a last checkpoint cut short: the same weights."""
+    settings = (*TINY, f"trainer.max_steps={steps}")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    done(whole, *TINY)
+    done(whole, *settings)
     rng = random.Random(0)
-    for time_number in range(20):
+    for time_number in range(interruptions):
         number = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)[time_number % 3]
-        process = started(cut, *TINY)
+        process = started(cut, *settings)
         wait_for_checkpoints(cut, process, rng.randint(2, 8))
         time.sleep(rng.random() * 0.02)
         os.kill(process.pid or 0, number)
@@ -104,10 +102,10 @@ def test_twenty_interruptions_change_nothing(tmp_path: Path) -> None:
             before = read_checkpoint(last.with_name("previous.ckpt"))["global_step"]
             last.write_bytes(last.read_bytes()[: rng.randint(0, last.stat().st_size - 1)])
             assert before > 0
-    process = started(cut, *TINY)
+    process = started(cut, *settings)
     process.join()
     assert process.exitcode == 0, (cut / "log").read_text()
-    assert state(whole)["global_step"] == STEPS
+    assert state(whole)["global_step"] == steps
     assert_equal_weights(state(whole), state(cut))
 
 

@@ -6,12 +6,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
 from conftest import ROOT
 
 
-@pytest.mark.slow
 def test_a_wheel_from_the_source_distribution_works(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", ROOT]
     built = subprocess.run(build, capture_output=True, text=True)

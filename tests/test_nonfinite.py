@@ -15,10 +15,10 @@ from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.protocol.sampling import Draw
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from poisoned import BlankImages
+from tiny import TINY_RUN
 
 TINY = (
-    "data.image_size=32", "data.batch_size=2", "test.episodes=2", "save_every_n_steps=1", "threads=1", "test.pictures=0",
-    "data.source.size=32", "data.source.train_images=16", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu",
+    *TINY_RUN, "data.source.size=32", "data.source.train_images=16", "save_every_n_steps=1", "threads=1", "logger=csv",
     "scheduler=constant", "trainer.log_every_n_steps=1",
 )  # fmt: skip
 STEP = 3

@@ -2,10 +2,9 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -17,27 +16,43 @@ PRINTED = re.compile(r"<!-- (.+?) -->\n\n(.*?)\n\n<!-- end -->", re.DOTALL)
 """What a page shows of a command's output, word by word, and before it the command, run in the page's folder."""
 
 
-def test_recorded_results_stay_readable(command: Command) -> None:
+RECORDED = sorted(EXPERIMENTS.rglob("result.json"))
+PAGES = [EXPERIMENTS / name for name in ("pascal5i_mini/README.md", "full_benchmark.md")]
+
+
+def only_first_fast(cases: list[tuple[object, ...]]) -> list[Any]:
+    """The first case, and the others as slow ones."""
+    return [pytest.param(*case, id=f"{case[0]}-{i}", marks=[pytest.mark.slow] * (i > 0)) for i, case in enumerate(cases)]
+
+
+def test_recorded_results_stay_readable() -> None:
     """Those of this project's experiments, of which some were written before results said all that they say today."""
-    recorded = sorted(EXPERIMENTS.rglob("result.json"))
-    assert recorded
-    for experiment in sorted({path.parents[1] for path in recorded}):
-        done = command("mshnet-report", experiment, "--format", "csv")
-        assert done.code == 0 and "cannot be right" not in done.err
-        for path in recorded:
-            if path.parents[1] == experiment:
-                tests = results.load(path).tests
-                for shot in {test.shot for test in tests}:
-                    assert str(fmean(test.miou for test in tests if test.shot == shot)) in done.out
+    assert RECORDED and all(results.load(path).tests for path in RECORDED)
 
 
-@pytest.mark.parametrize("page", [EXPERIMENTS / name for name in ("pascal5i_mini/README.md", "full_benchmark.md")])
-def test_pages_show_what_their_commands_print(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("experiment", only_first_fast([(path,) for path in sorted({path.parents[1] for path in RECORDED})]))
+def test_the_report_says_what_was_recorded(command: Command, experiment: Path) -> None:
+    done = command("mshnet-report", experiment, "--format", "csv")
+    assert done.code == 0 and "cannot be right" not in done.err
+    for path in experiment.glob("*/result.json"):
+        tests = results.load(path).tests
+        for shot in {test.shot for test in tests}:
+            assert str(fmean(test.miou for test in tests if test.shot == shot)) in done.out
+
+
+PRINTED_BY = [[(page, *found) for found in PRINTED.findall(page.read_text())] for page in PAGES]
+
+
+@pytest.mark.parametrize(("page", "line", "shown"), [case for cases in PRINTED_BY for case in only_first_fast(cases)])
+def test_pages_show_what_their_commands_print(
+    command: Command, monkeypatch: pytest.MonkeyPatch, page: Path, line: str, shown: str
+) -> None:
     monkeypatch.chdir(page.parent)
-    printed = PRINTED.findall(page.read_text())
-    assert len(printed) == page.read_text().count("<!-- end -->") > 0
-    for line, shown in printed:
-        name, *arguments = shlex.split(line)
-        program = [sys.executable] if name == "python" else [Path(sys.executable).with_name(name)]
-        done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=True)
-        assert shown in done.stdout, f"{page}: {line} prints something else"
+    done = command(*shlex.split(line))
+    assert done.code == 0, done.err
+    assert shown in done.out, f"{page}: {line} prints something else"
+
+
+@pytest.mark.parametrize(("page", "cases"), zip(PAGES, PRINTED_BY, strict=True), ids=[page.name for page in PAGES])
+def test_pages_name_their_commands(page: Path, cases: list[object]) -> None:
+    assert len(cases) == page.read_text().count("<!-- end -->") > 0

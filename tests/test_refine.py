@@ -23,6 +23,7 @@ from mshnet_pl.models.baselines import PrototypeBaseline
 from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.options import Fusion
 from mshnet_pl.similarity.cosine import CosineSimilarity
+from tiny import TINY_RUN
 
 SIZE, SHOTS, SHIFT = 64, 3, 0.75
 
@@ -201,10 +202,7 @@ def test_refused_radii(guided: float) -> None:
         Predictor(baseline(), guided=guided)
 
 
-TINY = (
-    "data.image_size=64", "data.batch_size=2", "model.width=4", "logger=none", "trainer.enable_progress_bar=false",
-    "trainer.accelerator=cpu", "trainer.max_steps=3", "test.episodes=3", "test.pictures=1",
-)  # fmt: skip
+TINY = (*TINY_RUN, "model.width=4", "data.image_size=64", "trainer.max_steps=3", "test.episodes=3", "test.pictures=1")
 
 
 def counts(folder: Path, name: str) -> np.ndarray:

@@ -14,18 +14,16 @@ from mshnet_pl import config, results
 from mshnet_pl.runs.job import Run
 from random_changes import TINY
 
-CHANGES = 500
 
-
-@pytest.mark.slow
-def test_random_changes(tmp_path: Path) -> None:
-    program = [sys.executable, ROOT / "tests" / "random_changes.py", str(CHANGES), "0"]
+@pytest.mark.parametrize("changes", [100, pytest.param(500, marks=pytest.mark.slow)])
+def test_random_changes(tmp_path: Path, changes: int) -> None:
+    program = [sys.executable, ROOT / "tests" / "random_changes.py", str(changes), "0"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     outcomes = json.loads(done.stdout)
-    assert not outcomes["failed"], "\n\n".join(f"{changes}\n{what}" for changes, what in outcomes["failed"].items())
-    assert outcomes["met"]["message"] + outcomes["met"]["run"] == CHANGES and outcomes["met"]["run"] > CHANGES / 20
+    assert not outcomes["failed"], "\n\n".join(f"{settings}\n{what}" for settings, what in outcomes["failed"].items())
+    assert outcomes["met"]["message"] + outcomes["met"]["run"] == changes and outcomes["met"]["run"] > changes / 20
     assert {"fold", "data.source.size", "optimizer.lr", "loss.nonfinite", "callbacks.ema.decay"} <= {*outcomes["names"]}
 
 

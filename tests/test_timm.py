@@ -21,6 +21,7 @@ from mshnet_pl.backbones.base import BlockSpec
 from mshnet_pl.backbones.resnet import ResNet
 from mshnet_pl.backbones.timm_backbone import TimmBackbone
 from mshnet_pl.episode import MEAN, STD
+from tiny import TINY_RUN
 
 IMAGES = torch.randn(2, 3, 97, 97, generator=torch.Generator().manual_seed(0))
 
@@ -195,11 +196,7 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     assert "backbone.weights=hub: timm's weights of resnet18 could not be downloaded" in done.stderr
 
 
-TINY = (
-    "data.image_size=64", "data.batch_size=2", "model.width=4", "logger=none", "trainer.enable_progress_bar=false",
-    "trainer.accelerator=cpu", "trainer.max_steps=2", "test.episodes=3", "test.pictures=0", "backbone=timm",
-    "backbone.weights=random",
-)  # fmt: skip
+TINY = (*TINY_RUN, "model.width=4", "data.image_size=64", "backbone=timm", "backbone.weights=random")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])

@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 from wandb.proto import wandb_internal_pb2 as protocol
 
+import tiny
 from conftest import ROOT, Command
 from mshnet_pl import config
 from mshnet_pl.results import load
@@ -25,9 +26,8 @@ from mshnet_pl.training.callbacks import track_sweep
 from mshnet_pl.training.wandb_logger import labels
 
 TINY = (
-    "data.image_size=48", "data.batch_size=2", "test.episodes=3", "test.pictures=0", "model.width=4", "trainer.max_steps=3",
-    "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1", "logger=wandb",
-    "data.source.train_images=10", "data.source.val_images=6",
+    *tiny.TINY, "data.image_size=48", "trainer.max_steps=3", "test.episodes=3", "trainer.log_every_n_steps=1",
+    "logger=wandb",
 )  # fmt: skip
 GROUP = "Synthetic MSHNet cosine+prototype EfficientNetLite0"
 
@@ -177,7 +177,6 @@ class Kill(pl.Callback):
 """
 
 
-@pytest.mark.slow
 def test_the_death_of_wandb_ends_no_run(tmp_path: Path) -> None:
     """The installed command, whose wandb service is killed in the middle of training."""
     (tmp_path / "killer.py").write_text(_KILL)

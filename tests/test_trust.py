@@ -9,15 +9,12 @@ from typing import Any
 
 import pytest
 
+import tiny
 from conftest import Command
 from mshnet_pl import results
 from report_runs import config, write_run
 
-TINY = (
-    "data.image_size=32", "data.source.size=32", "data.batch_size=2", "trainer.max_steps=1", "test.episodes=12",
-    "model.width=4", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "test.pictures=0", "logger=none",
-    "data.source.train_images=16", "optimizer.lr=1",
-)  # fmt: skip
+TINY = (*tiny.TINY, "trainer.max_steps=1", "test.episodes=12", "optimizer.lr=1")
 COUNTS = "episodes_last_1shot_seed0.csv"
 
 

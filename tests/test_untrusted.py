@@ -24,11 +24,7 @@ from mshnet_pl.data.sources.coco_index import open_index
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
-
-TINY = (
-    "data.image_size=32", "data.batch_size=2", "trainer.max_steps=2", "test.episodes=2", "model.width=4", "logger=none",
-    "data.source.train_images=16", "data.source.size=32", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu",
-)  # fmt: skip
+from tiny import TINY, TINY_RUN
 
 
 class Payload:
@@ -159,8 +155,8 @@ def test_split_lists(command: Command, tmp_path: Path, executed: Path, part: str
         names: list[object] = [Payload(executed)] if other == part else []
         (tmp_path / "splits" / other / "fold0.pkl").write_bytes(pickle.dumps({c: names for c in range(80)}))
     done = command(
-        "mshnet-train", *TINY[:5], "data=coco20i", f"data.root={root}", f"data.splits_dir={tmp_path / 'splits'}",
-        "backbone.weights=random",
+        "mshnet-train", *TINY_RUN, "model.width=4", "backbone.weights=random", "data=coco20i", f"data.root={root}",
+        f"data.splits_dir={tmp_path / 'splits'}",
     )  # fmt: skip
     assert done.code == 2 and f"{part}/fold0.pkl is not a plain pickle" in done.err, done.err
     assert not executed.exists()
