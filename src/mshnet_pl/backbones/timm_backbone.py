@@ -19,7 +19,7 @@ from mshnet_pl.episode import MEAN, STD
 
 _STRIDES = (8, 16, 32)
 _SIDE = 97
-"""Of the drawn image that shows which sizes a network takes, and what its parts give."""
+"""Of the synthetic image that shows which sizes a network takes, and what its parts give."""
 _caught: ContextVar[dict[int, Tensor]] = ContextVar("caught")
 """What the hooks of a network saw in this thread's forward pass, by the map's number."""
 

@@ -1,4 +1,4 @@
-"""Outlines drawn in annotation tools: LabelMe's JSON beside an image, and COCO's for a whole folder."""
+"""Outlines made in annotation tools: LabelMe's JSON beside an image, and COCO's for a whole folder."""
 
 import base64
 import io
