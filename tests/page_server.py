@@ -26,6 +26,12 @@ class Server(NamedTuple):
     folder: Path
     log: Path
 
+    @property
+    def root(self) -> Path:
+        """Its own temporary folder."""
+        (root,) = self.folder.glob("mshnet-app-*")
+        return root
+
     def files(self) -> list[Path]:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 

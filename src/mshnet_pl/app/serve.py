@@ -61,27 +61,29 @@ def serve(
     for name in names:
         if not re.fullmatch(r"[\w.-]+|[0-9a-f:.]+", name):
             raise ConfigError(f"hosts={hosts}: give host names without ports, separated by commas")
-    try:
-        from mshnet_pl.app.guard import Guard
-        from mshnet_pl.app.page import Page
-        from mshnet_pl.app.page import share as share_publicly
-    except ModuleNotFoundError as error:
-        if error.name not in ("gradio", "starlette", "fastapi"):
-            raise
-        raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
-    network = Segmenter.from_checkpoint(ckpt, device)
-    with _listening(host, port) as listener, _folder() as folder:
-        workspace = Workspace(folder, _UPLOADS * max_upload_mb * 2**20)
-        sessions = Sessions(workspace, max_sessions, 60 * idle_minutes)
-        page = Page(network.fresh, sessions, max_upload_mb)
-        guard = Guard(page.app, names, workspace, max_upload_mb)
-        if share:
-            address = share_publicly(host, port)
-            guard.hosts.add(urlsplit(address).netloc)
-            print(f"The page is served at {address} too: everyone who has this address can use it.", flush=True)
-        print(f"The page is served at http://{f'[{host}]' if ':' in host else host}:{port}; Ctrl-C ends it.", flush=True)
-        with _repeatedly(sessions.sweep, workspace.sweep, page.forget):
-            _run(guard, page, listener)
+    with _folder() as folder:  # before Gradio is imported, which makes a folder in it
+        try:
+            from mshnet_pl.app.guard import Guard
+            from mshnet_pl.app.page import Page
+            from mshnet_pl.app.page import share as share_publicly
+        except ModuleNotFoundError as error:
+            if error.name not in ("gradio", "starlette", "fastapi"):
+                raise
+            raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
+        network = Segmenter.from_checkpoint(ckpt, device)
+        with _listening(host, port) as listener:
+            workspace = Workspace(folder, _UPLOADS * max_upload_mb * 2**20)
+            sessions = Sessions(workspace, max_sessions, 60 * idle_minutes)
+            page = Page(network.fresh, sessions, max_upload_mb)
+            guard = Guard(page.app, names, workspace, max_upload_mb)
+            if share:
+                address = share_publicly(host, port)
+                guard.hosts.add(urlsplit(address).netloc)
+                print(f"The page is served at {address} too: everyone who has this address can use it.", flush=True)
+            shown = f"[{host}]" if ":" in host else host
+            print(f"The page is served at http://{shown}:{port}; Ctrl-C ends it.", flush=True)
+            with _repeatedly(sessions.sweep, workspace.sweep, page.forget):
+                _run(guard, page, listener)
 
 
 def _run(guard: "Guard", page: "Page", listener: socket.socket) -> None:
