@@ -1,5 +1,6 @@
 """What strangers, other sites and careless visitors can do to a running ``mshnet-app``: real requests to a real server."""
 
+import http.client
 import importlib.util
 import io
 import itertools
@@ -236,8 +237,13 @@ def test_layers_are_looked_at_before_they_are_decoded(server: Server, pictures: 
 
 def test_requests_that_are_too_large_or_of_unknown_length_are_refused(server: Server) -> None:
     visitor = Visitor(server.url)
-    large = {"content-type": "multipart/form-data; boundary=x", "content-length": str(401 * MIB)}
-    assert visitor.client.post(f"{API}/upload", headers=large).status_code == 413
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+    connection.putrequest("POST", f"{API}/upload")
+    for name, value in (("content-type", "multipart/form-data; boundary=x"), ("content-length", str(401 * MIB))):
+        connection.putheader(name, value)
+    connection.endheaders()  # and no content: it is refused before
+    assert connection.getresponse().status == 413
+    connection.close()
     one = visitor.client.post(f"{API}/upload", files=[("files", ("a.png", bytes(20 * MIB + 1)))])
     assert one.status_code == 413 and "maximum allowed size" in one.text
     padded = {"data": ["x" * 300_000], "fn_index": 0, "session_hash": "x"}
@@ -270,7 +276,7 @@ def test_ten_thousand_uploads(checkpoint: Path, tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(8) as pool:
             statuses = [*pool.map(upload, range(10_000))]
-        assert set(statuses) == {200, 503} and statuses.count(200) < 2020 and len(running.files()) < 2020
+        assert set(statuses) == {200, 503} and statuses.count(200) < 5020 and len(running.files()) < 5020
         assert running.resident() - before < 100 * MIB and visitor.event("wipe").messages == []
 
 

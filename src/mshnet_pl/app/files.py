@@ -13,7 +13,7 @@ from PIL import Image
 
 from mshnet_pl.errors import DataError
 
-MAX_FILES = 2000
+MAX_FILES = 5000
 """Of all visitors together."""
 _MAX_UPLOADS = 16
 """That come in at the same time."""
@@ -85,12 +85,12 @@ class Workspace:
                     path.parent.rmdir()
 
     def _files(self) -> Iterator[tuple[Path, int, float]]:
-        """Path, bytes, and time of the last change."""
+        """Path, bytes, and time of the last change; the paths of one file share its bytes."""
         for folder, _, names in os.walk(self.root):
             for path in (Path(folder, name) for name in names):
                 with suppress(FileNotFoundError):
                     status = path.stat()
-                    yield path, status.st_size, status.st_mtime
+                    yield path, status.st_size // status.st_nlink, status.st_mtime
 
 
 class SessionFolder:
@@ -121,7 +121,7 @@ class SessionFolder:
     def save(self, kind: str, images: Sequence[Image.Image], suffix: str = "webp") -> list[str]:
         """Write images as a set; gives their paths."""
         folder = self.new_set(kind)
-        paths = [str(folder / f"{number}.{suffix}") for number in range(1, len(images) + 1)]
+        paths = [str(folder / f"{kind}_{number}.{suffix}") for number in range(1, len(images) + 1)]
         for path, image in zip(paths, images, strict=True):
             image.save(path)
         return paths
