@@ -37,7 +37,7 @@ class MSHNetLite(MSHNet):
     def __init__(
         self,
         backbone: AbstractBackbone,
-        similarities: Mapping[str, Callable[[int], AbstractSimilarity]],
+        similarities: Mapping[str, Callable[[int], AbstractSimilarity]] | None,
         width: int = 96,
         **switches: Any,  # noqa: ANN401 - MSHNet's own
     ) -> None:

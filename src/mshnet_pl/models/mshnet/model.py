@@ -51,7 +51,7 @@ class MSHNet(SimilarityMethod):
     def __init__(
         self,
         backbone: AbstractBackbone,
-        similarities: Mapping[str, Callable[[int], AbstractSimilarity]],
+        similarities: Mapping[str, Callable[[int], AbstractSimilarity]] | None,
         width: int = 128,
         blocks: Sequence[int] = (2, 3, 4),
         channel_gate: bool = True,
