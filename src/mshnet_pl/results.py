@@ -1,6 +1,7 @@
 """Result files: what was measured, on which episodes, with which configuration, versions and code."""
 
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mshnet_pl.data.protocol.sampling import Draws, episodes_hash, episodes_json
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.utils.files import write_whole
 from mshnet_pl.utils.hashing import sha256
@@ -29,6 +31,8 @@ METRIC = 1
 FILE = "result.json"
 FAILURE = "error.json"
 _PACKAGES = ("mshnet_pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "timm")
+EPISODE_IMAGES = "episodes/{}.json.gz"
+"""File with the images of a set of episodes, by the SHA-256 that identifies the set."""
 COUNTS = ("number", "class_id", "intersection", "predicted", "true", "known")
 
 
@@ -55,6 +59,10 @@ class Measurement:
     everything_foreground_miou: float
     counts_sha256: str | None = None
     """Of the file with the episodes' pixel counts."""
+    query_images: int | None = None
+    """Distinct images that are queries; None where a file does not say it."""
+    support_images: int | None = None
+    """Distinct images that are supports."""
 
 
 @dataclass(frozen=True)
@@ -262,3 +270,14 @@ def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> str:
     writer.writerows(counts)
     write_whole(path, text.getvalue().encode())
     return sha256(path)
+
+
+def save_episode_images(folder: Path, episodes: Sequence[Draws]) -> None:
+    """Write the names of episodes' images: which of them share one is what intervals rest on.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    path = folder / EPISODE_IMAGES.format(episodes_hash(episodes))
+    if not path.exists():
+        write_whole(path, gzip.compress(episodes_json(episodes), mtime=0))

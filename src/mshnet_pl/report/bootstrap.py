@@ -1,47 +1,34 @@
-"""Confidence intervals and a paired test for scores that are pooled over episodes.
+"""Confidence intervals and a paired test for scores that are pooled over episodes; the image is the unit.
 
-An interval is the percentile bootstrap's: the episodes of a test are drawn with replacement (an N-way episode as a whole),
-their counts pooled as ``evaluation.metrics.scores`` pools them, per-fold scores averaged over seeds and then over folds. It
-covers the choice of test episodes. Folds are all there are and are not drawn. Where a fold was trained with several seeds,
-those are drawn as well, and the interval covers the variation of training; with one training seed it does not. Images that
-serve in several episodes make the true uncertainty over images somewhat larger.
+A fold's thousands of episodes reuse a few hundred images, so they are not independent. The bootstrap gives every image a
+multiplier, Poisson with mean 1 (Hanley and MacGibbon, 2006), less its class's mean; an episode weighs 1 and the excess of its
+query's and its supports' multipliers; weighted counts are pooled as ``evaluation.metrics.scores`` pools them. The scores so
+drawn have the shape of the bootstrap's distribution and, after scaling, the variance that ``image_variance`` estimates, with
+Student's quantile for its degrees of freedom. Folds are all there are and are not drawn. Where a fold was trained with several
+seeds, the variance between its trainings is added, with the few degrees of freedom that it has.
 
-Draws follow from ``SEED`` and the episodes' hash alone: the same files give the same digits, and results on the same
-episodes, as of several training seeds or of two methods, meet the same draws, so that what they share is not averaged away.
+Multipliers follow from ``SEED`` and the image's name alone: the same files give the same digits, and results on the same images,
+as of several training seeds, test seeds or methods, meet the same draws, so that what they share is not averaged away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float64, Int16, Int64, Num
+from jaxtyping import Float32, Float64
+from scipy.special import ndtri, stdtrit
+
+from mshnet_pl.report.counts import PixelCounts, Pooled, Score, chosen, influence, pooled, row_pixels, scores_of
+from mshnet_pl.report.episode_images import EpisodeImages
+from mshnet_pl.report.image_variance import Design, design
 
 SEED = 2203_09550
 RESAMPLES = 2000
 PERMUTATIONS = 9999
 LEVEL = 95  # percent
-_BLOCK = 1000  # resamples pooled at a time
-
-
-class PixelCounts(NamedTuple):
-    """Pixel counts of N episodes and C classes."""
-
-    numbers: Int64[np.ndarray, "N"]
-    """Episode numbers, ascending."""
-    classes: Int64[np.ndarray, "C"]
-    """Classes that occur, ascending."""
-    pixels: Float64[np.ndarray, "N C 5"]
-    """Intersection, predicted, true and known pixels, and 1 where the episode has the class; integers."""
-
-
-class Pooled(NamedTuple):
-    """Scores in percent of R weightings of the same episodes."""
-
-    miou: Float64[np.ndarray, "R"]
-    fb_iou: Float64[np.ndarray, "R"]
-    class_iou: Float64[np.ndarray, "R C"]
-    """NaN where the class does not occur."""
+_T = TypeVar("_T", float, np.ndarray)
 
 
 class Estimate(NamedTuple):
@@ -52,82 +39,141 @@ class Estimate(NamedTuple):
     high: float | None = None
 
 
-def episode_counts(rows: Int64[np.ndarray, "rows 6"]) -> PixelCounts:
-    """PixelCounts by episode and class; a row of the same number and class counts once.
+@dataclass(frozen=True)
+class Scored:
+    """A test, or the difference of two on the same episodes."""
+
+    images: EpisodeImages
+    counts: PixelCounts
+    less: PixelCounts | None = None
+    """Whose scores are taken off."""
+
+    def value(self, score: Score) -> float:
+        """In percent."""
+        return self._difference(lambda counts: float(chosen(pooled(counts, np.ones((1, len(counts.pixels)))), score)[0]))
+
+    def influence(self, score: Score) -> Float64[np.ndarray, "rows"]:
+        """What every episode and class adds to the score, to first order."""
+        return self._difference(lambda counts: influence(counts, self.images, score))
+
+    def resampled(self, score: Score, of: Design, rows: slice) -> Float64[np.ndarray, "R"]:
+        """The score under every set of multipliers; ``rows`` are the test's in the design."""
+        return self._difference(lambda counts: chosen(_resampled(counts, self.images, of, rows), score))
+
+    def _difference(self, value: Callable[[PixelCounts], _T]) -> _T:
+        return value(self.counts) if self.less is None else value(self.counts) - value(self.less)
+
+
+class FoldSpread(NamedTuple):
+    """How a fold's score, the mean over its trainings, varies; in percent and squared percent."""
+
+    variance: float
+    """By the choice of images and episodes."""
+    freedom: float
+    drawn: Float64[np.ndarray, "R"]
+    """Deviations of the resampled scores, scaled to that variance."""
+    names: list[str]
+    """Its images."""
+    by_image: Float64[np.ndarray, "images"]
+    """Influence of each."""
+    training_variance: float
+    """By the choice of training seeds; 0 where there is one."""
+    trainings: int
+
+
+def fold_spread(trainings: Sequence[Sequence[Scored]], score: Score) -> FoldSpread:
+    """How the mean over trainings of the means over tests varies.
 
     Args:
-        rows: number, class, intersection, predicted, true and known pixels.
+        trainings: the tests of each training.
+        score: which.
     """
-    rows = rows[np.sort(np.unique(rows[:, :2], axis=0, return_index=True)[1])]
-    numbers, episode = np.unique(rows[:, 0], return_inverse=True)
-    classes, which = np.unique(rows[:, 1], return_inverse=True)
-    pixels = np.zeros((len(numbers), len(classes), 5))
-    pixels[episode, which] = np.column_stack([rows[:, 2:], np.ones(len(rows))])
-    return PixelCounts(numbers, classes, pixels)
+    tests = [(test, len(trainings) * len(own)) for own in trainings for test in own]
+    sets = tuple(dict.fromkeys(test.images for test, _ in tests))
+    of = design(sets)
+    ends = np.cumsum([len(images.query) for images in sets])
+    rows = {images: slice(end - len(images.query), end) for images, end in zip(sets, ends.tolist(), strict=True)}
+    influence, drawn = np.zeros(ends[-1]), np.zeros(RESAMPLES)
+    for test, share in tests:
+        influence[rows[test.images]] += test.influence(score) / share
+        drawn += test.resampled(score, of, rows[test.images]) / share
+    spread = of.spread(influence)
+    values = [np.mean([test.value(score) for test in own]) for own in trainings]
+    between = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
+    scaled = _scaled(drawn - drawn.mean(), spread.variance)
+    return FoldSpread(spread.variance, spread.freedom, scaled, of.names, spread.by_image, between, len(values))
 
 
-def everything_foreground(counts: PixelCounts) -> PixelCounts:
-    """What a prediction that calls every pixel foreground would have counted."""
-    _, _, true, known, present = np.moveaxis(counts.pixels, -1, 0)
-    return counts._replace(pixels=np.stack([true, known, true, known, present], axis=-1))
-
-
-def pooled(counts: PixelCounts, weights: Num[np.ndarray, "R N"]) -> Pooled:
-    """The scores of episodes that occur ``weights`` times, as ``mshnet_pl.evaluation.metrics.scores`` defines them."""
-    episodes, classes, _ = counts.pixels.shape
-    flat = counts.pixels.reshape(episodes, -1)
-    sums = np.concatenate([weights[i : i + _BLOCK].astype(np.float64) @ flat for i in range(0, len(weights), _BLOCK)])
-    intersection, predicted, true, known, present = np.moveaxis(sums.reshape(-1, classes, 5), -1, 0)  # (R, C) each
-    union = predicted + true - intersection
-    class_iou = np.where(present > 0, _percent(intersection, union), np.nan)
-    i, u, k = (pixels.sum(1) for pixels in (intersection, union, known))
-    return Pooled(np.nanmean(class_iou, axis=1), (_percent(i, u) + _percent(k - u, k - i)) / 2, class_iou)
-
-
-@lru_cache(maxsize=16)
-def resamples(episodes_hash: str, episodes: int, count: int = RESAMPLES) -> Int16[np.ndarray, "R N"]:
-    """How often each episode occurs in each of ``count`` draws with replacement."""
-    drawn = _generator(episodes_hash).multinomial(episodes, np.full(episodes, 1 / episodes), size=count)
-    return drawn.astype(np.int16)
-
-
-def over_seeds(by_seed: Sequence[Float64[np.ndarray, "R"]], fold: int) -> Float64[np.ndarray, "R"]:
-    """Resampled scores of a fold's training seeds to those of the fold: seeds drawn with replacement, averaged."""
-    values = np.stack(by_seed, axis=1)  # (R, S)
-    count, seeds = values.shape
-    if seeds == 1:
-        return values[:, 0]
-    drawn = _generator(f"fold {fold}").integers(seeds, size=(count, seeds))
-    return np.take_along_axis(values, drawn, axis=1).mean(1)
-
-
-def estimate(value: float, drawn: Float64[np.ndarray, "R"] | None) -> Estimate:
-    """A score with the interval of its resampled values."""
-    if drawn is None:
+def estimate(value: float, folds: Sequence[FoldSpread]) -> Estimate:
+    """The mean over folds with its interval; without one if there are no folds."""
+    if not folds:
         return Estimate(value)
-    low, high = np.nanpercentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2], method="weibull")
+    deviations = np.mean([fold.drawn + _of_trainings(place, fold, RESAMPLES) for place, fold in enumerate(folds)], axis=0)
+    limits = [(100 - LEVEL) / 2, (100 + LEVEL) / 2]
+    low, high = value + _student(folds) * np.percentile(deviations, limits, method="weibull")
     return Estimate(value, float(low), float(high))
 
 
-def swaps(episodes_hash: str, episodes: int, count: int = PERMUTATIONS) -> Num[np.ndarray, "R N"]:
-    """In which episodes the two runs' counts change places, each with probability 1/2."""
-    return _generator(episodes_hash).integers(2, size=(count, episodes), dtype=np.int8)
+def p_value(observed: float, folds: Sequence[FoldSpread]) -> float:
+    """Two-sided, of a difference: every image's influence keeps or changes its sign, each with probability 1/2.
+
+    To swap the two runs' counts by query image alone would leave out what hangs on a support, which serves many queries.
+    The sums are scaled to the variance of the difference. (b + 1) / (n + 1), with b of n sums as large as the observed difference
+    (Phipson and Smyth, 2010).
+    """
+    flipped = np.mean(
+        [
+            _scaled(_flips(tuple(fold.names)) @ fold.by_image, fold.variance) + _of_trainings(place, fold, PERMUTATIONS)
+            for place, fold in enumerate(folds)
+        ],
+        axis=0,
+    )
+    extreme = np.abs(flipped) * _student(folds) >= abs(observed) - 1e-9  # percent; equal sums may round differently
+    return float((extreme.sum() + 1) / (len(flipped) + 1))
 
 
-def swapped(a: PixelCounts, b: PixelCounts, swap: Num[np.ndarray, "R N"]) -> tuple[Pooled, Pooled]:
-    """The scores of both runs after each of the swaps."""
-    both = a._replace(pixels=np.concatenate([a.pixels, b.pixels]))
-    return pooled(both, np.hstack([1 - swap, swap])), pooled(both, np.hstack([swap, 1 - swap]))
+def _student(folds: Sequence[FoldSpread]) -> float:
+    """Student's quantile, for the degrees of freedom of the folds' variances together (Satterthwaite), over the normal one."""
+    total = sum(fold.variance + fold.training_variance for fold in folds)
+    error = sum(f.variance**2 / f.freedom + f.training_variance**2 / max(f.trainings - 1, 1) for f in folds)
+    level = (100 + LEVEL) / 200
+    return float(stdtrit(total**2 / error, level) / ndtri(level)) if error > 0 else 1.0
 
 
-def p_value(observed: float, permuted: Float64[np.ndarray, "R"]) -> float:
-    """Two-sided: (b + 1) / (n + 1), with b of n differences as large as the observed one (Phipson and Smyth, 2010)."""
-    extreme = np.abs(permuted) >= abs(observed) - 1e-9  # percent; equal sums may round differently
-    return float((extreme.sum() + 1) / (len(permuted) + 1))
+def _of_trainings(place: int, fold: FoldSpread, count: int) -> Float64[np.ndarray, "count"] | float:
+    """Normal deviations of the mean over trainings."""
+    if not fold.training_variance:
+        return 0.0
+    return np.sqrt(fold.training_variance) * _generator(f"trainings {place}").standard_normal(count)
 
 
-def _percent(part: Float64[np.ndarray, "..."], whole: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
-    return 100 * np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+def _scaled(deviations: Float64[np.ndarray, "R"], variance: float) -> Float64[np.ndarray, "R"]:
+    square = np.mean(deviations**2)
+    return deviations * np.sqrt(variance / square) if square > 0 else deviations
+
+
+def _resampled(counts: PixelCounts, images: EpisodeImages, of: Design, rows: slice) -> Pooled:
+    """The scores under every set of multipliers of the design's images."""
+    place, pixels = row_pixels(counts, images)
+    sums = np.zeros((len(of.names), *counts.pixels.shape[1:]))  # of the episodes of every image
+    np.add.at(sums, (of.query[rows], place), pixels)
+    np.add.at(sums, (of.supports[rows], place[:, None]), pixels[:, None])
+    total = sums.sum(0)  # (C, 5)
+    multiplied = _multipliers(tuple(of.names)) @ sums.reshape(len(sums), -1)
+    drawn = multiplied.reshape(-1, *sums.shape[1:])  # (R, C, 5)
+    excess = drawn - drawn[..., 4:] / np.maximum(total[:, 4:], 1) * total
+    return scores_of(counts.pixels.sum(0) + excess)
+
+
+@lru_cache(maxsize=16)
+def _multipliers(names: tuple[str, ...]) -> Float64[np.ndarray, "R images"]:
+    return np.stack([_generator(name).poisson(1, RESAMPLES) for name in names], axis=1).astype(np.float64)
+
+
+@lru_cache(maxsize=16)
+def _flips(names: tuple[str, ...]) -> Float32[np.ndarray, "P images"]:
+    signs = [1 - 2 * _generator(name).integers(2, size=PERMUTATIONS, dtype=np.int8) for name in names]
+    return np.stack(signs, axis=1).astype(np.float32)
 
 
 def _generator(name: str) -> np.random.Generator:

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from mshnet_pl import results
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.report import verification
-from mshnet_pl.report.bootstrap import PixelCounts, episode_counts
+from mshnet_pl.report.counts import PixelCounts, episode_counts
 from mshnet_pl.results import Measurement, Result
 from mshnet_pl.utils.records import check_type
 

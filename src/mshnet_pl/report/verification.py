@@ -8,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 
-from mshnet_pl.report.bootstrap import PixelCounts
+from mshnet_pl.report.counts import PixelCounts
 from mshnet_pl.results import METRIC, Measurement, Result
 from mshnet_pl.utils.hashing import sha256
 from mshnet_pl.utils.numbers import percent

@@ -60,6 +60,7 @@ class Tester:
         digest = None
         if self._trainer.is_global_zero:
             digest = results.save_counts(self._folder / f"episodes_{name}.csv", counts.tolist())
+            results.save_episode_images(self._folder, draws)
         if test.pictures and seed == test.seeds[0]:
             self._draw(module, counts, self._folder / f"pictures_{name}.npz")
         classes = self._datamodule.class_names
@@ -73,6 +74,8 @@ class Tester:
             episodes_sha256=episodes_hash(draws),
             seconds=round(seconds, 3),
             counts_sha256=digest,
+            query_images=len({draw.query for drawn in draws for draw in drawn}),
+            support_images=len({name for drawn in draws for draw in drawn for name in draw.supports}),
             **_named(scores(counts), classes),
         )
 

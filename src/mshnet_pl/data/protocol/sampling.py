@@ -212,7 +212,11 @@ def _choice(names: Sequence[str], rng: np.random.RandomState) -> str:
     return names[int(rng.choice(len(names), 1, replace=False)[0])]
 
 
+def episodes_json(episodes: Sequence[Draws]) -> bytes:
+    """The JSON ``[[query, [supports], class_id], ...]``, class by class, of a set of episodes."""
+    return json.dumps([[draw.query, list(draw.supports), draw.class_id] for draws in episodes for draw in draws]).encode()
+
+
 def episodes_hash(episodes: Sequence[Draws]) -> str:
-    """SHA-256 that identifies a set of episodes: of the JSON ``[[query, [supports], class_id], ...]``, class by class."""
-    rows = [[draw.query, list(draw.supports), draw.class_id] for draws in episodes for draw in draws]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    """SHA-256 of ``episodes_json``, which identifies a set of episodes."""
+    return hashlib.sha256(episodes_json(episodes)).hexdigest()

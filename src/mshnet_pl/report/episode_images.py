@@ -1,0 +1,82 @@
+"""Which images a test's episodes are made of: the file that a run writes, or one that stands above several runs."""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from mshnet_pl.errors import DataError
+from mshnet_pl.results import EPISODE_IMAGES
+
+MIN_IMAGES = 100
+"""Fewer distinct query images make an interval a rough one."""
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeImages:
+    """The images of N-way episodes by name; a row an episode and class, in the order of the episodes."""
+
+    query: tuple[str, ...]
+    supports: tuple[tuple[str, ...], ...]
+    class_id: tuple[int, ...]
+    way: int
+
+    def first(self, episodes: int) -> "EpisodeImages":
+        """Those of the first episodes alone."""
+        kept = slice(episodes * self.way)
+        return EpisodeImages(self.query[kept], self.supports[kept], self.class_id[kept], self.way)
+
+    @cached_property
+    def episode(self) -> Int64[np.ndarray, "rows"]:
+        """Number of every row's episode."""
+        return np.arange(len(self.query)) // self.way
+
+    @cached_property
+    def queries(self) -> frozenset[str]:
+        """Distinct query images."""
+        return frozenset(self.query)
+
+    @cached_property
+    def support_images(self) -> frozenset[str]:
+        """Distinct support images."""
+        return frozenset(name for names in self.supports for name in names)
+
+
+def find(folder: Path, episodes_hash: str, episodes: int) -> EpisodeImages | None:
+    """The images of a result's episodes, from its own folder or the nearest one above that has them.
+
+    Args:
+        folder: the result's.
+        episodes_hash: SHA-256 of the episodes, which the file's content must have.
+        episodes: how many there are.
+
+    Raises:
+        DataError: a damaged file.
+    """
+    name = EPISODE_IMAGES.format(episodes_hash)
+    return next((_read(place, episodes_hash, episodes) for place in _places(folder, name) if place.is_file()), None)
+
+
+def _places(folder: Path, name: str) -> Iterator[Path]:
+    yield from (place / name for place in (folder, *folder.parents))
+
+
+@lru_cache(maxsize=1024)
+def _read(path: Path, episodes_hash: str, episodes: int) -> EpisodeImages:
+    try:
+        content = gzip.decompress(path.read_bytes())
+        if hashlib.sha256(content).hexdigest() != episodes_hash:
+            raise ValueError("its content has another SHA-256 than its name")
+        query, supports, class_id = zip(*json.loads(content), strict=True)
+        way, rest = divmod(len(query), episodes)
+        if rest:
+            raise ValueError(f"{len(query)} rows are not those of {episodes} episodes")
+    except (OSError, EOFError, ValueError, TypeError) as error:
+        raise DataError(f"{path} does not hold the images of episodes: {error}; move it away") from error
+    return EpisodeImages(query, tuple(map(tuple, supports)), class_id, way)
