@@ -11,11 +11,12 @@ from statistics import fmean, stdev
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from mshnet_pl.report.bootstrap import PixelCounts, estimate, pooled, resamples
+from mshnet_pl.report.bootstrap import Scored, estimate, fold_spread
 from mshnet_pl.report.collection import Measured, collect
 from mshnet_pl.report.compare import compare
+from mshnet_pl.report.counts import MIOU, PixelCounts, pooled
 from mshnet_pl.report.formats import aligned
-from mshnet_pl.report.grouping import MIOU, named_folds
+from mshnet_pl.report.grouping import named_folds
 
 HERE = Path(__file__).parent
 PAIRS = (
@@ -180,13 +181,11 @@ def sizes(tests: Mapping[str, Mapping[Test, PixelCounts]]) -> Iterator[list[str]
 
 
 def published() -> Iterator[list[str]]:
-    """A line a record: the scores of the first 400 episodes and of all, with intervals over episodes."""
+    """A line a record: the scores of the first 400 episodes and of all, with intervals over images."""
     for name, folder in PUBLISHED.items():
         for measured in collect([folder]).tests:
-            counts, episodes = measured.counts, measured.test.episodes_sha256
-            assert counts is not None
             if measured.test.shot == 1:
-                yield [name, *(_with_interval(counts._replace(pixels=counts.pixels[:n]), episodes) for n in (400, None))]
+                yield [name, *(_with_interval(measured, n) for n in (400, measured.test.episodes))]
 
 
 def repeated() -> Iterator[list[str]]:
@@ -201,9 +200,13 @@ def _miou(counts: PixelCounts) -> float:
     return float(pooled(counts, np.ones((1, len(counts.pixels)))).miou[0])
 
 
-def _with_interval(counts: PixelCounts, episodes_hash: str) -> str:
-    drawn = pooled(counts, resamples(episodes_hash, len(counts.pixels))).miou
-    value, low, high = estimate(_miou(counts), drawn)
+def _with_interval(measured: Measured, episodes: int) -> str:
+    """The score of the first episodes."""
+    counts, images = measured.counts, measured.images
+    assert counts is not None and images is not None
+    first = counts._replace(numbers=counts.numbers[:episodes], pixels=counts.pixels[:episodes])
+    scored = Scored(images.first(episodes), tuple(measured.test.class_iou), first)
+    value, low, high = estimate(scored.value(MIOU), [fold_spread([[scored]], MIOU)])
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 

@@ -1,14 +1,14 @@
 """Draw the test episodes of recorded results again and keep their images' names in ``experiments/episodes``.
 
-Run with ``python experiments/pascal5i_mini/episodes.py ROOT``; ``ROOT`` holds the data. A set of episodes is written once its
-SHA-256 is that of the record.
+Run with ``python experiments/pascal5i_mini/episodes.py ROOT``; ``ROOT`` holds the data. A set of episodes is written once
+its SHA-256 is that of the record.
 """
 
 import sys
 from pathlib import Path
 
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.protocol.sampling import episodes_hash
+from mshnet_pl.data.protocol.sampling import episodes_hash, episodes_json
 from mshnet_pl.data.sources.pascal5i import Pascal5i
 from mshnet_pl.options import Protocol
 from mshnet_pl.report.collection import collect
@@ -28,7 +28,7 @@ def main(root: str) -> None:
         )
         if episodes_hash(drawn) != expected:
             raise SystemExit(f"{measured.folder}: the episodes drawn are {episodes_hash(drawn)}, not {expected}")
-        save_episode_images(EXPERIMENTS, drawn)
+        save_episode_images(EXPERIMENTS, episodes_json(drawn))
     print(f"{len(recorded)} sets of episodes")
 
 

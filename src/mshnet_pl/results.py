@@ -17,7 +17,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mshnet_pl.data.protocol.sampling import Draws, episodes_hash, episodes_json
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.utils.files import write_whole
 from mshnet_pl.utils.hashing import sha256
@@ -272,12 +271,16 @@ def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> str:
     return sha256(path)
 
 
-def save_episode_images(folder: Path, episodes: Sequence[Draws]) -> None:
+def save_episode_images(folder: Path, content: bytes) -> None:
     """Write the names of episodes' images: which of them share one is what intervals rest on.
+
+    Args:
+        folder: the run's, or one above several runs.
+        content: ``mshnet_pl.data.protocol.sampling.episodes_json`` of the episodes.
 
     Raises:
         DataError: the disk is full.
     """
-    path = folder / EPISODE_IMAGES.format(episodes_hash(episodes))
+    path = folder / EPISODE_IMAGES.format(hashlib.sha256(content).hexdigest())
     if not path.exists():
-        write_whole(path, gzip.compress(episodes_json(episodes), mtime=0))
+        write_whole(path, gzip.compress(content, mtime=0))

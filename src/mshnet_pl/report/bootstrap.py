@@ -1,26 +1,38 @@
 """Confidence intervals and a paired test for scores that are pooled over episodes; the image is the unit.
 
 A fold's thousands of episodes reuse a few hundred images, so they are not independent. The bootstrap gives every image a
-multiplier, Poisson with mean 1 (Hanley and MacGibbon, 2006), less its class's mean; an episode weighs 1 and the excess of its
-query's and its supports' multipliers; weighted counts are pooled as ``evaluation.metrics.scores`` pools them. The scores so
-drawn have the shape of the bootstrap's distribution and, after scaling, the variance that ``image_variance`` estimates, with
-Student's quantile for its degrees of freedom. Folds are all there are and are not drawn. Where a fold was trained with several
-seeds, the variance between its trainings is added, with the few degrees of freedom that it has.
+multiplier, Poisson with mean 1 (Hanley and MacGibbon, 2006), less its class's mean; an episode weighs 1 and the excess of
+its query's and its supports' multipliers; weighted counts are pooled as ``evaluation.metrics.scores`` pools them. The scores
+so drawn have the shape of the bootstrap's distribution and, after scaling, the variance that ``image_variance`` estimates,
+with Student's quantile for its degrees of freedom. Folds are all there are and are not drawn. Where a fold was trained with
+several seeds, the variance between its trainings is added, with the few degrees of freedom that it has.
 
-Multipliers follow from ``SEED`` and the image's name alone: the same files give the same digits, and results on the same images,
-as of several training seeds, test seeds or methods, meet the same draws, so that what they share is not averaged away.
+Multipliers follow from ``SEED`` and the image's name alone: the same files give the same digits, and results on the same
+images, as of several training seeds, test seeds or methods, meet the same draws, so that what they share is not averaged
+away.
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Float64
 from scipy.special import ndtri, stdtrit
 
-from mshnet_pl.report.counts import PixelCounts, Pooled, Score, chosen, influence, pooled, row_pixels, scores_of
+from mshnet_pl.report.counts import (
+    FB_IOU,
+    MIOU,
+    PixelCounts,
+    Pooled,
+    Score,
+    chosen,
+    influence,
+    pooled,
+    row_pixels,
+    scores_of,
+)
 from mshnet_pl.report.episode_images import EpisodeImages
 from mshnet_pl.report.image_variance import Design, design
 
@@ -44,21 +56,34 @@ class Scored:
     """A test, or the difference of two on the same episodes."""
 
     images: EpisodeImages
+    classes: tuple[str, ...]
+    """Names of the classes that occur, in the counts' order."""
     counts: PixelCounts
     less: PixelCounts | None = None
     """Whose scores are taken off."""
 
-    def value(self, score: Score) -> float:
+    def has(self, score: str) -> bool:
+        """Whether it is ``mIoU``, ``FB-IoU`` or a class that occurs."""
+        return score in (MIOU, FB_IOU, *self.classes)
+
+    def value(self, score: str) -> float:
         """In percent."""
-        return self._difference(lambda counts: float(chosen(pooled(counts, np.ones((1, len(counts.pixels)))), score)[0]))
+        return self._difference(lambda counts: self.of_counts(counts, score))
 
-    def influence(self, score: Score) -> Float64[np.ndarray, "rows"]:
+    def of_counts(self, counts: PixelCounts, score: str) -> float:
+        """Of the one or the other counts, in percent."""
+        return float(chosen(pooled(counts, np.ones((1, len(counts.pixels)))), self._place(score))[0])
+
+    def influence(self, score: str) -> Float64[np.ndarray, "rows"]:
         """What every episode and class adds to the score, to first order."""
-        return self._difference(lambda counts: influence(counts, self.images, score))
+        return self._difference(lambda counts: influence(counts, self.images, self._place(score)))
 
-    def resampled(self, score: Score, of: Design, rows: slice) -> Float64[np.ndarray, "R"]:
+    def resampled(self, score: str, of: Design, rows: slice) -> Float64[np.ndarray, "R"]:
         """The score under every set of multipliers; ``rows`` are the test's in the design."""
-        return self._difference(lambda counts: chosen(_resampled(counts, self.images, of, rows), score))
+        return self._difference(lambda counts: chosen(_resampled(counts, self.images, of, rows), self._place(score)))
+
+    def _place(self, score: str) -> Score:
+        return score if score in (MIOU, FB_IOU) else self.classes.index(score)
 
     def _difference(self, value: Callable[[PixelCounts], _T]) -> _T:
         return value(self.counts) if self.less is None else value(self.counts) - value(self.less)
@@ -81,7 +106,7 @@ class FoldSpread(NamedTuple):
     trainings: int
 
 
-def fold_spread(trainings: Sequence[Sequence[Scored]], score: Score) -> FoldSpread:
+def fold_spread(trainings: Sequence[Sequence[Scored]], score: str) -> FoldSpread:
     """How the mean over trainings of the means over tests varies.
 
     Args:
@@ -118,7 +143,7 @@ def p_value(observed: float, folds: Sequence[FoldSpread]) -> float:
     """Two-sided, of a difference: every image's influence keeps or changes its sign, each with probability 1/2.
 
     To swap the two runs' counts by query image alone would leave out what hangs on a support, which serves many queries.
-    The sums are scaled to the variance of the difference. (b + 1) / (n + 1), with b of n sums as large as the observed difference
+    The sums are scaled to the variance of the difference. (b + 1) / (n + 1), with b of n sums as large as the observed one
     (Phipson and Smyth, 2010).
     """
     flipped = np.mean(
@@ -133,7 +158,7 @@ def p_value(observed: float, folds: Sequence[FoldSpread]) -> float:
 
 
 def _student(folds: Sequence[FoldSpread]) -> float:
-    """Student's quantile, for the degrees of freedom of the folds' variances together (Satterthwaite), over the normal one."""
+    """Student's quantile over the normal one; the degrees of freedom are those of all variances together (Satterthwaite)."""
     total = sum(fold.variance + fold.training_variance for fold in folds)
     error = sum(f.variance**2 / f.freedom + f.training_variance**2 / max(f.trainings - 1, 1) for f in folds)
     level = (100 + LEVEL) / 200

@@ -13,6 +13,7 @@ from mshnet_pl import results
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.report import verification
 from mshnet_pl.report.counts import PixelCounts, episode_counts
+from mshnet_pl.report.episode_images import EpisodeImages, find
 from mshnet_pl.results import Measurement, Result
 from mshnet_pl.utils.records import check_type
 
@@ -52,6 +53,16 @@ class Measured(NamedTuple):
     def counts_file(self) -> Path | None:
         """Where the pixel counts of its episodes are, if they were recorded."""
         return self._beside("episodes", "csv")
+
+    @property
+    def images(self) -> EpisodeImages | None:
+        """The images of its episodes; None where they were not recorded.
+
+        Raises:
+            DataError: a damaged file.
+        """
+        test = self.test
+        return find(self.folder, test.episodes_sha256, test.episodes) if self.folder else None
 
     @property
     def class_names(self) -> dict[int, str]:

@@ -2,20 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
 
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.report import bootstrap
-from mshnet_pl.report.bootstrap import LEVEL, PERMUTATIONS, Estimate, Pooled, pooled
+from mshnet_pl.report.bootstrap import LEVEL, PERMUTATIONS, Estimate, Scored, estimate, fold_spread, p_value
 from mshnet_pl.report.collection import Measured
+from mshnet_pl.report.counts import FB_IOU, MIOU
+from mshnet_pl.report.episode_images import Behind, few
 from mshnet_pl.report.formats import aligned, escaped
-from mshnet_pl.report.grouping import FB_IOU, MIOU, Cell, Row, named_folds, rows
-
-ScoreVector = Float64[np.ndarray, "R"]
-_SCORES: dict[str, Callable[[Pooled], ScoreVector]] = {MIOU: lambda p: p.miou, FB_IOU: lambda p: p.fb_iou}
+from mshnet_pl.report.grouping import Cell, Row, named_folds, rows
+from mshnet_pl.results import EPISODE_IMAGES
 
 
 class Difference(NamedTuple):
@@ -24,9 +23,9 @@ class Difference(NamedTuple):
     a: float
     b: float
     difference: Estimate
-    """A - B, with the paired bootstrap's interval: both runs meet the same draws of episodes and seeds."""
+    """A - B with its interval: both runs meet the same draws of images."""
     p: float
-    """Of the paired permutation test: within each episode the runs' counts change places at random; two-sided."""
+    """Of the paired permutation test, whose unit is the image; two-sided."""
 
 
 class Comparison(NamedTuple):
@@ -38,20 +37,12 @@ class Comparison(NamedTuple):
     folds: list[int]
     episodes: int
     """Distinct ones, over all folds and test seeds."""
+    images: list[Behind]
+    """How many images stand behind each fold."""
     scores: dict[str, Difference]
 
 
-class _Pair(NamedTuple):
-    """ScoreVector of A and B on the same episodes."""
-
-    episodes_hash: str
-    episodes: int
-    observed: tuple[Pooled, Pooled]
-    resampled: tuple[Pooled, Pooled]
-    permuted: tuple[Pooled, Pooled]
-
-
-Pairs = Mapping[int, Sequence[Sequence[_Pair]]]
+Pairs = Mapping[int, Sequence[Sequence[Scored]]]
 """By fold, then by training seed."""
 
 
@@ -74,9 +65,10 @@ def compare(a: Sequence[Measured], b: Sequence[Measured], weights: str | None = 
     if folds[0] != folds[1]:
         raise ConfigError(f"A has folds {folds[0]}, B has folds {folds[1]}; give folders with the same folds")
     pairs = {fold: list(_pairs(row_a, row_b, Cell(shot_a, fold))) for fold in folds[0]}
-    episodes = {pair.episodes_hash: pair.episodes for by_seed in pairs.values() for group in by_seed for pair in group}
-    scores = {name: _difference(pairs, score) for name, score in _SCORES.items()}
-    return Comparison(row_a.label, row_b.label, shot_a, folds[0], sum(episodes.values()), scores)
+    sets = {pair.images: len(pair.counts.numbers) for by_seed in pairs.values() for group in by_seed for pair in group}
+    scores = {name: _difference(pairs, name) for name in (MIOU, FB_IOU)}
+    images = [Behind.of(pair.images for group in by_seed for pair in group) for by_seed in pairs.values()]
+    return Comparison(row_a.label, row_b.label, shot_a, folds[0], sum(sets.values()), images, scores)
 
 
 def markdown(comparison: Comparison) -> str:
@@ -85,13 +77,14 @@ def markdown(comparison: Comparison) -> str:
         f"A: {escaped(comparison.a)}",
         f"B: {escaped(comparison.b)}",
         f"{named_folds(comparison.folds)}, {comparison.shot}-shot, {comparison.episodes:,} episodes, the same for both",
+        f"distinct images: {'; '.join(map(str, comparison.images))}",
         "",
     ]
     table = [["", "A", "B", "A - B", f"{LEVEL}% interval", "p"], ["---"] + ["---:"] * 5]
     for name, (a, b, (value, low, high), p) in comparison.scores.items():
         table.append([name, f"{a:.1f}", f"{b:.1f}", f"{value:+.2f}", f"[{low:+.2f}, {high:+.2f}]", f"{p:.4f}"])
-    note = f"Interval: paired bootstrap. p: paired permutation test, two-sided, {PERMUTATIONS:,} permutations."
-    return "\n".join([*lines, aligned(table), "", note])
+    note = f"Interval: paired bootstrap over images. p: permutation test by image, two-sided, {PERMUTATIONS:,} permutations."
+    return "\n".join([*lines, aligned(table), "", note, *few(zip(comparison.folds, comparison.images, strict=True))])
 
 
 def _chosen(tests: Sequence[Measured], name: str, weights: str | None, shot: int | None) -> tuple[Row, int]:
@@ -110,7 +103,7 @@ def _chosen(tests: Sequence[Measured], name: str, weights: str | None, shot: int
     return fitting[0]
 
 
-def _pairs(a: Row, b: Row, cell: Cell) -> Iterator[list[_Pair]]:
+def _pairs(a: Row, b: Row, cell: Cell) -> Iterator[list[Scored]]:
     """By training seed, in ascending order; those of A and B may bear other numbers.
 
     Raises:
@@ -132,7 +125,7 @@ def _pairs(a: Row, b: Row, cell: Cell) -> Iterator[list[_Pair]]:
         yield [_pair(group_a[seed], group_b[seed], f"fold {cell.fold}, test seed {seed}") for seed in group_a]
 
 
-def _pair(a: Measured, b: Measured, where: str) -> _Pair:
+def _pair(a: Measured, b: Measured, where: str) -> Scored:
     for what, x, y in (
         ("data.novel_pixels", *(m.result.config["data"]["novel_pixels"] for m in (a, b))),
         ("eval.resolution", a.test.resolution, b.test.resolution),
@@ -147,29 +140,19 @@ def _pair(a: Measured, b: Measured, where: str) -> _Pair:
     truth_a, truth_b = (counts.pixels[..., 2:] for counts in (counts_a, counts_b))
     if not np.array_equal(truth_a, truth_b):
         raise ConfigError(f"{where}: the true masks of A and B differ in size or content; only equal ones can be compared")
-    name, episodes = a.test.episodes_sha256, len(counts_a.pixels)
-    weights, swap = bootstrap.resamples(name, episodes), bootstrap.swaps(name, episodes)
-    once = np.ones((1, episodes))
-    return _Pair(
-        name,
-        episodes,
-        observed=(pooled(counts_a, once), pooled(counts_b, once)),
-        resampled=(pooled(counts_a, weights), pooled(counts_b, weights)),
-        permuted=bootstrap.swapped(counts_a, counts_b, swap),
-    )
-
-
-def _difference(pairs: Pairs, score: Callable[[Pooled], ScoreVector]) -> Difference:
-    def mean(value: Callable[[_Pair], ScoreVector]) -> ScoreVector:
-        by_fold = [[np.mean([value(pair) for pair in group], axis=0) for group in by_seed] for by_seed in pairs.values()]
-        return np.mean([np.mean(by_seed, axis=0) for by_seed in by_fold], axis=0)
-
-    a, b = float(mean(lambda p: score(p.observed[0]))[0]), float(mean(lambda p: score(p.observed[1]))[0])
-    drawn = [
-        bootstrap.over_seeds(
-            [np.mean([score(p.resampled[0]) - score(p.resampled[1]) for p in group], axis=0) for group in by_seed], fold
+    if (images := a.images or b.images) is None:
+        raise ConfigError(
+            f"{where}: neither {a.folder} nor {b.folder} nor a folder above has the names of the episodes' images "
+            f"({EPISODE_IMAGES.format(a.test.episodes_sha256)}); run one of the tests again"
         )
-        for fold, by_seed in pairs.items()
-    ]
-    permuted = mean(lambda p: score(p.permuted[0]) - score(p.permuted[1]))
-    return Difference(a, b, bootstrap.estimate(a - b, np.mean(drawn, axis=0)), bootstrap.p_value(a - b, permuted))
+    return Scored(images, tuple(a.test.class_iou), counts_a, less=counts_b)
+
+
+def _difference(pairs: Pairs, score: str) -> Difference:
+    def mean(value: Callable[[Scored], float]) -> float:
+        return fmean(fmean(fmean(map(value, group)) for group in by_seed) for by_seed in pairs.values())
+
+    a = mean(lambda pair: pair.of_counts(pair.counts, score))
+    difference = mean(lambda pair: pair.value(score))
+    spreads = [fold_spread(by_seed, score) for by_seed in pairs.values()]
+    return Difference(a, a - difference, estimate(difference, spreads), p_value(difference, spreads))

@@ -98,7 +98,7 @@ def influence(counts: PixelCounts, images: EpisodeImages, score: Score) -> Float
     if score == FB_IOU:
         background = _of_ratio(known - union, known - intersection, queries)
         return (_of_ratio(intersection, union, queries) + background) / 2
-    classes = counts.classes if score == MIOU else counts.classes[[score]]
+    classes = counts.classes[score : score + 1] if isinstance(score, int) else counts.classes
     found = np.zeros(len(union))
     for c in classes:
         rows = class_id == c

@@ -3,10 +3,11 @@
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -46,6 +47,31 @@ class EpisodeImages:
     def support_images(self) -> frozenset[str]:
         """Distinct support images."""
         return frozenset(name for names in self.supports for name in names)
+
+
+class Behind(NamedTuple):
+    """How many distinct images stand behind a score."""
+
+    queries: int
+    supports: int
+
+    @classmethod
+    def of(cls, tests: Iterable[EpisodeImages]) -> "Behind":
+        """Those of some tests together."""
+        tests = list(tests)
+        return cls(
+            *(len(frozenset().union(*sets)) for sets in zip(*((t.queries, t.support_images) for t in tests), strict=True))
+        )
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.queries} queries, {self.supports} supports"
+
+
+def few(folds: Iterable[tuple[int, Behind]]) -> list[str]:
+    """A warning where a fold has too few images for an interval to be more than a rough one."""
+    found = [f"fold {fold} ({behind.queries})" for fold, behind in folds if behind.queries < MIN_IMAGES]
+    return [f"fewer than {MIN_IMAGES} distinct query images: {', '.join(found)}; intervals are rough"] if found else []
 
 
 def find(folder: Path, episodes_hash: str, episodes: int) -> EpisodeImages | None:

@@ -7,21 +7,17 @@ from functools import cached_property
 from statistics import fmean
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Float64
-
-from mshnet_pl.report import bootstrap
-from mshnet_pl.report.bootstrap import Estimate
+from mshnet_pl.report.bootstrap import Estimate, FoldSpread, Scored, estimate, fold_spread
 from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.config_names import OF_EPISODES, OF_NETWORKS, backbone, data, method, of_result
+from mshnet_pl.report.counts import FB_IOU, MIOU, everything_foreground
+from mshnet_pl.report.episode_images import Behind
 from mshnet_pl.results import Measurement, Result
 from mshnet_pl.utils.targets import class_name
 
 EVERYTHING = "everything foreground"
 AS_TESTED = "as tested"
-MIOU, FB_IOU = "mIoU", "FB-IoU"
 _NOTHING_TRAINED = ("untrained", "training-free")
-_Resampled = Float64[np.ndarray, "R"]
 
 
 class Key(NamedTuple):
@@ -64,6 +60,7 @@ class Row:
     """The settings that other rows of the same key have otherwise."""
     mark: str = ""
     """``#1`` and the like for rows with differences: a number for each distinct set of them."""
+    _spreads: dict[tuple[Cell, str], FoldSpread | None] = field(default_factory=dict, repr=False)
 
     @property
     def is_baseline(self) -> bool:
@@ -105,7 +102,22 @@ class Row:
     @property
     def lacks_counts(self) -> bool:
         """Whether the episodes' counts of some test of recorded folders are not there."""
-        return any(not draws for draws in self._draws.values())
+        return any(one.counts_file is None for one in self.measured)
+
+    @property
+    def lacks_images(self) -> bool:
+        """Whether the names of some test's images are not there."""
+        return any(one.images is None for one in self.measured)
+
+    @property
+    def measured(self) -> list[Measured]:
+        """Every test."""
+        return [one for tests in self.tests.values() for one in tests.values()]
+
+    def images(self, cell: Cell) -> Behind | None:
+        """How many distinct images stand behind a cell; None where that was not recorded."""
+        known = [images for one in self.tests.get(cell, {}).values() if (images := one.images)]
+        return Behind.of(known) if known else None
 
     @property
     def shots(self) -> list[int]:
@@ -128,31 +140,41 @@ class Row:
         Returns:
             Percent; None if the row lacks the score in one of the folds, or there is none.
         """
-        values, draws = [], []
+        values: list[float] = []
         for fold in folds:
-            cell = Cell(shot, fold)
             by_seed: dict[int, list[float]] = defaultdict(list)
-            drawn: dict[int, list[_Resampled]] = defaultdict(list)
-            for seeds, measured in self.tests.get(cell, {}).items():
+            for seeds, measured in self.tests.get(Cell(shot, fold), {}).items():
                 scores = _scores(measured.test, self.is_baseline)
                 if score in scores:
                     by_seed[seeds.training].append(scores[score])
-                    drawn[seeds.training] += [self._draws[cell, seeds][score]] if self._draws[cell, seeds] else []
             if not by_seed:
                 return None
             values.append(fmean(map(fmean, by_seed.values())))
-            if all(len(drawn[seed]) == len(group) for seed, group in by_seed.items()):
-                draws.append(bootstrap.over_seeds([np.mean(group, axis=0) for group in drawn.values()], fold))
         if not values:
             return None
-        return bootstrap.estimate(fmean(values), np.mean(draws, axis=0) if len(draws) == len(folds) else None)
+        spreads = [self._spread(Cell(shot, fold), score) for fold in folds]
+        return estimate(fmean(values), [spread for spread in spreads if spread] if all(spreads) else [])
+
+    def _spread(self, cell: Cell, score: str) -> FoldSpread | None:
+        """How a fold's score varies; None where counts or images were not recorded."""
+        if (cell, score) not in self._spreads:
+            known = [[own for own in group if own and own.has(score)] for group in self._scored[cell]]
+            complete = all(own for group in self._scored[cell] for own in group)
+            self._spreads[cell, score] = fold_spread([group for group in known if group], score) if complete else None
+        return self._spreads[cell, score]
 
     @cached_property
-    def _draws(self) -> dict[tuple[Cell, Seeds], dict[str, _Resampled]]:
-        """Resampled scores of every test; empty where its counts were not recorded."""
-        return {
-            (cell, s): _resampled(one, self.is_baseline) for cell, tests in self.tests.items() for s, one in tests.items()
-        }
+    def _scored(self) -> dict[Cell, list[list[Scored | None]]]:
+        """By training seed; None in the place of a test whose counts or images were not recorded."""
+        found: dict[Cell, dict[int, list[Scored | None]]] = defaultdict(lambda: defaultdict(list))
+        for cell, tests in self.tests.items():
+            for seeds, one in tests.items():
+                counts, images = one.counts, one.images
+                if counts and self.is_baseline:
+                    counts = everything_foreground(counts)
+                scored = Scored(images, tuple(one.test.class_iou), counts) if counts and images else None
+                found[cell][seeds.training].append(scored)
+        return {cell: [*by_seed.values()] for cell, by_seed in found.items()}
 
 
 def rows(tests: Iterable[Measured]) -> list[Row]:
@@ -258,17 +280,6 @@ def _scores(test: Measurement, baseline: bool) -> dict[str, float]:
     if baseline:
         return {MIOU: test.everything_foreground_miou}
     return {MIOU: test.miou, FB_IOU: test.fb_iou, **test.class_iou}
-
-
-def _resampled(measured: Measured, baseline: bool) -> dict[str, _Resampled]:
-    counts, test = measured.counts, measured.test
-    if counts is None:
-        return {}
-    weights = bootstrap.resamples(test.episodes_sha256, len(counts.pixels))
-    if baseline:
-        return {MIOU: bootstrap.pooled(bootstrap.everything_foreground(counts), weights).miou}
-    pooled = bootstrap.pooled(counts, weights)
-    return {MIOU: pooled.miou, FB_IOU: pooled.fb_iou, **dict(zip(test.class_iou, pooled.class_iou.T, strict=True))}
 
 
 def order(row: Row) -> tuple[object, ...]:

@@ -1,15 +1,16 @@
-r"""The variance of a sum over episodes that share images.
+"""The variance of a sum over episodes that share images.
 
-A score is, to first order, a sum over episodes of their influence on it. The influence of an episode with query q and supports
-s_1 ... s_K of class c is modelled as
+A score is, to first order, a sum over episodes of their influence on it. The influence of an episode of class c with query q
+and supports s_1 ... s_K is modelled as
 
     a_q + b_{s_1} + ... + b_{s_K} + e,
 
-effects of the query and of each support, which come with the image to whichever episode it serves in, and the episode's own
-rest. Images of a class are exchangeable, so their pairs (a, b) are independent and equally distributed, and the variances of
-a, b and e and the covariance of a and b follow from four quadratic forms, whose expectations are linear in them: analysis of
-variance by moments (Henderson, 1953; for readers and cases Gallas, 2006). Unlike the sum over all pairs of episodes that share
-an image (Aronow, Samii and Assenova, 2015) it is unbiased where nearly all pairs do, as with five supports out of twenty images.
+effects of the query and of each support, which an image brings to every episode that it serves in, and the episode's own
+rest. Images of a class are exchangeable, so their pairs (a, b) are independent and equally distributed. The variances of a,
+b and e and the covariance of a and b follow from four quadratic forms, whose expectations are linear in them: analysis of
+variance by moments (Henderson, 1953; for readers and cases Gallas, 2006). The sum over all pairs of episodes that share an
+image (Cameron, Gelbach and Miller, 2011; Aronow, Samii and Assenova, 2015) estimates the same, but is far too small where
+nearly all pairs do, as with five supports out of twenty images.
 """
 
 from collections.abc import Sequence
@@ -168,7 +169,7 @@ class Design:
             variance += own.variance(values) + own.between_strata(values)
             scale += sums @ sums
             error += ((sums**2 - (sums**2).mean()) ** 2).sum()
-        variance = max(variance + total @ total - separate, float(influence @ influence))
+        variance = max(float(variance + total @ total - separate), float(influence @ influence))
         return Spread(variance, 2 * scale**2 / error if error > 0 else np.inf, total)
 
 

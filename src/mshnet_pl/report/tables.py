@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from mshnet_pl.report import formats
 from mshnet_pl.report.bootstrap import LEVEL
 from mshnet_pl.report.collection import FailedRun, Measured
+from mshnet_pl.report.counts import FB_IOU, MIOU
+from mshnet_pl.report.episode_images import Behind, few
 from mshnet_pl.report.formats import CellScores, Line, Shots, Table
-from mshnet_pl.report.grouping import AS_TESTED, FB_IOU, MIOU, Cell, Row, class_scores, named_folds, order, rows
+from mshnet_pl.report.grouping import AS_TESTED, Cell, Row, class_scores, named_folds, order, rows
 from mshnet_pl.report.published import published
 from mshnet_pl.results import Result
 
@@ -22,8 +24,8 @@ TITLES = {
 _TABLES = {"Pascal5i": " (Table 2 of the paper)", "Coco20i": " (Table 3 of the paper)"}
 _SINGLE = ", single similarities (Table 4 of the paper)"
 INTERVALS = (
-    f"mIoU and FB-IoU in percent. {LEVEL}% intervals come from a bootstrap over the test episodes and, where folds were "
-    "trained with several seeds, over those; with one training seed an interval does not cover how trainings vary."
+    f"mIoU and FB-IoU in percent. {LEVEL}% intervals come from a bootstrap over the images of the test episodes. Where folds were "
+    "trained with several seeds they cover those, too; with one training seed they do not cover how trainings vary."
 )
 
 
@@ -91,6 +93,10 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
         explanations += [f"left out of {row.label}: {old.folder}, as there is a newer result" for old in row.superseded]
         if row.lacks_counts:
             explanations.append(f"no interval for {row.label}: the pixel counts of its episodes are not all there")
+        elif row.lacks_images:
+            explanations.append(
+                f"no interval over images for {row.label}: the names of its episodes' images are not all there"
+            )
         if row.is_baseline or row.key.weights == "untrained":
             continue
         for shot in shots if row.key.trained in ("", AS_TESTED) else row.shots:
@@ -98,7 +104,22 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
             failed = {f: failure for f in without for failure in failures if _is_of(failure, row, Cell(shot, f))}
             missing += _missing(row, shot, [fold for fold in without if fold not in failed], failed)
             named += failed.values()
+    explanations += _images(shown)
     return Table(title, folds, shots, lines, explanations, missing, named)
+
+
+def _images(shown: Sequence[Row]) -> Iterator[str]:
+    """How many images stand behind the rows of every number of shots, and a warning where those are few."""
+    behind: dict[int, dict[int, set[Behind]]] = defaultdict(lambda: defaultdict(set))
+    for row in shown:
+        for cell in row.tests if not row.is_baseline else ():
+            if images := row.images(cell):
+                behind[cell.shot][cell.fold].add(images)
+    for shot, by_fold in sorted(behind.items()):
+        known = [(fold, images) for fold, sets in sorted(by_fold.items()) for images in sorted(sets)]
+        listed = "; ".join(f"fold {fold}: {images}" for fold, images in known)
+        yield f"distinct images behind {shot}-shot scores, {listed}"
+        yield from few(known)
 
 
 def _lines(own: Sequence[Row], folds: Sequence[int]) -> list[Line]:

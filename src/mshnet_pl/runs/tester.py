@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 
 from mshnet_pl import results
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.protocol.sampling import episodes_hash
+from mshnet_pl.data.protocol.sampling import episodes_hash, episodes_json
 from mshnet_pl.evaluation import pictures
 from mshnet_pl.evaluation.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.options import Resolution
@@ -60,7 +60,7 @@ class Tester:
         digest = None
         if self._trainer.is_global_zero:
             digest = results.save_counts(self._folder / f"episodes_{name}.csv", counts.tolist())
-            results.save_episode_images(self._folder, draws)
+            results.save_episode_images(self._folder, episodes_json(draws))
         if test.pictures and seed == test.seeds[0]:
             self._draw(module, counts, self._folder / f"pictures_{name}.npz")
         classes = self._datamodule.class_names
