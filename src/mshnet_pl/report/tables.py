@@ -24,8 +24,8 @@ TITLES = {
 _TABLES = {"Pascal5i": " (Table 2 of the paper)", "Coco20i": " (Table 3 of the paper)"}
 _SINGLE = ", single similarities (Table 4 of the paper)"
 INTERVALS = (
-    f"mIoU and FB-IoU in percent. {LEVEL}% intervals come from a bootstrap over the images of the test episodes. Where folds were "
-    "trained with several seeds they cover those, too; with one training seed they do not cover how trainings vary."
+    f"mIoU and FB-IoU in percent. {LEVEL}% intervals come from a bootstrap over the images of the test episodes and, where "
+    "folds were trained with several seeds, cover those; with one training seed an interval does not cover how trainings vary."
 )
 
 
