@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mshnet_pl import results
+from mshnet_pl.data.protocol.sampling import Draw, Draws, episodes_json
 from mshnet_pl.evaluation.metrics import scores
 from mshnet_pl.results import Measurement, Result
 
@@ -34,6 +35,13 @@ def drawn_counts(
     predicted = intersection + ((1 - share) * true * rng.uniform(0.5, 1.5, episodes)).astype(int)
     known = np.full(episodes, int(0.97 * PIXELS))
     return np.stack([np.arange(episodes), class_id, intersection, np.minimum(predicted, known), true, known], axis=1)
+
+
+def drawn_images(rng: np.random.Generator, class_id: list[int], shot: int, images: int = 40) -> list[Draws]:
+    """Distinct images of a class for the episodes of each."""
+    places = [rng.choice(images, shot + 1, replace=False).tolist() for _ in class_id]
+    named = [[f"{c}_{i}" for i in own] for c, own in zip(class_id, places, strict=True)]
+    return [(Draw(query, tuple(supports), c),) for c, (query, *supports) in zip(class_id, named, strict=True)]
 
 
 def measurement(counts: np.ndarray, names: tuple[str, ...], episodes_hash: str, **other: Any) -> Measurement:  # noqa: ANN401
@@ -90,9 +98,12 @@ def write_run(
     own = int.from_bytes(hashlib.sha256(str((settings, iou)).encode()).digest()[:4])
     tests = []
     for seed in test_seeds:
-        name = hashlib.sha256(f"{fold} {shot} {seed} {episodes}".encode()).hexdigest()
-        difficulty = np.random.default_rng(int(name[:8], 16)).beta(2, 3, episodes)
+        key = hashlib.sha256(f"{fold} {shot} {seed} {episodes}".encode()).hexdigest()
+        difficulty = np.random.default_rng(int(key[:8], 16)).beta(2, 3, episodes)
         counts = drawn_counts(np.random.default_rng([own, seed]), episodes, classes, iou, difficulty)
+        content = episodes_json(drawn_images(np.random.default_rng(int(key[8:16], 16)), counts[:, 1].tolist(), shot))
+        name = hashlib.sha256(content).hexdigest()
+        results.save_episode_images(folder, content)
         tests.append(measurement(counts, VOC, name, shot=shot, seed=seed))
         results.save_counts(folder / f"episodes_best_{shot}shot_seed{seed}.csv", counts.tolist())
         if pictures:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from mshnet_pl.cli.arguments import errors_end_it
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.report import compare, figures, formats, page
+from mshnet_pl.report import compare, figures, formats, page, power
 from mshnet_pl.report.collection import CollectedRuns, FailedRun, collect
 from mshnet_pl.report.formats import Table
 from mshnet_pl.report.notes import doubts
@@ -18,7 +18,7 @@ from mshnet_pl.utils.files import write_whole
 
 
 def main() -> None:
-    """``mshnet-report FOLDER...``, ``mshnet-report compare A B`` or ``mshnet-report energy ckpt=...``."""
+    """``mshnet-report FOLDER...``, ``compare A B``, ``power A B`` or ``energy ckpt=...``."""
     command, *arguments = sys.argv[1:] or [""]
     if command == "energy":
         from mshnet_pl.cli import hydra_jobs
@@ -28,6 +28,8 @@ def main() -> None:
     with errors_end_it():
         if command == "compare":
             _compare(arguments)
+        elif command == "power":
+            _power(arguments)
         else:
             _report(sys.argv[1:])
 
@@ -99,14 +101,40 @@ def _write(
 
 
 def _compare(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="mshnet-report compare", description=compare.__doc__)
+    chosen = _two_folders("compare", compare.__doc__).parse_args(arguments)
+    a, b = (collect([folder]).tests for folder in (chosen.a, chosen.b))
+    print(compare.markdown(compare.compare(a, b, chosen.weights, chosen.shot)))
+
+
+def _power(arguments: Sequence[str]) -> None:
+    parser = _two_folders("power", power.__doc__)
+    parser.add_argument(
+        "--points", type=float, nargs="+", default=[1.0, 2.0, 5.0], help="differences of mIoU (default: 1 2 5)"
+    )
+    parser.add_argument("--lists", type=Path, help="folder with the lists fold0.txt ... of PASCAL-5i's images to test on")
+    chosen = parser.parse_args(arguments)
+    if min(chosen.points) <= 0:
+        raise ConfigError(f"--points {min(chosen.points):g}: give differences above 0")
+    a, b = (collect([folder]).tests for folder in (chosen.a, chosen.b))
+    _, _, shot, pairs = compare.paired(a, b, chosen.weights, chosen.shot)
+    lists = None if chosen.lists is None else {fold: _images_by_class(chosen.lists / f"fold{fold}.txt") for fold in pairs}
+    print(power.markdown(power.variances(pairs, shot), chosen.points, lists))
+
+
+def _two_folders(name: str, description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"mshnet-report {name}", description=description)
     parser.add_argument("a", type=Path, help="folder with one result, or with the same folds as B")
     parser.add_argument("b", type=Path, help="the other one")
     parser.add_argument("--weights", help="best, last, untrained, ...; needed where a folder holds several")
     parser.add_argument("--shot", type=int, help="number of shots of the test; needed where a folder holds several")
-    chosen = parser.parse_args(arguments)
-    a, b = (collect([folder]).tests for folder in (chosen.a, chosen.b))
-    print(compare.markdown(compare.compare(a, b, chosen.weights, chosen.shot)))
+    return parser
+
+
+def _images_by_class(path: Path) -> dict[int, int]:
+    from mshnet_pl.data.protocol.split_lists import by_class, read_text_list
+    from mshnet_pl.data.sources.pascal5i import Pascal5i
+
+    return {class_id: len(names) for class_id, names in by_class(read_text_list(path, len(Pascal5i.classes))).items()}
 
 
 _FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 from scipy.special import ndtri, stdtrit
 
 from mshnet_pl.report.counts import (
@@ -78,9 +78,9 @@ class Scored:
         """What every episode and class adds to the score, to first order."""
         return self._difference(lambda counts: influence(counts, self.images, self._place(score)))
 
-    def resampled(self, score: str, of: Design, rows: slice) -> Float64[np.ndarray, "R"]:
-        """The score under every set of multipliers; ``rows`` are the test's in the design."""
-        return self._difference(lambda counts: chosen(_resampled(counts, self.images, of, rows), self._place(score)))
+    def resampled(self, score: str, of: Design) -> Float64[np.ndarray, "R"]:
+        """The score under every set of multipliers of the design's images."""
+        return self._difference(lambda counts: chosen(_resampled(counts, self.images, of), self._place(score)))
 
     def _place(self, score: str) -> Score:
         return score if score in (MIOU, FB_IOU) else self.classes.index(score)
@@ -113,20 +113,24 @@ def fold_spread(trainings: Sequence[Sequence[Scored]], score: str) -> FoldSpread
         trainings: the tests of each training.
         score: which.
     """
+    of, influences = fold_influence(trainings, score)
     tests = [(test, len(trainings) * len(own)) for own in trainings for test in own]
-    sets = tuple(dict.fromkeys(test.images for test, _ in tests))
-    of = design(sets)
-    ends = np.cumsum([len(images.query) for images in sets])
-    rows = {images: slice(end - len(images.query), end) for images, end in zip(sets, ends.tolist(), strict=True)}
-    influence, drawn = np.zeros(ends[-1]), np.zeros(RESAMPLES)
-    for test, share in tests:
-        influence[rows[test.images]] += test.influence(score) / share
-        drawn += test.resampled(score, of, rows[test.images]) / share
-    spread = of.spread(influence)
+    drawn = np.sum([test.resampled(score, of) / share for test, share in tests], axis=0)
+    spread = of.spread(influences)
     values = [np.mean([test.value(score) for test in own]) for own in trainings]
     between = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
     scaled = _scaled(drawn - drawn.mean(), spread.variance)
     return FoldSpread(spread.variance, spread.freedom, scaled, of.names, spread.by_image, between, len(values))
+
+
+def fold_influence(trainings: Sequence[Sequence[Scored]], score: str) -> tuple[Design, Float64[np.ndarray, "rows"]]:
+    """What every episode and class adds to a fold's score, and their design; arguments as ``fold_spread``'s."""
+    of = design(tuple(dict.fromkeys(test.images for own in trainings for test in own)))
+    influences = np.zeros(len(of.query))
+    for own in trainings:
+        for test in own:
+            influences[of.rows[test.images]] += test.influence(score) / (len(trainings) * len(own))
+    return of, influences
 
 
 def estimate(value: float, folds: Sequence[FoldSpread]) -> Estimate:
@@ -148,7 +152,7 @@ def p_value(observed: float, folds: Sequence[FoldSpread]) -> float:
     """
     flipped = np.mean(
         [
-            _scaled(_flips(tuple(fold.names)) @ fold.by_image, fold.variance) + _of_trainings(place, fold, PERMUTATIONS)
+            _flips(tuple(fold.names)) @ (fold.by_image * _scale(fold)) + _of_trainings(place, fold, PERMUTATIONS)
             for place, fold in enumerate(folds)
         ],
         axis=0,
@@ -172,14 +176,21 @@ def _of_trainings(place: int, fold: FoldSpread, count: int) -> Float64[np.ndarra
     return np.sqrt(fold.training_variance) * _generator(f"trainings {place}").standard_normal(count)
 
 
+def _scale(fold: FoldSpread) -> float:
+    """From the images' influences to ones that are independent and have the fold's variance."""
+    square = fold.by_image @ fold.by_image
+    return float(np.sqrt(fold.variance / square)) if square > 0 else 0.0
+
+
 def _scaled(deviations: Float64[np.ndarray, "R"], variance: float) -> Float64[np.ndarray, "R"]:
     square = np.mean(deviations**2)
     return deviations * np.sqrt(variance / square) if square > 0 else deviations
 
 
-def _resampled(counts: PixelCounts, images: EpisodeImages, of: Design, rows: slice) -> Pooled:
+def _resampled(counts: PixelCounts, images: EpisodeImages, of: Design) -> Pooled:
     """The scores under every set of multipliers of the design's images."""
     place, pixels = row_pixels(counts, images)
+    rows = of.rows[images]
     sums = np.zeros((len(of.names), *counts.pixels.shape[1:]))  # of the episodes of every image
     np.add.at(sums, (of.query[rows], place), pixels)
     np.add.at(sums, (of.supports[rows], place[:, None]), pixels[:, None])
@@ -196,9 +207,9 @@ def _multipliers(names: tuple[str, ...]) -> Float64[np.ndarray, "R images"]:
 
 
 @lru_cache(maxsize=16)
-def _flips(names: tuple[str, ...]) -> Float32[np.ndarray, "P images"]:
+def _flips(names: tuple[str, ...]) -> Float64[np.ndarray, "P images"]:
     signs = [1 - 2 * _generator(name).integers(2, size=PERMUTATIONS, dtype=np.int8) for name in names]
-    return np.stack(signs, axis=1).astype(np.float32)
+    return np.stack(signs, axis=1).astype(np.float64)
 
 
 def _generator(name: str) -> np.random.Generator:

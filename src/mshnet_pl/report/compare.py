@@ -58,6 +58,21 @@ def compare(a: Sequence[Measured], b: Sequence[Measured], weights: str | None = 
     Raises:
         ConfigError: a folder leaves a choice, or the two cannot be paired; says why.
     """
+    a_label, b_label, shot_tested, pairs = paired(a, b, weights, shot)
+    sets = {pair.images: len(pair.counts.numbers) for by_seed in pairs.values() for group in by_seed for pair in group}
+    scores = {name: _difference(pairs, name) for name in (MIOU, FB_IOU)}
+    images = [Behind.of(pair.images for group in by_seed for pair in group) for by_seed in pairs.values()]
+    return Comparison(a_label, b_label, shot_tested, [*pairs], sum(sets.values()), images, scores)
+
+
+def paired(
+    a: Sequence[Measured], b: Sequence[Measured], weights: str | None = None, shot: int | None = None
+) -> tuple[str, str, int, Pairs]:
+    """Both labels, the number of shots, and the tests on the same episodes; arguments as ``compare``'s.
+
+    Raises:
+        ConfigError: as ``compare``.
+    """
     (row_a, shot_a), (row_b, shot_b) = (_chosen(tests, name, weights, shot) for tests, name in ((a, "A"), (b, "B")))
     if shot_a != shot_b:
         raise ConfigError(f"A was tested with {shot_a}-shot episodes, B with {shot_b}-shot ones; choose one with --shot")
@@ -65,10 +80,7 @@ def compare(a: Sequence[Measured], b: Sequence[Measured], weights: str | None = 
     if folds[0] != folds[1]:
         raise ConfigError(f"A has folds {folds[0]}, B has folds {folds[1]}; give folders with the same folds")
     pairs = {fold: list(_pairs(row_a, row_b, Cell(shot_a, fold))) for fold in folds[0]}
-    sets = {pair.images: len(pair.counts.numbers) for by_seed in pairs.values() for group in by_seed for pair in group}
-    scores = {name: _difference(pairs, name) for name in (MIOU, FB_IOU)}
-    images = [Behind.of(pair.images for group in by_seed for pair in group) for by_seed in pairs.values()]
-    return Comparison(row_a.label, row_b.label, shot_a, folds[0], sum(sets.values()), images, scores)
+    return row_a.label, row_b.label, shot_a, pairs
 
 
 def markdown(comparison: Comparison) -> str:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.collection import FailedRun
-from mshnet_pl.report.grouping import ClassScores, Row
+from mshnet_pl.report.episode_images import Behind
+from mshnet_pl.report.grouping import Row
 
 _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -17,6 +18,7 @@ _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
 }
 _COLUMNS = (
     "table", "source", "weights", "trained", "backbone", "method", "settings", "shot", "fold", "training_seeds", "tests",
+    "query_images", "support_images",
     "miou", "miou_low", "miou_high", "fb_iou", "fb_iou_low", "fb_iou_high", "learnable",
 )  # fmt: skip
 
@@ -29,6 +31,8 @@ class CellScores(NamedTuple):
     training_seeds: int = 0
     """The fewest that a fold has; 0 for published scores, as below."""
     tests: int = 0
+    images: Behind | None = None
+    """Distinct images behind a fold's scores; None for their mean, as well."""
 
 
 class Shots(NamedTuple):
@@ -116,15 +120,6 @@ def markdown(table: Table) -> str:
     return "\n".join([*title, aligned(body), *notes])
 
 
-def class_table(title: str, found: ClassScores) -> str:
-    """A Markdown table with a line a class and a column a row."""
-    lines = [["class", *found.scores], ["---", *["---:"] * len(found.scores)]]
-    for name in found.classes:
-        known = [by_class.get(name) for by_class in found.scores.values()]
-        lines.append([name, *(_text(estimate, bare=True) for estimate in known)])
-    return "\n".join([f"### {escaped(title)}", "", aligned(lines)])
-
-
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """The cells of a Markdown table, as ``escaped``, in columns that are as wide as their widest cell."""
     lines = [[escaped(cell) for cell in line] for line in lines]
@@ -185,7 +180,7 @@ def comma_separated(tables: Sequence[Table]) -> str:
                     if scores.miou:
                         texts = [table.title, *source, line.backbone, line.method, settings]
                         what = [*map(_not_a_formula, texts), shot, fold]
-                        counts = [scores.training_seeds or None, scores.tests or None]
+                        counts = [scores.training_seeds or None, scores.tests or None, *(scores.images or (None, None))]
                         writer.writerow([*what, *counts, *scores.miou, *(scores.fb_iou or (None,) * 3), line.parameters])
     return text.getvalue().rstrip()
 

@@ -217,38 +217,6 @@ def rows(tests: Iterable[Measured]) -> list[Row]:
     return ordered_rows
 
 
-class ClassScores(NamedTuple):
-    """The IoU of every class, of one data set and number of shots."""
-
-    data: str
-    shot: int
-    classes: list[str]
-    """In the order of the folds."""
-    scores: dict[str, dict[str, Estimate]]
-    """By row, then by class, in percent."""
-
-
-def class_scores(rows: Iterable[Row]) -> Iterator[ClassScores]:
-    """By data set, then by number of shots."""
-    by_test: dict[tuple[str, int], list[Row]] = defaultdict(list)
-    for row in rows:
-        for shot in row.shots:
-            by_test[row.key.data, shot].append(row)
-    for (data_set, shot), group in sorted(by_test.items()):
-        found: dict[int, dict[str, None]] = defaultdict(dict)
-        scores: dict[str, dict[str, Estimate]] = {}
-        for row in group:
-            own = scores.setdefault(row.label, {})
-            for cell, tests in sorted(row.tests.items()):
-                names = dict.fromkeys(name for measured in tests.values() for name in measured.test.class_iou)
-                for name in names if cell.shot == shot else ():
-                    estimate = row.estimate(shot, [cell.fold], name)
-                    if estimate:
-                        own[name] = estimate
-                        found[cell.fold][name] = None
-        yield ClassScores(data_set, shot, [name for fold in sorted(found) for name in found[fold]], scores)
-
-
 def named_folds(folds: Sequence[int]) -> str:
     """``fold 2`` or ``folds 0, 1``."""
     return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"

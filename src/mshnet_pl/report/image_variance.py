@@ -45,7 +45,7 @@ class Spread(NamedTuple):
     """Sum of the influences of every image's episodes."""
 
 
-class _ClassDesign:
+class ClassDesign:
     """Who is query and support in the episodes of a class.
 
     Args:
@@ -151,17 +151,21 @@ class Design:
         """Place in ``names`` of every row's query."""
         self.supports = np.array([[place[name] for name in names] for names in supports])
         """Places in ``names`` of every row's supports."""
+        ends = np.cumsum([len(test.query) for test in tests]).tolist()
+        self.rows = {test: slice(end - len(test.query), end) for test, end in zip(tests, ends, strict=True)}
+        """Where every test's rows are."""
         class_id = np.array([c for test in tests for c in test.class_id])
         stratum = np.repeat(np.arange(len(tests)), [len(test.query) for test in tests])
-        of_class = [np.flatnonzero(class_id == c) for c in np.unique(class_id)]
-        self.classes = [_ClassDesign(rows, stratum[rows], self.query[rows], self.supports[rows]) for rows in of_class]
-        """By class, in ascending order."""
+        of_class = {c: np.flatnonzero(class_id == c) for c in np.unique(class_id).tolist()}
+        self.classes = {
+            c: ClassDesign(rows, stratum[rows], self.query[rows], self.supports[rows]) for c, rows in of_class.items()
+        }
 
     def spread(self, influence: Float64[np.ndarray, "rows"]) -> Spread:
         """How the sum of the rows' influences varies; images that serve several classes tie these together."""
         total, separate, variance = np.zeros(len(self.names)), 0.0, 0.0
         scale, error = 0.0, 0.0
-        for own in self.classes:
+        for own in self.classes.values():
             values = influence[own.rows]
             sums = own.by_image(values)
             total[own.images] += sums

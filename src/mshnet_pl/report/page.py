@@ -16,11 +16,13 @@ from PIL import Image
 
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import charts
+from mshnet_pl.report.classes import class_scores
 from mshnet_pl.report.collection import CollectedRuns, FailedRun, Measured, curves
 from mshnet_pl.report.config_names import backbone, method
+from mshnet_pl.report.episode_images import Behind
 from mshnet_pl.report.figures import EpisodePicture, episode_pictures
 from mshnet_pl.report.formats import Table
-from mshnet_pl.report.grouping import Row, class_scores
+from mshnet_pl.report.grouping import Row
 from mshnet_pl.report.tables import INTERVALS, TITLES, learned
 
 _SIDE = 144  # pixels of a picture
@@ -129,6 +131,12 @@ def _data_url(image: UInt8[np.ndarray, "height width 3"]) -> str:
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
+def _images(measured: Measured) -> dict[str, str | int | float]:
+    images = measured.images
+    behind = Behind.of([images]) if images else ("", "")
+    return dict(zip(("query images", "support images"), behind, strict=True))
+
+
 def _provenance(measured: Measured) -> dict[str, str | int | float]:
     """What is known of a test, by column."""
     result, test = measured.result, measured.test
@@ -141,6 +149,7 @@ def _provenance(measured: Measured) -> dict[str, str | int | float]:
         "test seed": test.seed,
         "mIoU": test.miou,
         "episodes": test.episodes,
+        **_images(measured),
         "episodes' SHA-256": test.episodes_sha256,
         "protocol": test.protocol,
         "resolution": test.resolution,

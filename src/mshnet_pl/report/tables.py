@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from mshnet_pl.report import formats
+from mshnet_pl.report import classes, formats
 from mshnet_pl.report.bootstrap import LEVEL
 from mshnet_pl.report.collection import FailedRun, Measured
 from mshnet_pl.report.counts import FB_IOU, MIOU
 from mshnet_pl.report.episode_images import Behind, few
 from mshnet_pl.report.formats import CellScores, Line, Shots, Table
-from mshnet_pl.report.grouping import AS_TESTED, Cell, Row, class_scores, named_folds, order, rows
+from mshnet_pl.report.grouping import AS_TESTED, Cell, Row, named_folds, order, rows
 from mshnet_pl.report.published import published
 from mshnet_pl.results import Result
 
@@ -24,8 +24,8 @@ TITLES = {
 _TABLES = {"Pascal5i": " (Table 2 of the paper)", "Coco20i": " (Table 3 of the paper)"}
 _SINGLE = ", single similarities (Table 4 of the paper)"
 INTERVALS = (
-    f"mIoU and FB-IoU in percent. {LEVEL}% intervals come from a bootstrap over the images of the test episodes and, where "
-    "folds were trained with several seeds, cover those; with one training seed an interval does not cover how trainings vary."
+    f"mIoU and FB-IoU in percent. {LEVEL}% intervals cover the choice of the test episodes' images and, where folds were "
+    "trained with several seeds, how trainings vary; with one training seed they do not. docs/intervals.md says more."
 )
 
 
@@ -56,8 +56,8 @@ def learned(tables: Sequence[Table]) -> list[Row]:
 def by_class(tables: Sequence[Table]) -> list[str]:
     """The IoU of every class as Markdown, a table a data set and number of shots: a line a class, a column a row."""
     return [
-        formats.class_table(f"{TITLES.get(found.data, found.data)}, {found.shot}-shot, IoU of every class", found)
-        for found in class_scores(learned(tables))
+        classes.markdown(f"{TITLES.get(found.data, found.data)}, {found.shot}-shot, IoU of every class", found)
+        for found in classes.class_scores(learned(tables))
     ]
 
 
@@ -144,7 +144,8 @@ def _scores(row: Row, shot: int, folds: Sequence[int]) -> CellScores:
     groups = [row.tests.get(Cell(shot, fold), {}) for fold in folds]
     seeds = min(len({s.training for s in group}) for group in groups)
     miou, fb_iou = (row.estimate(shot, folds, score) for score in (MIOU, FB_IOU))
-    return CellScores(miou, fb_iou, seeds, sum(map(len, groups)))
+    images = row.images(Cell(shot, folds[0])) if len(folds) == 1 else None
+    return CellScores(miou, fb_iou, seeds, sum(map(len, groups)), images)
 
 
 def _text(row: Row) -> str:
