@@ -70,7 +70,7 @@ def simulate(world: World, seed: int, method: int = 0) -> Simulated:
     iou = iou + effect["support"][class_id[:, None], supports].mean(1)
     iou = iou + pair[class_id[:, None], query[:, None], supports].mean(1)
     union = share[class_id, query] * KNOWN
-    names = np.array([[f"{seed} {c} {i}" for i in range(n)] for c in range(CLASSES)])
+    names = np.array([[f"{c} {i}" for i in range(n)] for c in range(CLASSES)])
     images = EpisodeImages(
         tuple(names[class_id, query].tolist()),
         tuple(map(tuple, names[class_id[:, None], supports].tolist())),

@@ -69,14 +69,14 @@ def test_scores_of_every_class(command: Command, sweep: Path) -> None:
     assert one_shot.startswith("PASCAL-5i, 1-shot") and five_shot.startswith("PASCAL-5i, 5-shot")
     for table, shot in ((one_shot, 1), (five_shot, 5)):
         (header, _, *body) = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "|" in line]
-        assert [row[0] for row in body] == [*VOC]
+        assert [row[0] for row in body] == [*VOC, *["objects by size"] * 4]
         column = header.index("MSHNet prototype, ResNet-50 (best)")
-        for row in body:
+        for row in body[: len(VOC)]:
             fold = VOC.index(row[0]) // 5
             run = f"mshnet_resnet50_prototype/fold{fold}_{shot}shot*/result.json"
             own = [load(path).tests[0].class_iou[row[0]] for path in sweep.rglob(run)]
             assert row[column] == (f"{own[0]:.1f}" if own else "-")
-    assert (shot, fold) == (5, 3) and body[-1][column] == "-", "the cell that is missing"
+    assert (shot, fold) == (5, 3) and body[len(VOC) - 1][column] == "-", "the cell that is missing"
     refused = command("mshnet-report", sweep, "--classes", "--format", "csv")
     assert refused.code == 2 and "--classes" in refused.err
 

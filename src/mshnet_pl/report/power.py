@@ -89,7 +89,7 @@ def markdown(found: Variances, points: Sequence[float], lists: Mapping[int, Mapp
     text = [
         "Standard error of the difference of mIoU, and the smallest difference found with that power, in points:",
         aligned(sizes),
-        f"What a difference needs, one number at a time. The others are {EPISODES[1]:,} episodes a fold, trainings: {most}, and "
+        f"What a difference needs, one number at a time. The others are {EPISODES[1]:,} episodes, {most} as trainings and "
         "the images of the last lines above; - is out of reach.",
         aligned(needs),
     ]
