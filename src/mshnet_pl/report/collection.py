@@ -137,11 +137,14 @@ def collect(folders: Iterable[Path]) -> CollectedRuns:
 
 
 def _wrong(result: Result, folder: Path) -> Iterator[str]:
-    counts = {}
+    counts: dict[int, tuple[Path, PixelCounts]] = {}
     for place, test in enumerate(result.tests):
         measured = Measured(result, test, folder)
         if (path := measured.counts_file) is not None and (own := measured.counts) is not None:
             counts[place] = path, own
+            images = measured.images
+            if images is not None and not images.fits(own.classes, own.pixels[..., 4] > 0):
+                yield f"{path}: its episodes show other classes than the file of their images says"
     return verification.wrong(folder / results.FILE, result, counts)
 
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from mshnet_pl.errors import DataError
 from mshnet_pl.results import EPISODE_IMAGES
@@ -37,6 +38,13 @@ class EpisodeImages:
     def episode(self) -> Int64[np.ndarray, "rows"]:
         """Number of every row's episode."""
         return np.arange(len(self.query)) // self.way
+
+    def fits(self, classes: Int64[np.ndarray, "C"], present: Bool[np.ndarray, "N C"]) -> bool:
+        """Whether these are the classes of the episodes: numbers in ascending order, and which of them each episode has."""
+        stated = np.zeros_like(present)
+        known = np.isin(self.class_id, classes)
+        stated[self.episode[known], np.searchsorted(classes, np.array(self.class_id)[known])] = True
+        return bool(known.all()) and np.array_equal(stated, present)
 
     @cached_property
     def queries(self) -> frozenset[str]:
@@ -100,9 +108,12 @@ def _read(path: Path, episodes_hash: str, episodes: int) -> EpisodeImages:
         if hashlib.sha256(content).hexdigest() != episodes_hash:
             raise ValueError("its content has another SHA-256 than its name")
         query, supports, class_id = zip(*json.loads(content), strict=True)
+        names = [*query, *(name for own in supports for name in own)]
+        if {*map(type, names)} != {str} or {*map(type, class_id)} != {int} or len({*map(len, supports)}) != 1:
+            raise ValueError("expected rows of a query's name, the same number of supports' names each, and a class's number")
         way, rest = divmod(len(query), episodes)
         if rest:
             raise ValueError(f"{len(query)} rows are not those of {episodes} episodes")
-    except (OSError, EOFError, ValueError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} does not hold the images of episodes: {error}; move it away") from error
     return EpisodeImages(query, tuple(map(tuple, supports)), class_id, way)
