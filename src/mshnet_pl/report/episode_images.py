@@ -110,7 +110,7 @@ def _read(path: Path, episodes_hash: str, episodes: int) -> EpisodeImages:
         query, supports, class_id = zip(*json.loads(content), strict=True)
         names = [*query, *(name for own in supports for name in own)]
         if {*map(type, names)} != {str} or {*map(type, class_id)} != {int} or len({*map(len, supports)}) != 1:
-            raise ValueError("expected rows of a query's name, the same number of supports' names each, and a class's number")
+            raise ValueError("expected rows of a query's name, as many supports' names, and a class's number")
         way, rest = divmod(len(query), episodes)
         if rest:
             raise ValueError(f"{len(query)} rows are not those of {episodes} episodes")

@@ -31,7 +31,9 @@ class Variances(NamedTuple):
     training: float | None
     """Between trainings; None where there is one."""
 
-    def variance(self, images: Mapping[int, Mapping[int, float]], episodes: float, trainings: float = 1) -> float:
+    def variance(
+        self, images: Mapping[int, Mapping[int, int | float]], episodes: int | float, trainings: int | float = 1
+    ) -> float:
         """Of the difference in a test with other numbers.
 
         Args:
@@ -107,7 +109,7 @@ def _needs(found: Variances, allowed: float, images: Mapping[int, Mapping[int, i
     yield "-" if found.training is None else _solved(lambda n: found.variance(images, episodes, n), allowed)
 
 
-def _solved(variance: Callable[[float], float], allowed: float) -> str:
+def _solved(variance: Callable[[int | float], float], allowed: float) -> str:
     """The smallest count for which a variance of the form a + b / count is small enough."""
     fixed = 2 * variance(2) - variance(1)
     own = variance(1) - fixed
