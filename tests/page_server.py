@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import httpx
 
@@ -49,9 +49,7 @@ class Server(NamedTuple):
 @contextmanager
 def serving(checkpoint: Path, folder: Path, *settings: str, program: str = COMMAND) -> Iterator[Server]:
     """Serve until the end of the ``with``; what the server says must hold no traceback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     temporary, log = folder / "temporary", folder / "log"
     temporary.mkdir()
     env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
@@ -74,6 +72,12 @@ def serving(checkpoint: Path, folder: Path, *settings: str, program: str = COMMA
         process.wait()
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def answers(url: str) -> bool:
     try:
         return httpx.get(url, timeout=5).status_code == 200
@@ -91,8 +95,11 @@ class Done(NamedTuple):
 class Visitor:
     """One load of the page, without a browser."""
 
+    clients: ClassVar[list[httpx.Client]] = []
+
     def __init__(self, url: str, start: bool = True) -> None:
         self.client = httpx.Client(base_url=url, timeout=120)
+        self.clients.append(self.client)
         self.key = uuid.uuid4().hex[:11]
         found = re.search(r"window\.gradio_config = (\{.*?\});\s*</script>", self.client.get("/").text, re.DOTALL)
         assert found

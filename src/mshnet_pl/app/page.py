@@ -61,10 +61,6 @@ class Page:
         )
         self._blocks.has_launched = True  # Gradio checks whose files are named only then
 
-    def stop(self) -> None:
-        """End the streams that browsers keep open."""
-        self._blocks.app.stop_event.set()
-
     def forget(self) -> None:
         """Empty Gradio's lists of the files that were uploaded and shown, which only ever grow."""
         for listed in self._blocks.temp_file_sets:

@@ -1,5 +1,6 @@
 """A checkpoint's page on a port of this machine."""
 
+import logging
 import os
 import re
 import signal
@@ -20,7 +21,6 @@ from mshnet_pl.inference.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from mshnet_pl.app.guard import Guard
-    from mshnet_pl.app.page import Page
 
 _MAX_CONNECTIONS = 256
 _UPLOADS = 100
@@ -83,15 +83,15 @@ def serve(
             shown = f"[{host}]" if ":" in host else host
             print(f"The page is served at http://{shown}:{port}; Ctrl-C ends it.", flush=True)
             with _repeatedly(sessions.sweep, workspace.sweep, page.forget):
-                _run(guard, page, listener)
+                _run(guard, listener)
 
 
-def _run(guard: "Guard", page: "Page", listener: socket.socket) -> None:
+def _run(guard: "Guard", listener: socket.socket) -> None:
     import uvicorn
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            page.stop()
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # streams that are cut off now are no errors
             super().handle_exit(sig, frame)
 
     config = uvicorn.Config(
@@ -100,7 +100,7 @@ def _run(guard: "Guard", page: "Page", listener: socket.socket) -> None:
         ws="none",
         server_header=False,
         limit_concurrency=_MAX_CONNECTIONS,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=1,
     )
     with suppress(KeyboardInterrupt):
         Server(config).run([listener])
@@ -121,6 +121,11 @@ def _folder() -> Iterator[Path]:
     """A temporary folder that Gradio keeps its files in, deleted at the end and when a signal ends the process."""
 
     def end(number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGTERM:
+            signal.raise_signal(signal.SIGTERM)  # while the page is served uvicorn takes it
+            return
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)  # the folder is being deleted
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, end) for number in _SIGNALS}
