@@ -15,11 +15,13 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 class AtomicCheckpoints(TorchCheckpointIO):
     """Writes checkpoints whole or not at all, and keeps the one before ``last.ckpt`` as ``previous.ckpt``.
 
-    A ``last.ckpt`` that this process neither wrote nor read takes no good one's place: it may be damaged.
+    A ``last.ckpt`` that this process neither wrote nor read takes no good one's place: it may be damaged. Only files beside
+    those that it wrote are removed: a resumed checkpoint may name any path as the best one so far.
     """
 
     def __init__(self) -> None:
         self._known: set[Path] = set()
+        self._folders: set[Path] = set()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         """See the base class.
@@ -33,6 +35,13 @@ class AtomicCheckpoints(TorchCheckpointIO):
         keep = place.name == LAST and place in self._known
         write_whole(place, content.getvalue(), place.with_name(PREVIOUS) if keep else None)
         self._known.add(place)
+        self._folders.add(place.resolve().parent)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """See the base class; a folder, a URL or a file elsewhere stays."""
+        place = Path(path)
+        if place.resolve().parent in self._folders and place.is_file():
+            place.unlink()
 
     def load_checkpoint(
         self,
