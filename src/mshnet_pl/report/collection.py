@@ -1,7 +1,7 @@
 """What runs left behind: results, failures, episode counts, training curves."""
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,16 +136,21 @@ def collect(folders: Iterable[Path]) -> CollectedRuns:
     return CollectedRuns(tests, failures)
 
 
-def _wrong(result: Result, folder: Path) -> Iterator[str]:
+def _wrong(result: Result, folder: Path) -> list[str]:
+    """What contradicts itself in a result and its counts; if nothing does, in the images of its episodes."""
     counts: dict[int, tuple[Path, PixelCounts]] = {}
     for place, test in enumerate(result.tests):
         measured = Measured(result, test, folder)
         if (path := measured.counts_file) is not None and (own := measured.counts) is not None:
             counts[place] = path, own
-            images = measured.images
-            if images is not None and not images.fits(own.classes, own.pixels[..., 4] > 0):
-                yield f"{path}: its episodes show other classes than the file of their images says"
-    yield from verification.wrong(folder / results.FILE, result, counts)
+    found = [*verification.wrong(folder / results.FILE, result, counts)]
+    if found:
+        return found
+    for place, (path, own) in counts.items():
+        images = Measured(result, result.tests[place], folder).images
+        if images is not None and not images.fits(own.classes, own.pixels[..., 4] > 0):
+            found.append(f"{path}: its episodes show other classes than the file of their images says")
+    return found
 
 
 def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:
