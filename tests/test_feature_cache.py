@@ -69,6 +69,7 @@ def cut(content: bytearray, record: int) -> None:
 def test_a_damaged_record_is_made_anew(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: Callable[[bytearray, int], None], harmed: list[int]
 ) -> None:
+    caplog.set_level("INFO")  # whatever a command in this process has set
     cache = FeatureFile(str(tmp_path), ["x"], NAMES, BLOCKS)
     for image_id in cache.absent([0, 1]):
         cache.put(image_id, features(image_id))

@@ -53,6 +53,6 @@ def test_pages_show_what_their_commands_print(
     assert shown in done.out, f"{page}: {line} prints something else"
 
 
-@pytest.mark.parametrize(("page", "cases"), zip(PAGES, PRINTED_BY, strict=True), ids=[page.name for page in PAGES])
+@pytest.mark.parametrize(("page", "cases"), [*zip(PAGES, PRINTED_BY, strict=True)], ids=[page.name for page in PAGES])
 def test_pages_name_their_commands(page: Path, cases: list[object]) -> None:
     assert len(cases) == page.read_text().count("<!-- end -->") > 0
