@@ -41,4 +41,4 @@ def test_the_example_method_trains_and_is_tested(tmp_path: Path) -> None:
     (test,) = result["tests"]
     assert test["weights"] == "last" and test["episodes"] == 20 and 0 < test["miou"] < 100
     state = torch.load(path.parent / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert state["method.least"] != 0.5
+    assert state["method.min_cosine"] != 0.5

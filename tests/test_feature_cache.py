@@ -87,7 +87,7 @@ def test_a_damaged_record_is_made_anew(
         for block, *expected in zip(cache.get([0, 1], compute), features(0), features(1), strict=True):
             assert torch.equal(block, torch.cat(expected))
     assert computed == harmed
-    lines = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if " damaged" in record.getMessage()]
     assert len(lines) == len(harmed) and all(
         f"features of {NAMES[i]} " in line for i, line in zip(harmed, lines, strict=True)
     )

@@ -26,7 +26,7 @@ from mshnet_pl.utils.devices import claim, listed
 SCRIPTS = Path(sys.executable).parent
 TESTS = Path(__file__).parent
 TINY = (*tiny.TINY, "test.episodes=6", "test.pictures=1", "logger=csv")
-SWEEP = (*TINY, "fold=0,1", "shot=1,5")
+SWEEP = (*TINY, "data.source.train_images=50", "fold=0,1", "shot=1,5")
 
 
 def started(folder: Path, *arguments: str, command: str = "mshnet-train") -> "subprocess.Popen[str]":
