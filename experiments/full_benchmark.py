@@ -24,7 +24,7 @@ from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.data.sources.coco20i import Coco20i
 from mshnet_pl.report.formats import aligned
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[1] / "conf"
 TABLES = {"Table 2": "pascal5i", "Table 3": "coco20i", "Table 4": "ablation_similarity"}
 EPISODES = {"pascal5i": 15 * AbstractSource.draws_per_class, "coco20i": Coco20i.epoch_length}
 GPUS = (1, 4, 8)
