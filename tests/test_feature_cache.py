@@ -15,6 +15,7 @@ from mshnet_pl.data.loading.cached_backbone import CachedBackbone
 from mshnet_pl.data.loading.feature_cache import FeatureFile, FeatureMemory, FeatureShape
 from mshnet_pl.errors import DataError
 from mshnet_pl.results import Result, load
+from tiny import TINY_RUN
 
 BLOCKS = [FeatureShape((2, 4, 3, 5), torch.float32), FeatureShape((1, 2, 2, 7), torch.bfloat16)]
 NAMES = ["a", "b", "c", "d"]
@@ -133,10 +134,7 @@ def small_disk(tmp_path: Path) -> "object":
     subprocess.run(["umount", folder], check=True)
 
 
-SETTINGS = (
-    "data=synthetic", "data.image_size=64", "data.batch_size=2", "trainer.max_steps=3", "model.width=4", "test.episodes=12",
-    "test.shots=[1,5]", "logger=none", "trainer.enable_progress_bar=false",
-)  # fmt: skip
+SETTINGS = (*TINY_RUN, "model.width=4", "trainer.max_steps=3", "test.episodes=12", "test.shots=[1,5]")
 
 
 def result_of(command: Command, folder: Path, *settings: str) -> tuple[Result, dict[str, str], dict[str, Tensor]]:
