@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import tiny
+from conftest import Command
 from mshnet_pl import Segmenter
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.devices import claim, listed
@@ -128,9 +129,10 @@ def test_a_sweep_killed_in_the_middle_and_started_again(
     assert done(tmp_path, "runs", command="mshnet-report")[0] == report
 
 
-def test_a_failed_job_does_not_end_the_sweep(tmp_path: Path) -> None:
-    _, err = done(tmp_path, "-m", *TINY, "fold=7,0", code=1)
-    assert len(results(tmp_path)) == 1 and "1 jobs came to no result" in err and "folds 0 to 3" in err
+def test_a_failed_job_does_not_end_the_sweep(command: Command, tmp_path: Path) -> None:
+    sweep = command("mshnet-train", "-m", *TINY, "fold=7,0")
+    assert sweep.code == 1 and "1 jobs came to no result" in sweep.err and "folds 0 to 3" in sweep.err
+    assert len(results(tmp_path)) == 1
     (error,) = tmp_path.rglob("error.json")
     failure = json.loads(error.read_text())
     assert "fold=7" in failure["overrides"] and "fold=7" in Path(failure["log"]).read_text()
@@ -148,11 +150,12 @@ def test_a_job_that_was_killed_runs_when_the_sweep_is_started_again(tmp_path: Pa
 
 @pytest.mark.parametrize(("folds", "episodes"), [((0,), 40), pytest.param((0, 1), 1000, marks=pytest.mark.slow)])
 def test_several_processes_train_and_test_every_job_of_a_sweep(
-    tmp_path: Path, folds: tuple[int, ...], episodes: int
+    command: Command, tmp_path: Path, folds: tuple[int, ...], episodes: int
 ) -> None:
     settings = ("data.image_size=64", "trainer.max_steps=6", "data.batch_size=3", "val.episodes=5", "val.every_n_steps=6")
     settings = (*TINY, *settings, "model.width=8", f"test.episodes={episodes}", "data.source.val_images=25")
-    done(tmp_path, "-m", *settings, "trainer.devices=2", f"fold={','.join(map(str, folds))}")
+    sweep = command("mshnet-train", "-m", *settings, "trainer.devices=2", f"fold={','.join(map(str, folds))}")
+    assert sweep.code == 0, sweep.err
     trained = results(tmp_path)
     assert sorted(result["config"]["fold"] for result in trained.values()) == [*folds]
     for result in trained.values():
@@ -162,7 +165,8 @@ def test_several_processes_train_and_test_every_job_of_a_sweep(
         _balance(path, undecided)
         for name, devices, batch in (("two", 2, 3), ("one", 1, 3), ("seven", 1, 7)):
             changes = (f"trainer.devices={devices}", f"data.batch_size={batch}", f"runs={name}")
-            done(tmp_path, f"ckpt={undecided}", *changes, command="mshnet-test")
+            tested = command("mshnet-test", f"ckpt={undecided}", *changes)
+            assert tested.code == 0, tested.err
     two, one, seven = (sorted(counts(tmp_path / name).values()) for name in ("two", "one", "seven"))
     assert len(two) == len(folds) and two == one == seven
     for result in results(tmp_path / "one").values():
@@ -181,11 +185,11 @@ def _balance(path: Path, target: Path) -> None:
     torch.save(checkpoint, target)
 
 
-def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
+def test_torchrun_starts_the_processes(command: Command, tmp_path: Path) -> None:
     settings = (*TINY, "trainer.devices=2", "trainer.strategy=ddp")
     train = str(SCRIPTS / "mshnet-train")
     done(tmp_path, "--nproc-per-node=2", "--no-python", train, *settings, "runs=outside", command="torchrun")
-    done(tmp_path, *settings, "runs=inside")
+    assert command("mshnet-train", *settings, "runs=inside").code == 0
     assert len(results(tmp_path / "outside")) == 1 and scores(tmp_path / "outside") == scores(tmp_path / "inside")
 
 
