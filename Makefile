@@ -23,8 +23,9 @@ demo: install ## train and test 4 folds x 1 and 5 shots on synthetic episodes (o
 train: install ## train and test the embedded default; further settings in ARGS="..."
 	$(BIN)/mshnet-train $(ARGS)
 
-# Two workers with one thread each; a file's tests share a worker, and with it what they train once.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=10
+# Two workers with one thread each; a file's tests share a worker, and with it what they train once. Modules are compiled
+# once, not in every process that a test starts.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=10
 
 test: install ## test every behaviour, with coverage (at most 12 minutes on two cores)
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered --cov-fail-under=88 $(ARGS)

@@ -1,4 +1,4 @@
-"""Paths of the material that tests read where it is present, the commands as functions, and a drawn PASCAL tree."""
+"""Paths of the material that tests read where it is present, the commands as functions, and a synthetic PASCAL tree."""
 
 import json
 import logging
@@ -19,7 +19,8 @@ from mshnet_pl.cli import app, bench, convert, export, predict, prepare, report,
 from mshnet_pl.data.sources.synthetic import Synthetic
 from tiny import TINY_RUN
 
-os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start; several at once would wait for each other
+# Of the processes that tests start: one thread each, or as many as a run is told, which sleep while they wait.
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +71,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Captu
     }
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # its jobs would be measured, which they end without saving
 
     def run(name: str, *arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])

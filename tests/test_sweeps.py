@@ -66,14 +66,6 @@ def counts(folder: Path) -> dict[str, str]:
     return {path.parent.name: path.read_text() for path in folder.rglob("episodes_*.csv")}
 
 
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The sweep, uninterrupted, one job after the other; its folder and its report."""
-    folder = tmp_path_factory.mktemp("reference")
-    done(folder, "-m", *SWEEP)
-    return folder, done(folder, "runs", command="mshnet-report")[0]
-
-
 @pytest.fixture
 def ray_address() -> Iterator[str]:
     with socket.socket() as free:
@@ -108,25 +100,29 @@ def ray_address() -> Iterator[str]:
     "launcher", ["joblib", *(pytest.param(name, marks=pytest.mark.slow) for name in ("basic", "submitit_local", "ray"))]
 )
 def test_a_sweep_killed_in_the_middle_and_started_again(
-    launcher: str, reference: tuple[Path, str], tmp_path: Path, request: pytest.FixtureRequest
+    launcher: str, command: Command, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    """Against the same sweep, uninterrupted, one job after the other."""
+    reference = tmp_path / "reference"
+    assert command("mshnet-train", "-m", *SWEEP, f"runs={reference}").code == 0
+    folder = tmp_path / "killed"
+    folder.mkdir()
     arguments = ["-m", *SWEEP, f"hydra/launcher={launcher}"]
     if launcher == "ray":
         arguments.append(f"hydra.launcher.ray.init.address={request.getfixturevalue('ray_address')}")
-    first = started(tmp_path, *arguments)
-    deadline = time.monotonic() + 300
-    while len(results(tmp_path)) < 2 and time.monotonic() < deadline and first.poll() is None:
+    first = started(folder, *arguments)
+    deadline = time.monotonic() + 240
+    while len(results(folder)) < 2 and time.monotonic() < deadline and first.poll() is None:
         time.sleep(0.05)
     first.kill()
     first.wait()
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    kept = {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}
     assert len(kept) >= 2
-    while "another process is at work" in done(tmp_path, *arguments, code=None)[1]:  # submitit's jobs outlive their launcher
+    while "another process is at work" in done(folder, *arguments, code=None)[1]:  # submitit's jobs outlive their launcher
         time.sleep(1)
-    folder, report = reference
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert len(results(tmp_path)) == 4 and scores(tmp_path) == scores(folder) and counts(tmp_path) == counts(folder)
-    assert done(tmp_path, "runs", command="mshnet-report")[0] == report
+    assert len(results(folder)) == 4 and scores(folder) == scores(reference) and counts(folder) == counts(reference)
+    assert command("mshnet-report", folder).out == command("mshnet-report", reference).out
 
 
 def test_a_failed_job_does_not_end_the_sweep(command: Command, tmp_path: Path) -> None:
@@ -138,13 +134,15 @@ def test_a_failed_job_does_not_end_the_sweep(command: Command, tmp_path: Path) -
     assert "fold=7" in failure["overrides"] and "fold=7" in Path(failure["log"]).read_text()
 
 
-def test_a_job_that_was_killed_runs_when_the_sweep_is_started_again(tmp_path: Path) -> None:
+def test_a_job_that_was_killed_runs_when_the_sweep_is_started_again(command: Command, tmp_path: Path) -> None:
     sweep = ("-m", *TINY, "data.source._target_=broken_source.Dies", "seed=0,1")
-    _, err = done(tmp_path, *sweep, code=1)
-    assert "2 jobs came to no result" in err and "SIGKILL" in err and "out of memory" in err
+    first = command("mshnet-train", *sweep)
+    assert first.code == 1 and "2 jobs came to no result" in first.err
+    assert "SIGKILL" in first.err and "out of memory" in first.err
     assert len([*tmp_path.rglob("error.json")]) == 2 and not results(tmp_path)
     (tmp_path / "mended").touch()
-    done(tmp_path, *sweep)
+    again = command("mshnet-train", *sweep)
+    assert again.code == 0, again.err
     assert len(results(tmp_path)) == 2 and not [*tmp_path.rglob("error.json")]
 
 
