@@ -34,7 +34,7 @@ class Sampler(pl.Callback):
                 file.write(f"{what} {number} {pages * _PAGE}\n")
 
 
-@pytest.mark.parametrize("length", [200, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("length", [120, pytest.param(2000, marks=pytest.mark.slow)])
 def test_memory_does_not_grow(tmp_path: Path, length: int) -> None:
     if not Path("/proc/self/statm").exists():
         pytest.skip("no /proc tells a process's resident memory here")
