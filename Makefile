@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train test test-slow oldest check lint type clean
+.PHONY: help install demo train test test-slow oldest docs check lint type clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 11
@@ -49,7 +49,10 @@ oldest: .venv-oldest/installed ## run the core's tests with the oldest versions 
 	.venv-oldest/bin/python -m pip install -qq --constraint .venv-oldest/constraints.txt --editable . pytest pytest-timeout
 	touch $@
 
-check: lint type install ## lint, types, and the arrows between the package's folders
+docs: install ## build the documentation into build/docs; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+check: lint type docs install ## lint, types, and the arrows between the package's folders
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 lint: install ## ruff

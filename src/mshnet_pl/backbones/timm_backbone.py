@@ -36,10 +36,12 @@ class _Stage(NamedTuple):
 class TimmBackbone(AbstractBackbone):
     """Every residual block's output of the stages of stride 8, 16, 32, or every layer of a plain vision transformer.
 
-    | network | stride of block 2, 3, 4 | maps |
-    |---|---|---|
-    | with stages: ResNet, ConvNeXt, EfficientNet, Swin, ... | 8, 16, 32 | outputs of the stage's residual blocks |
-    | plain: ViT, DeiT, DINOv2, DINOv3, CLIP, ... | the patch's, three times | layers' patch tokens, by thirds of the depth |
+    ============================================  ========================  ============================================
+    network                                       stride of block 2, 3, 4   maps
+    ============================================  ========================  ============================================
+    with stages: ResNet, EfficientNet, Swin, ...  8, 16, 32                 outputs of the stage's residual blocks
+    plain: ViT, DeiT, DINOv2, DINOv3, CLIP, ...   the patch's, three times  layers' patch tokens, by thirds of the depth
+    ============================================  ========================  ============================================
 
     What ends in a ReLU gives what goes into it, as in ``ResNet``. Where a stage's blocks differ in width the maps are those
     of the last width; a stage that is no chain of blocks gives its own output as the only map. Tokens other than patches

@@ -14,11 +14,13 @@ _TAPS = ((17, 19, 21), (24, 26, 28), (30,))
 class VGG16(AbstractBackbone):
     """The convolutions of stages 4 and 5 before their ReLU, and the last pooling: the maps that HSNet uses.
 
-    | block | maps          | channels | stride |
-    |-------|---------------|----------|--------|
-    | 2     | conv4_1..3    | 512      | 8      |
-    | 3     | conv5_1..3    | 512      | 16     |
-    | 4     | pool5         | 512      | 32     |
+    =====  ==========  ========  ======
+    block  maps        channels  stride
+    =====  ==========  ========  ======
+    2      conv4_1..3  512       8
+    3      conv5_1..3  512       16
+    4      pool5       512       32
+    =====  ==========  ========  ======
 
     Args:
         weights: ``imagenet`` (torchvision's IMAGENET1K_V1), ``random``, or the path of a state dict.

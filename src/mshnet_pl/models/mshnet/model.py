@@ -19,14 +19,16 @@ from mshnet_pl.similarity.masks import object_masks
 class MSHNet(SimilarityMethod):
     """Similarities of every backbone layer, merged per block by an SMB and over blocks by a top-down pyramid.
 
-    | in the paper | here |
-    |---|---|
-    | object features (eq. 2) | ``object_masks`` in similarity/masks.py |
-    | prototype (eq. 3), generative prototype similarity (eq. 4) | ``PrototypeSimilarity`` in similarity/prototype.py |
-    | cosine similarity (eq. 5) | ``CosineSimilarity`` in similarity/cosine.py |
-    | symmetric merging block (section 4.3) | ``SymmetricMergingBlock`` in models/mshnet/merging.py |
-    | pyramid, decoder, heads (figure 2) | ``Pyramid``, ``Decoder``, ``head`` in models/mshnet/decoder.py |
-    | loss (eq. 1) | ``episode_loss`` in training/losses.py |
+    ==========================================================  ==========================================================
+    in the paper                                                here
+    ==========================================================  ==========================================================
+    object features (eq. 2)                                     ``object_masks`` in similarity/masks.py
+    prototype (eq. 3), generative prototype similarity (eq. 4)  ``PrototypeSimilarity`` in similarity/prototype.py
+    cosine similarity (eq. 5)                                   ``CosineSimilarity`` in similarity/cosine.py
+    symmetric merging block (section 4.3)                       ``SymmetricMergingBlock`` in models/mshnet/merging.py
+    pyramid, decoder, heads (figure 2)                          ``Pyramid``, ``Decoder`` in models/mshnet/decoder.py
+    loss (eq. 1)                                                ``episode_loss`` in training/losses.py
+    ==========================================================  ==========================================================
 
     With ResNet-50 and both similarities it has 29,626,952 learnable parameters; nothing in it depends on the number of
     shots or on the image's size.

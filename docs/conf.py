@@ -1,0 +1,25 @@
+"""Sphinx: `make docs` builds the site into build/docs and ends at the first warning."""
+
+from importlib.metadata import version as version_of
+
+project = "mshnet_pl"
+author = "The mshnet_pl authors"
+version = release = version_of("mshnet_pl")
+
+extensions = [
+    "myst_parser",  # pages in Markdown
+    "sphinx.ext.autodoc",  # the API from docstrings
+    "sphinx.ext.napoleon",  # of Google's style
+    "sphinx_copybutton",
+]
+html_theme = "furo"
+html_title = "mshnet_pl"
+html_show_sourcelink = False
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_class_signature = "separated"
+napoleon_use_rtype = False
+copybutton_exclude = ".linenos, .gp"
