@@ -17,7 +17,9 @@ PRINTED = re.compile(r"<!-- (.+?) -->\n\n(.*?)\n\n<!-- end -->", re.DOTALL)
 
 
 RECORDED = sorted(EXPERIMENTS.rglob("result.json"))
-PAGES = [EXPERIMENTS / name for name in ("pascal5i_mini/README.md", "full_benchmark.md")]
+PAGES = [
+    ROOT / name for name in ("experiments/pascal5i_mini/README.md", "experiments/full_benchmark.md", "docs/intervals.md")
+]
 
 
 def only_first_fast(cases: list[tuple[object, ...]]) -> list[Any]:
