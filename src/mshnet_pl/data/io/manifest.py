@@ -104,8 +104,8 @@ def read_manifest(path: Path) -> list[Record]:
     ``image`` and ``mask`` are paths relative to the manifest, ``class`` is any name. Optional: ``split`` (``train``, or
     ``val`` for validation and test) and ``value`` (the object's pixel value where the mask is a label map).
 
-    A CSV may be as spreadsheets write it: in UTF-8 or UTF-16, with commas, semicolons, tabs or bars between its cells, column
-    names in capitals; empty columns and rows. Paths may have the backslashes of Windows.
+    A CSV may be as spreadsheets write it: in UTF-8 or UTF-16, with commas, semicolons, tabs or bars between its cells,
+    column names in capitals, empty columns and rows. Paths may have the backslashes of Windows.
 
     Raises:
         DataError: the file cannot be read, or lists every entry that is incomplete or contradicts another.
