@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -189,6 +190,47 @@ def test_a_manifest_has_several_classes_an_image(tmp_path: Path) -> None:
         assert np.array_equal(source.mask("pictures/4.jpg", [0, 1]), both)
 
 
+SPREADSHEETS: dict[str, Callable[[list[str]], bytes]] = {
+    "semicolons": lambda rows: "\r\n".join(row.replace(",", ";") for row in rows).encode(),
+    "Excel's separator line": lambda rows: b"sep=;\r\n" + "\r\n".join(r.replace(",", ";") for r in rows).encode(),
+    "tabs": lambda rows: "\n".join(row.replace(",", "\t") for row in rows).encode(),
+    "Unicode text": lambda rows: "\r\n".join(row.replace(",", "\t") for row in rows).encode("utf-16"),
+    "mark": lambda rows: b"\xef\xbb\xbf" + "\r\n".join(rows).encode(),
+    "capitals": lambda rows: "\n".join([rows[0].upper(), *rows[1:]]).encode(),
+    "spaces": lambda rows: "\n".join(row.replace(",", " , ") for row in rows).encode(),
+    "backslashes": lambda rows: "\n".join(row.replace("/", "\\") for row in rows).encode(),
+    "quotes": lambda rows: "\n".join(";".join(f'"{cell}"' for cell in row.split(",")) for row in rows).encode(),
+    "empty columns and rows": lambda rows: "\n".join([*(f"{row},,, " for row in rows), ",,,,,,,", "", " "]).encode(),
+    "values with commas": lambda rows: "\n".join(row.replace(",", ";").replace(";1", ";1,0") for row in rows).encode(),
+    "values with zeros": lambda rows: "\n".join(re.sub(",1$", ",1.00", row) for row in rows).encode(),
+    "splits in capitals": lambda rows: re.sub("train,|val,", lambda word: word[0].upper(), "\n".join(rows)).encode(),
+    "no last line end, old Mac": lambda rows: "\r".join(rows).encode(),
+    "absolute paths": lambda rows: "\n".join(r.replace("pictures", f"{Path.cwd()}/./pictures") for r in rows).encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPREADSHEETS)
+def test_a_manifest_of_a_spreadsheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    rng = np.random.default_rng(3)
+    monkeypatch.chdir(tmp_path)
+    rows = ["image,mask,class,split,value"]
+    for name in ("bolt", "Mutter"):
+        for number in range(4):
+            image, mask = f"pictures/{name} {number}.png", f"masks/{name}{number}.png"
+            draw(tmp_path / image, rng)
+            save(tmp_path / mask, blob(rng).astype(np.uint8))
+            rows.append(f"{image},{mask},{name},{'val' if number % 2 else 'train'},1")
+    (tmp_path / "plain.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "list.csv").write_bytes(SPREADSHEETS[kind](rows))
+    plain, source = (Folder(manifest=f"{stem}.csv", folds=2) for stem in ("plain", "list"))
+    for one in (plain, source):
+        one.check()
+    assert source.classes == plain.classes and source.splits == "manifest"
+    for subset in Subset:
+        assert source.pairs(subset) == plain.pairs(subset) and len(source.pairs(subset)) == 4
+        assert source.contents(subset) == plain.contents(subset)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -200,6 +242,22 @@ def test_a_manifest_has_several_classes_an_image(tmp_path: Path) -> None:
         ("image,mask,class,split\na.png,b.png,cat,val\nc.png,d.png,dog,\n", r"1 entries without a split, such as c\.png"),
         ("image,mask,class\na.png,b.png,cat\na.png,c.png,cat\n", r"a\.png: listed twice for cat"),
         ("image,mask,class\n", "is empty"),
+        (
+            "a.png,b.png,cat\n",
+            r"list\.csv cannot be read: the first line is 'a\.png,b\.png,cat', but it must name the columns",
+        ),
+        ("image;mask;label\na;b;c\n", r"the first line is 'image;mask;label', but .*image, mask, class"),
+        ("image,mask,class,class\na.png,b.png,cat,dog\n", "each once"),
+        ("image,mask,class\na.png,b.png,cat,3,0\n", r"list\.csv:2: '3 0' in a column without a name"),
+        ('image,mask,class,value\na.png,b.png,cat,"1,000"\n', "value '1,000'; give the object's pixel value"),
+        ("image,mask,class\nC:\\p\\a.png,b.png,cat\n", r"list\.csv:2: C:\\p\\a\.png is a path of Windows; give it relative"),
+        ("image,mask,class\n" + "a" * 300 + ".png,b.png,cat\n", "File name too long"),
+        ('image,mask,class\n"a.png,b.png,cat\nc.png,d.png,dog\n', "cannot be read: unexpected end of data"),
+        ("image,mask,class\na.png,b.png,Cat\nb.png,c.png,cat\n", "class 'cat', elsewhere 'Cat': spell it one way"),
+        (
+            "image,mask,class,split\na.png,b.png,cat,val\n./x/../a.png,c.png,dog,train\n",
+            r"a\.png: split val and split train",
+        ),
     ],
 )
 def test_a_bad_manifest_is_explained(tmp_path: Path, text: str, message: str) -> None:
@@ -214,6 +272,8 @@ def test_a_bad_json_manifest_is_explained(tmp_path: Path) -> None:
         ("[", "cannot be read"),
         ("{}", "give a list of objects"),
         ("[3]", r"list\.json:1: 3 is no object"),
+        ("[" * 9999, "cannot be read: "),
+        ('[{"image": "a.png", "mask": "b.png", "class": ["a"]}]', r"list\.json:1: class \['a'\]; give texts and numbers"),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=message):

@@ -117,7 +117,7 @@ def test_fss(root: Path, prefix: str, tmp_path: Path, capsys: pytest.CaptureFixt
     (root / prefix / "fountain" / "7.png").unlink()
     (tmp_path / "trn.txt").write_text("abacus\ntaxi\n")
     (tmp_path / "val.txt").write_text("fountain\n")
-    with pytest.raises(DataError, match=r"7\.png: no such file(.|\n)*taxi: no such class(.|\n)*test\.txt: no such file"):
+    with pytest.raises(DataError, match=r"7\.png: no such file(.|\n)*taxi: no such class(.|\n)*test\.txt is missing"):
         run(root, "fss1000", tmp_path)
 
 

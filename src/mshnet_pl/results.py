@@ -58,6 +58,8 @@ class Measurement:
     everything_foreground_miou: float
     counts_sha256: str | None = None
     """Of the file with the episodes' pixel counts."""
+    pictures_sha256: str | None = None
+    """Of the file with pictures of episodes, where this test has one."""
     query_images: int | None = None
     """Distinct images that are queries; None where a file does not say it."""
     support_images: int | None = None

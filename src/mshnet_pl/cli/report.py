@@ -131,10 +131,11 @@ def _two_folders(name: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def _images_by_class(path: Path) -> dict[int, int]:
-    from mshnet_pl.data.protocol.split_lists import by_class, read_text_list
+    from mshnet_pl.data.protocol.split_lists import by_class, read_text_lists
     from mshnet_pl.data.sources.pascal5i import Pascal5i
 
-    return {class_id: len(names) for class_id, names in by_class(read_text_list(path, len(Pascal5i.classes))).items()}
+    (pairs,) = read_text_lists([path], len(Pascal5i.classes))
+    return {class_id: len(names) for class_id, names in by_class(pairs).items()}
 
 
 _FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {

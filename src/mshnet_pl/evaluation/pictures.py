@@ -12,6 +12,7 @@ from mshnet_pl.data.io.transforms import to_image
 from mshnet_pl.episode import Episode
 from mshnet_pl.evaluation.metrics import EpisodeCounts, row_iou
 from mshnet_pl.utils.files import write_whole
+from mshnet_pl.utils.hashing import sha256
 
 
 def select_episodes(counts: EpisodeCounts, each: int) -> dict[tuple[int, int], tuple[str, float]]:
@@ -35,7 +36,7 @@ def save(
     chosen: dict[tuple[int, int], tuple[str, float]],
     episodes: Iterable[Episode],
     predicted: Sequence[UInt8[Tensor, "batch height width"]],
-) -> None:
+) -> str:
     """Write the chosen episodes as compressed ``.npz``, arrays named ``PLACE/WHAT``.
 
     Args:
@@ -43,6 +44,9 @@ def save(
         chosen: as ``select_episodes`` gave them.
         episodes: batches that hold them.
         predicted: the labels of each batch.
+
+    Returns:
+        The file's SHA-256.
     """
     places = {key: place for place, key in enumerate(chosen)}
     arrays: dict[str, np.ndarray] = {}
@@ -66,3 +70,4 @@ def save(
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # numpy's stub of savez
     write_whole(path, content.getvalue())
+    return sha256(path)

@@ -13,6 +13,7 @@ from torch import Tensor
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.predictor import SupportCodes
 from mshnet_pl.utils.files import write_whole
+from mshnet_pl.utils.hashing import checksum
 
 T = TypeVar("T")
 
@@ -34,7 +35,8 @@ def save(path: Path, codes: Mapping[str, SupportCodes], network: str, overwrite:
         for name, parts in code.items()
         for i, tensor in enumerate(parts)
     }
-    write_whole(path, safetensors.torch.save(tensors, {"classes": json.dumps([*codes]), "network": network}))
+    metadata = {"classes": json.dumps([*codes]), "network": network}
+    write_whole(path, safetensors.torch.save(tensors, metadata | {"checksum": _checksum(metadata, tensors)}))
 
 
 def load(path: Path, network: str, device: torch.device) -> dict[str, SupportCodes]:
@@ -46,6 +48,8 @@ def load(path: Path, network: str, device: torch.device) -> dict[str, SupportCod
     try:
         with safetensors.safe_open(path, "pt", str(device)) as file:
             metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+        if metadata.pop("checksum") != _checksum(metadata, tensors):
+            raise ValueError("it is damaged")
         names, owner = json.loads(metadata["classes"]), metadata["network"]
         codes: dict[str, SupportCodes] = {name: _codes(tensors, f"{number}/") for number, name in enumerate(names)}
     except Exception as error:  # the library raises types of its own for a damaged file
@@ -53,6 +57,14 @@ def load(path: Path, network: str, device: torch.device) -> dict[str, SupportCod
     if owner != network:
         raise DataError(f"{path} belongs to another network or other settings; fit the images anew, or take those")
     return codes
+
+
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Of everything in the file."""
+    parts = sorted(tensors.items())
+    place = json.dumps([sorted(metadata.items()), [[name, str(part.dtype), part.shape] for name, part in parts]])
+    flat = (part.cpu().contiguous().flatten().view(torch.uint8) for _, part in parts)
+    return checksum(place, *(part.numpy().data for part in flat)).hex()
 
 
 def _codes(tensors: Mapping[str, Tensor], prefix: str) -> SupportCodes:

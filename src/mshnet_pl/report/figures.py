@@ -15,6 +15,7 @@ from mshnet_pl.errors import DataError
 from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.config_names import method
 from mshnet_pl.utils.files import whole_file
+from mshnet_pl.utils.hashing import sha256
 
 _DIM = 0.3
 """Brightness of what a mask leaves out."""
@@ -55,6 +56,8 @@ def episode_pictures(measured: Measured, each: int, photographs: bool = True) ->
         return []
     kept: dict[str, list[EpisodePicture]] = defaultdict(list)
     try:
+        if measured.test.pictures_sha256 not in (None, sha256(path)):
+            raise ValueError("they are not those that its result was written with")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for i in sorted({int(key.partition("/")[0]) for key in arrays.files}):
                 kind = str(arrays[f"{i}/kind"]) if f"{i}/kind" in arrays.files else "example"

@@ -57,12 +57,12 @@ class Tester:
         seconds = time.perf_counter() - started
         counts = module.test_counts
         name = f"{weights}_{shot}shot_seed{seed}"
-        digest = None
+        digest = drawn = None
         if self._trainer.is_global_zero:
             digest = results.save_counts(self._folder / f"episodes_{name}.csv", counts.tolist())
             results.save_episode_images(self._folder, episodes_json(draws))
         if test.pictures and seed == test.seeds[0]:
-            self._draw(module, counts, self._folder / f"pictures_{name}.npz")
+            drawn = self._draw(module, counts, self._folder / f"pictures_{name}.npz")
         classes = self._datamodule.class_names
         return Measurement(
             weights=weights,
@@ -74,13 +74,14 @@ class Tester:
             episodes_sha256=episodes_hash(draws),
             seconds=round(seconds, 3),
             counts_sha256=digest,
-            query_images=len({draw.query for drawn in draws for draw in drawn}),
-            support_images=len({name for drawn in draws for draw in drawn for name in draw.supports}),
+            pictures_sha256=drawn,
+            query_images=len({draw.query for episode in draws for draw in episode}),
+            support_images=len({name for episode in draws for draw in episode for name in draw.supports}),
             **_named(scores(counts), classes),
         )
 
-    def _draw(self, module: EpisodicModule, counts: EpisodeCounts, path: Path) -> None:
-        """Keep pictures of the best, median and worst episodes."""
+    def _draw(self, module: EpisodicModule, counts: EpisodeCounts, path: Path) -> str | None:
+        """Keep pictures of the best, median and worst episodes; the process that writes them knows the file's SHA-256."""
         chosen = pictures.select_episodes(counts, self._config.test.pictures)
         loader = self._datamodule.test_episodes(list(dict.fromkeys(number for number, _ in chosen)))
         bar = self._trainer.progress_bar_callback
@@ -90,8 +91,9 @@ class Tester:
         if bar:
             bar.enable()
         assert isinstance(predicted, list)
-        if self._trainer.is_global_zero:
-            pictures.save(path, chosen, loader, predicted)  # type: ignore[arg-type]  # predict_step's own
+        if not self._trainer.is_global_zero:
+            return None
+        return pictures.save(path, chosen, loader, predicted)  # type: ignore[arg-type]  # predict_step's own
 
 
 def _named(pooled: Scores, classes: tuple[str, ...]) -> dict[str, Any]:

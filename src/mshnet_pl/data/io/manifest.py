@@ -1,19 +1,26 @@
 """One's own images: which files belong together, from folders or from a manifest."""
 
 import csv
+import io
 import json
 import os
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from contextlib import suppress
+from itertools import zip_longest
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from PIL import Image
 
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.text import read_text
 
 _NEEDED = ("image", "mask", "class")
 _OPTIONAL = ("split", "value")
 _SPLITS = ("train", "val")
+_SEPARATORS = ",;\t|"
 
 
 class Record(NamedTuple):
@@ -97,6 +104,9 @@ def read_manifest(path: Path) -> list[Record]:
     ``image`` and ``mask`` are paths relative to the manifest, ``class`` is any name. Optional: ``split`` (``train``, or
     ``val`` for validation and test) and ``value`` (the object's pixel value where the mask is a label map).
 
+    A CSV may be as spreadsheets write it: in UTF-8 or UTF-16, with commas, semicolons, tabs or bars between its cells,
+    column names in capitals, empty columns and rows. Paths may have the backslashes of Windows.
+
     Raises:
         DataError: the file cannot be read, or lists every entry that is incomplete or contradicts another.
     """
@@ -117,46 +127,95 @@ def read_manifest(path: Path) -> list[Record]:
 
 
 def _rows(path: Path) -> Iterable[tuple[int, Any]]:
+    text = read_text(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() != ".json":
-            reader = csv.DictReader(text.splitlines())
-            return [(reader.line_num, row) for row in reader]
+            return _table(path, text)
         rows = json.loads(text)
-    except (OSError, ValueError, RecursionError, csv.Error) as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise DataError(f"data.source.manifest={path} cannot be read: {error}; give a CSV or JSON file") from error
     if not isinstance(rows, list):
         raise DataError(f"data.source.manifest={path}: give a list of objects with {', '.join(_NEEDED)}")
     return enumerate(rows, start=1)
 
 
+def _table(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV by the number of their last line; the separator is the one by which its header makes sense."""
+    own_line = re.match(r"sep=.\n", text)  # Excel's
+    skipped = 0 if own_line is None else 1
+    for separator in _SEPARATORS:
+        reader = csv.reader(
+            io.StringIO(text[6 * skipped :], newline=""), delimiter=separator, skipinitialspace=True, strict=True
+        )
+        names: list[str] = []
+        with suppress(csv.Error):
+            names = [name.strip().lower() for name in next((row for row in reader if any(row)), [])]
+        if {*names} >= {*_NEEDED} and len({*names} - {""}) == len([name for name in names if name]):
+            return [(reader.line_num + skipped, _cells(names, row)) for row in reader if any(map(str.strip, row))]
+    header = text[6 * skipped :].lstrip().partition("\n")[0]
+    raise ValueError(
+        f"the first line is {header[:200]!r}, but it must name the columns {', '.join(_NEEDED)}, each once, with commas, "
+        "semicolons or tabs between them"
+    )
+
+
+def _cells(names: list[str], row: list[str]) -> dict[str, str]:
+    """The cells of a row by the column's name; those beyond the header have none."""
+    cells = [(name, cell.strip()) for name, cell in zip_longest(names, row, fillvalue="")]
+    nameless = " ".join(cell for name, cell in cells if cell and not name)
+    return {name: cell for name, cell in cells if name} | ({"": nameless} if nameless else {})
+
+
 def _record(folder: Path, row: Any) -> Record:  # noqa: ANN401 - what a manifest holds
     if not isinstance(row, Mapping):
         raise ValueError(f"{row!r} is no object with {', '.join(_NEEDED)}")
-    filled = {str(key): str(value).strip() for key, value in row.items() if value not in (None, "")}
+    odd = [f"{key} {value!r}" for key, value in row.items() if not isinstance(value, str | int | float | None)]
+    if odd:
+        raise ValueError(f"{', '.join(odd)}; give texts and numbers")
+    filled = {str(key).strip().lower(): str(value).strip() for key, value in row.items() if value not in (None, "")}
     lacking = [key for key in _NEEDED if not filled.get(key)]
-    strange = [key for key in filled if key not in (*_NEEDED, *_OPTIONAL)]
+    strange = [f"unknown column {key!r}" if key else f"{filled[key]!r} in a column without a name"
+               for key in filled if key not in (*_NEEDED, *_OPTIONAL)]  # fmt: skip
     if lacking or strange:
-        problems = [f"no {key}" for key in lacking] + [f"unknown column {key!r}" for key in strange]
+        problems = [f"no {key}" for key in lacking] + strange
         raise ValueError(f"{', '.join(problems)}; there are {', '.join((*_NEEDED, *_OPTIONAL))}")
     split, value = filled.get("split"), filled.get("value")
-    if split not in (None, *_SPLITS):
+    if split is not None and split.lower() not in _SPLITS:
         raise ValueError(f"split {split!r}; give {' or '.join(_SPLITS)}")
-    if value is not None and not value.isdecimal():
+    if value is not None and not re.fullmatch(r"[0-9]{1,9}([.,]0{1,2})?", value):
         raise ValueError(f"value {value!r}; give the object's pixel value, a whole number")
+    image, mask = (_path(folder, filled[key]) for key in ("image", "mask"))
     return Record(
-        name=os.path.normpath(filled["image"]),
-        image=folder / filled["image"],
-        mask=folder / filled["mask"],
-        class_name=filled["class"],
-        value=None if value is None else int(value),
-        split=split,
+        name=os.path.relpath(image, folder),
+        image=image,
+        mask=mask,
+        class_name=unicodedata.normalize("NFC", filled["class"]),
+        value=None if value is None else int(re.split("[.,]", value)[0]),
+        split=None if split is None else split.lower(),
     )
+
+
+def _path(folder: Path, text: str) -> Path:
+    """A path as it stands there, or with the backslashes of Windows.
+
+    Raises:
+        ValueError: it is a place of another computer, or none at all.
+    """
+    windows = PureWindowsPath(text)
+    if os.name == "posix" and windows.drive and not os.path.exists(folder / text):
+        raise ValueError(f"{text} is a path of Windows; give it relative to the manifest")
+    found = folder / text if os.path.exists(folder / text) else folder / windows.as_posix()
+    try:
+        found.is_file()  # what is missing is named together with what is damaged
+    except OSError as error:
+        raise ValueError(f"{text}: {error.strerror}") from error
+    return found
 
 
 def _refuse_contradictions(path: Path, records: list[Record]) -> None:
     splits: dict[str, str | None] = {}
     seen: set[tuple[str, str]] = set()
+    spellings: dict[str, str] = {}
     problems = []
     for record in records:
         if splits.setdefault(record.name, record.split) != record.split:
@@ -164,6 +223,8 @@ def _refuse_contradictions(path: Path, records: list[Record]) -> None:
         if (record.name, record.class_name) in seen:
             problems.append(f"{record.name}: listed twice for {record.class_name}")
         seen.add((record.name, record.class_name))
+        if (other := spellings.setdefault(record.class_name.casefold(), record.class_name)) != record.class_name:
+            problems.append(f"{record.name}: class {record.class_name!r}, elsewhere {other!r}: spell it one way")
     without = [record.name for record in records if record.split is None]
     if without and len(without) < len(records):
         problems.append(f"{len(without)} entries without a split, such as {without[0]}: give all of them one, or none")

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import shutil
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,12 +21,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.hashing import checksum
 
 log = logging.getLogger(__name__)
 
 _MB = 2**20
 _HEAD = 64  # bytes before a record's features: the checksum, and what keeps them aligned
-_CHECKSUM = "CRC-32 of image id, name and features"
+_CHECKSUM = "CRC-32 of file, image id, name and features"
 
 Features = tuple[Tensor, ...]
 """(N, L, d, h, w) of every block, channels of a pixel side by side: what a backbone gives for N images."""
@@ -114,8 +114,8 @@ class FeatureMemory(AbstractFeatureCache):
 class FeatureFile(AbstractFeatureCache):
     """Features in a file, where later runs and other processes find them.
 
-    The file is as long as all images' features, but takes room only for those that were computed. A checksum of id, name
-    and features stands before each; a record that does not fit it when it is read is computed and written anew.
+    The file is as long as all images' features, but takes room only for those that were computed. A checksum of file, id,
+    name and features stands before each; a record that does not fit it when it is read is computed and written anew.
 
     Args:
         folder: of the file.
@@ -214,10 +214,7 @@ class FeatureFile(AbstractFeatureCache):
         return head == self._checksum(image_id, record)
 
     def _checksum(self, image_id: int, record: Sequence[Tensor]) -> bytes:
-        checksum = zlib.crc32(f"{image_id} {self._names[image_id]}".encode())
-        for part in record:
-            checksum = zlib.crc32(_bytes(part), checksum)
-        return (checksum or 1).to_bytes(4, "little")  # never that of a hole
+        return checksum(f"{self._path.name} {image_id} {self._names[image_id]}", *map(_bytes, record))
 
     def _failed(self, error: OSError) -> DataError:
         return DataError(

@@ -2,8 +2,8 @@
 
 Every image has a place of its own or none: the places go to the first names of a fixed shuffle, as many as the budget holds,
 and nothing is ever driven out. So processes need no lock: whoever finds a place unfilled decodes the image and fills it, and
-whoever comes at the same time writes the same bytes. A checksum of name and pixels stands before the pixels; what does not
-fit it (never written, half written, damaged) counts as absent.
+whoever comes at the same time writes the same bytes. A checksum of file, name and pixels stands before the pixels and is
+written last; what does not fit it (never written, half written, damaged) counts as absent.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from PIL import features
 from torch import Tensor
 
 from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.utils.hashing import checksum
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,12 @@ class ImageCache:
         place = self._places.get(name)
         if place is None:
             return make()
-        record = self._records.read(place)
-        if record[:_CHECKSUM].tobytes() != _checksum(name, record[_CHECKSUM:]):
+        record, owner = self._records.read(place), f"{self._records.name} {name}"
+        if record[:_CHECKSUM].tobytes() != checksum(owner, record[_CHECKSUM:].data):
+            if record[:_CHECKSUM].any():
+                log.warning("%s: the image %s is damaged; read anew", self._records.place, name)
             record[_CHECKSUM:] = make().numpy().reshape(-1)
-            record[:_CHECKSUM] = np.frombuffer(_checksum(name, record[_CHECKSUM:]), np.uint8)
+            record[:_CHECKSUM] = np.frombuffer(checksum(owner, record[_CHECKSUM:].data), np.uint8)
             self._records.write(place, record)
         return torch.from_numpy(record[_CHECKSUM:].reshape(self._size, self._size, 3))
 
@@ -91,7 +94,7 @@ class ImageCache:
 class _Memory:
     """Records in memory that forked and spawned processes share."""
 
-    place = "shared memory"
+    place = name = "shared memory"
 
     def __init__(self, count: int, record: int) -> None:
         if _SHARED_MEMORY.is_dir():
@@ -102,7 +105,8 @@ class _Memory:
         return self._records[place].numpy().copy()
 
     def write(self, place: int, record: UInt8[np.ndarray, " bytes"]) -> None:
-        self._records[place].numpy()[:] = record
+        for part in (slice(_CHECKSUM, None), slice(_CHECKSUM)):
+            self._records[place].numpy()[part] = record[part]
 
 
 class _File:
@@ -114,7 +118,7 @@ class _File:
 
     def __init__(self, path: Path, kept: int, count: int, record: int) -> None:
         self._path, self._record = path, record
-        self.place = str(path)
+        self.place, self.name = str(path), path.name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
@@ -137,8 +141,11 @@ class _File:
     def write(self, place: int, record: UInt8[np.ndarray, " bytes"]) -> None:
         try:
             with self._path.open("r+b") as file:
+                file.seek(place * self._record + _CHECKSUM)
+                file.write(record[_CHECKSUM:].data)
+                file.flush()
                 file.seek(place * self._record)
-                file.write(record.data)
+                file.write(record[:_CHECKSUM].data)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -155,10 +162,6 @@ def _check_room(setting: str, where: Path, needed: int) -> None:
             f"{setting}: the images need {needed / _MB:.0f} MB more in {where}, which has {free / _MB:.0f} MB left; "
             "make room, or give a smaller data.cache_mb"
         )
-
-
-def _checksum(name: str, pixels: UInt8[np.ndarray, " bytes"]) -> bytes:
-    return zlib.crc32(pixels.data, zlib.crc32(name.encode())).to_bytes(_CHECKSUM, "little")
 
 
 def _decoder() -> list[str | None]:

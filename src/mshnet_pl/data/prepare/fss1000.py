@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mshnet_pl.data.protocol.split_lists import read_classes
 from mshnet_pl.errors import DataError
 
 _IMAGES = 10
@@ -29,10 +30,11 @@ def prepare_fss1000(root: Path, splits_dir: Path | None, download: bool) -> list
     problems = [f"{path / name}: no such file" for path in classes for name in names if not (path / name).is_file()]
     known = {path.name for path in classes}
     for path in () if splits_dir is None else [splits_dir / f"{subset}.txt" for subset in ("trn", "val", "test")]:
-        if not path.is_file():
-            problems.append(f"{path}: no such file, but data.splits_dir should have it")
+        try:
+            listed = read_classes(path)
+        except DataError as error:
+            problems.append(str(error))
             continue
-        listed = path.read_text().split()
         problems += [f"{folder / name}: no such class, but {path} names it" for name in listed if name not in known]
     print(f"{len(classes):,} of {_CLASSES:,} classes")
     return problems

@@ -14,8 +14,9 @@ from scipy.io import loadmat
 from tqdm import tqdm
 
 from mshnet_pl.data.prepare.ledger import Ledger
-from mshnet_pl.data.prepare.pascal5i_lists import compare_with_published, read_published, table, write_lists
+from mshnet_pl.data.prepare.pascal5i_lists import compare_with_published, table, write_lists
 from mshnet_pl.data.prepare.releases import Archive, obtain
+from mshnet_pl.data.protocol.split_lists import read_names, read_published
 from mshnet_pl.data.sources.pascal5i import Pascal5i
 from mshnet_pl.data.sources.verification import read_labels
 from mshnet_pl.episode import UNKNOWN
@@ -57,7 +58,7 @@ def prepare_pascal5i(root: Path, splits_dir: Path | None, download: bool) -> lis
     """
     if (root / VOC.prefix / "JPEGImages").is_dir() and not (root / "JPEGImages").exists():
         raise DataError(f"data.root={root}: the images are further down; give data.root={root / VOC.prefix}")
-    published = None if splits_dir is None else read_published(splits_dir)
+    published = None if splits_dir is None else read_published(splits_dir, len(Pascal5i.classes))
     obtain(root, _needed(root, published is not None), download)
     problems = [*_gaps(root), *_make_masks(root)]
     _complete_images(root)
@@ -96,7 +97,7 @@ def _gaps(root: Path) -> Iterator[str]:
     voc, sbd = (root / _LISTS, root / "SegmentationClass", ".png"), (root / "dataset", root / "dataset" / "cls", ".mat")
     for lists, folder, suffix in (voc, sbd):
         for path in (lists / "train.txt", lists / "val.txt"):
-            for name in path.read_text().split() if path.is_file() and folder.is_dir() else ():
+            for name in read_names(path) if path.is_file() and folder.is_dir() else ():
                 if not (folder / f"{name}{suffix}").is_file():
                     yield f"{folder / name}{suffix}: no such file, but {path} names it"
 

@@ -1,12 +1,12 @@
 """PASCAL-5i's split lists: written in the published format, and compared with the published ones and the paper's counts."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mshnet_pl.data.prepare.ledger import Ledger
 from mshnet_pl.data.protocol.folds import make_fold
-from mshnet_pl.data.protocol.split_lists import Pair, read_text_list
+from mshnet_pl.data.protocol.split_lists import Pair
 from mshnet_pl.options import Subset
 from mshnet_pl.utils.files import write_whole
 from mshnet_pl.utils.reference import published_numbers
@@ -15,18 +15,6 @@ _CLASSES, _FOLDS = 20, 4
 
 Lists = Mapping[Subset, Sequence[Pair]]
 """Training and validation lists of all folds."""
-
-
-def read_published(splits_dir: Path) -> Lists:
-    """The lists ``{trn,val}/fold{0..3}.txt``.
-
-    Raises:
-        DataError: one is missing or malformed.
-    """
-    return {
-        subset: [pair for fold in range(_FOLDS) for pair in read_text_list(_path(splits_dir, subset, fold), _CLASSES)]
-        for subset in Subset
-    }
 
 
 def write_lists(root: Path, lists: Lists) -> list[str]:
@@ -48,7 +36,7 @@ def write_lists(root: Path, lists: Lists) -> list[str]:
     return problems
 
 
-def compare_with_published(lists: Lists, published: Lists, limit: int = 5) -> str:
+def compare_with_published(lists: Lists, published: Mapping[Subset, Collection[Pair]], limit: int = 5) -> str:
     """How many pairs are in one of the two only, and the first few of them."""
     lines = []
     for subset, pairs in published.items():

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from mshnet_pl.data.io.images import read_image
 from mshnet_pl.data.protocol.folds import Fold, make_fold
 from mshnet_pl.data.protocol.sampling import Draws, published_classwise
-from mshnet_pl.data.protocol.split_lists import Pair, by_class, read_pickle_list
+from mshnet_pl.data.protocol.split_lists import Pair, bare, by_class, read_pickle_list
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.data.sources.coco_index import CocoIndex, open_index
 from mshnet_pl.data.sources.verification import AbstractMaskReader, Files, fingerprint, take_inventory
@@ -67,7 +68,7 @@ class Coco20i(AbstractSource):
         self.splits = "derived" if self._splits_dir is None else "published"
         self._lists: dict[Subset, dict[int, list[str]]] = {}
         if self._splits_dir is not None:
-            self._lists = {subset: _read_lists(self._splits_dir / subset.value, len(self.classes)) for subset in Subset}
+            self._lists = {subset: _read_lists(self._splits_dir, subset, len(self.classes)) for subset in Subset}
         self._indices: dict[Subset, CocoIndex] = {}
         self._pairs: dict[Subset, list[Pair]] = {}
 
@@ -232,14 +233,22 @@ def _is_name(name: str, subset: Subset) -> bool:
     return name[-16:-4].isdecimal() and name == _name(subset, _id(name))
 
 
-def _read_lists(folder: Path, classes: int) -> dict[int, list[str]]:
-    """Names by class from all the folds' lists in a folder, each name once a class.
+def _published_name(entry: str, subset: Subset) -> str:
+    """The published name of an image that is listed by another path or by its number; what is none stays as it is."""
+    number = re.fullmatch(r"(?:COCO_[a-z]+2014_)?([0-9]{12})", bare(entry))
+    others = [folder for other, folder in _YEAR_FOLDER.items() if other is not subset]
+    return entry if number is None or any(folder in entry for folder in others) else _name(subset, int(number[1]))
+
+
+def _read_lists(splits_dir: Path, subset: Subset, classes: int) -> dict[int, list[str]]:
+    """Names by class from all the folds' lists for training or for testing, each name once a class.
 
     Raises:
         DataError: there is none, or one is not of the published form.
     """
+    folder = splits_dir / subset.value
     paths = [path for fold in range(4) if (path := folder / f"fold{fold}.pkl").is_file()]
     if not paths:
         raise DataError(f"data.splits_dir: no fold0.pkl to fold3.pkl in {folder}; put them there, or leave the setting out")
-    pairs = dict.fromkeys(pair for path in paths for pair in read_pickle_list(path, classes))
-    return by_class(list(pairs))
+    pairs = (pair for path in paths for pair in read_pickle_list(path, classes))
+    return by_class(dict.fromkeys((_published_name(entry, subset), c) for entry, c in pairs))

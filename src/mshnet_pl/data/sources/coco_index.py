@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -17,9 +18,14 @@ from pycocotools import mask as rle_tools
 from mshnet_pl.data.io.rle import encode
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.files import whole_path
+from mshnet_pl.utils.hashing import checksum
 
-_FORMAT = 1
+log = logging.getLogger(__name__)
+
+_FORMAT = 2
 """Part of an index's name on disk; another layout has another number."""
+_CHECKSUM = "checksum"
+"""File with that of the arrays."""
 _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 """What code meets in JSON that is not of the expected form."""
 
@@ -130,15 +136,33 @@ def open_index(path: Path, classes: int, cache_dir: Path | None = None) -> CocoI
     if folder.is_dir():
         try:
             return _mapped(folder)
-        except (OSError, ValueError, EOFError):  # someone cut the files short: make them again
+        except DataError as error:
+            log.warning("%s; made anew", error)
             shutil.rmtree(folder, ignore_errors=True)
     arrays = _build(path, classes)
     return _mapped(folder) if _save(arrays, folder) else CocoIndex(arrays)
 
 
 def _mapped(folder: Path) -> CocoIndex:
+    """The index in a folder.
+
+    Raises:
+        DataError: it is damaged, or another one's.
+    """
+    try:
+        whole = (folder / _CHECKSUM).read_bytes() == _checksum(folder, folder)
+    except (OSError, ValueError):  # files that are gone, or empty
+        whole = False
+    if not whole:
+        raise DataError(f"{folder} is damaged")
     files = (folder / f"{name}.npy" for name in _Arrays._fields)
     return CocoIndex(_Arrays(*(np.load(file, mmap_mode="r", allow_pickle=False) for file in files)), folder)
+
+
+def _checksum(folder: Path, files: Path) -> bytes:
+    """That of the arrays in ``files``, which are to be the index ``folder``."""
+    content = (np.memmap(files / f"{name}.npy", np.uint8, "r").data for name in _Arrays._fields)
+    return checksum(folder.name, *content)
 
 
 def _save(arrays: _Arrays, folder: Path) -> bool:
@@ -147,6 +171,7 @@ def _save(arrays: _Arrays, folder: Path) -> bool:
         partial.mkdir()
         for name, array in arrays._asdict().items():
             np.save(partial / f"{name}.npy", array)
+        (partial / _CHECKSUM).write_bytes(_checksum(folder, partial))
     return folder.is_dir()  # another process may have been first
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from mshnet_pl.data.io.images import decoding, read_image
 from mshnet_pl.data.protocol.folds import Fold
 from mshnet_pl.data.protocol.sampling import Draws, published_walk
-from mshnet_pl.data.protocol.split_lists import Pair
+from mshnet_pl.data.protocol.split_lists import Pair, read_classes
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.data.sources.verification import AbstractMaskReader, Files, fingerprint, take_inventory
 from mshnet_pl.errors import DataError
@@ -49,7 +49,7 @@ class Fss1000(AbstractSource):
         self._root = Path(root).expanduser()
         if not self._root.is_dir():
             raise DataError(f"data.root={root}: no such folder; give the folder of FSS-1000 that holds the classes' folders")
-        lists = [_read_list(Path(splits_dir).expanduser() / f"{part}.txt") for part in ("trn", "val", "test")]
+        lists = _read_lists(Path(splits_dir).expanduser())
         self.classes = tuple(name for listed in lists for name in listed)
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         if twice:
@@ -131,12 +131,17 @@ class _WhiteOnBlack(AbstractMaskReader):
         return {0: int(mask.sum())} if mask.any() else {}
 
 
-def _read_list(path: Path) -> list[str]:
-    if not path.is_file():
-        raise DataError(
-            f"split list {path} is missing; give the folder with trn.txt, val.txt and test.txt as data.splits_dir"
+def _read_lists(folder: Path) -> list[list[str]]:
+    lists, problems = [], []
+    for part in ("trn", "val", "test"):
+        try:
+            lists.append(read_classes(folder / f"{part}.txt"))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError.listing(
+            f"data.splits_dir={folder}: lists that cannot be read:",
+            problems,
+            "Give the folder of the three lists.",
         )
-    names = path.read_text().split()
-    if not names:
-        raise DataError(f"split list {path} is empty; it names one class a line")
-    return names
+    return lists

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.io.images import read_image
-from mshnet_pl.data.protocol.split_lists import Pair, read_text_list
+from mshnet_pl.data.protocol.split_lists import Pair, read_names, read_published
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, read_labels, take_inventory
 from mshnet_pl.episode import UNKNOWN
@@ -58,7 +58,7 @@ class Pascal5i(AbstractSource):
         if self._splits_dir is None:
             self.derive(bad)
             return
-        self._pairs = {subset: self._published_pairs(self._splits_dir, subset, bad is None) for subset in Subset}
+        self._pairs = self._published_pairs(self._splits_dir, bad is None)
         pairs = [pair for listed in self._pairs.values() for pair in listed]
         names = sorted({name for name, _ in pairs})
         self._areas = take_inventory({name: self._files(name) for name in names}, len(self.classes), bad=bad)
@@ -77,41 +77,49 @@ class Pascal5i(AbstractSource):
         """
         masks = sorted((self._root / "SegmentationClassAug").glob("*.png"))
         files = {path.stem: self._files(path.stem) for path in masks}
+        val = self._val_names(files)
         self._areas = take_inventory(files, len(self.classes), bad=bad)
-        self._pairs = self._derived_pairs()
+        large = [(name, c) for name, areas in self._areas.items() for c, n in areas.items() if n >= _MIN_PIXELS]
+        large.sort(key=lambda pair: (pair[1] // 5, pair))  # by fold, as the published lists are
+        self._pairs = {
+            Subset.TRAIN: [pair for pair in large if pair[0] not in val],
+            Subset.VAL: [pair for pair in large if pair[0] in val],
+        }
         return self._pairs
 
-    def _published_pairs(self, folder: Path, subset: Subset, complete: bool) -> list[Pair]:
-        pairs, problems = [], []
-        for fold in range(4):
-            path = folder / subset.value / f"fold{fold}.txt"
-            for number, (name, class_id) in enumerate(read_text_list(path, len(self.classes)), start=1):
-                pairs.append((name, class_id))
-                gone = [file for file in self._files(name) if not file.is_file()]
-                if gone:
-                    problems.append(f"{path}:{number}: {name}: no file {gone[0]}")
+    def _published_pairs(self, folder: Path, complete: bool) -> dict[Subset, list[Pair]]:
+        published = read_published(folder, len(self.classes))
+        problems = [
+            f"{place}: {name}: no file {gone[0]}"
+            for pairs in published.values()
+            for (name, _), place in pairs.items()
+            if (gone := [file for file in self._files(name) if not file.is_file()])
+        ]
         if problems and complete:
             raise DataError.listing(
                 "split lists name images that are missing:",
                 problems,
                 "Check data.root, or take these lines off the lists.",
             )
-        return pairs
+        return {subset: [*pairs] for subset, pairs in published.items()}
 
-    def _derived_pairs(self) -> dict[Subset, list[Pair]]:
+    def _val_names(self, there: Collection[str]) -> Collection[str]:
+        """VOC's own images for testing; one that is not ``there`` could be a training image by another name."""
         path = self._root / "ImageSets" / "Segmentation" / "val.txt"
         if not path.is_file():
             raise DataError(
                 f"data.root={self._root}: nothing says which images are for testing; give the published lists "
                 f"(data.splits_dir=DIR), or put VOC 2012's own list at {path}"
             )
-        val = set(path.read_text().split())
-        large = [(name, c) for name, areas in self._areas.items() for c, n in areas.items() if n >= _MIN_PIXELS]
-        large.sort(key=lambda pair: (pair[1] // 5, pair))  # by fold, as the published lists are
-        return {
-            Subset.TRAIN: [pair for pair in large if pair[0] not in val],
-            Subset.VAL: [pair for pair in large if pair[0] in val],
-        }
+        names = read_names(path)
+        unknown = [f"{place}: {name}" for name, place in names.items() if name not in there]
+        if unknown:
+            raise DataError.listing(
+                f"data.root={self._root}: images for testing without a mask in SegmentationClassAug:",
+                unknown,
+                "Put the masks there, or take these lines off the list.",
+            )
+        return names
 
     def pairs(self, subset: Subset) -> list[Pair]:
         """See the base class."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,12 @@ from mshnet_pl.data.io.images import decoding, read_image
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.files import write_whole
+from mshnet_pl.utils.hashing import checksum
 
+log = logging.getLogger(__name__)
+
+_FORMAT = "areas after their checksum"
+"""Part of an inventory's name on disk; another layout has another one."""
 _ON_THE_SIDE = 5, 6, 7, 8
 """EXIF orientations that exchange width and height."""
 ClassAreas = dict[str, dict[int, int]]
@@ -116,7 +122,7 @@ def take_inventory(
         gone = [path for paths in missing.values() for path in paths]
         raise DataError.listing("files that the split lists name are missing:", gone, "Check data.root and the lists.")
     files = {name: pair for name, pair in files.items() if name not in missing}
-    key = fingerprint(files, repr(reader))
+    key = fingerprint(files, _FORMAT, repr(reader))
     cache = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"inventory-{key[:32]}.json"
     areas = _recall(cache)
     unknown = {name: pair for name, pair in files.items() if name not in areas}
@@ -195,12 +201,19 @@ def read_labels(path: Path) -> np.ndarray:
 def _recall(cache: Path) -> ClassAreas:
     if not cache.is_file():
         return {}
-    try:
-        return {name: {int(c): n for c, n in areas.items()} for name, areas in json.loads(cache.read_text()).items()}
-    except (ValueError, AttributeError):  # damaged: everything is looked at again
-        return {}
+    with suppress(OSError):
+        head, _, areas = cache.read_bytes().partition(b"\n")
+        if head == _seal(cache, areas):
+            return {name: {int(c): n for c, n in found.items()} for name, found in json.loads(areas).items()}
+    log.warning("%s is damaged; every image is looked at again", cache)
+    return {}
 
 
 def _remember(cache: Path, areas: ClassAreas) -> None:
     with suppress(DataError):  # a cache that cannot be written costs a minute, not the run
-        write_whole(cache, json.dumps(areas).encode())
+        content = json.dumps(areas).encode()
+        write_whole(cache, b"\n".join([_seal(cache, content), content]))
+
+
+def _seal(cache: Path, areas: bytes) -> bytes:
+    return checksum(cache.name, areas).hex().encode()

@@ -1,0 +1,60 @@
+"""Text files that people wrote, with whatever program: split lists, manifests."""
+
+import codecs
+import re
+from pathlib import Path
+
+from mshnet_pl.errors import DataError
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",  # begins as UTF-16's does
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+"""Byte order marks and the encodings that they announce."""
+_MAX_BYTES = 1 << 28
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+
+
+def read_text(path: Path) -> str:
+    r"""The text of a file in UTF-8, or in UTF-16 or UTF-32, without byte order marks; its lines end with ``\n``.
+
+    Raises:
+        DataError: it is missing, cannot be read, or is no text in one of these encodings; names the file and the place.
+    """
+    if not path.exists():
+        raise DataError(f"{path} is missing; put it there, or give another path")
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise DataError(f"{path} is no list: it has more than {_MAX_BYTES >> 20} MB; give the text file that was meant")
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), _without_mark(content))
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start} (0x{content[error.start]:02x})" if error.start < len(content) else "its end"
+        raise DataError(f"{path} is no text in {encoding.upper()}: {error.reason} at {place}; save it as UTF-8") from error
+    if strange := _NO_TEXT.search(text):
+        line = text.count("\n", 0, strange.start()) + 1
+        raise DataError(f"{path} is no text: {strange[0]!r} in line {line}; save it as plain text in UTF-8")
+    return text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a list with their numbers, without the blank ones and those that begin with ``#``.
+
+    Raises:
+        DataError: as ``read_text``.
+    """
+    lines = ((number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), start=1))
+    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+
+
+def _without_mark(content: bytes) -> str:
+    """UTF-16 shows itself by a zero in every Latin letter, always on the same side."""
+    zeros = content[::2].count(0), content[1::2].count(0)
+    return "utf-8" if all(zeros) or not any(zeros) else "utf-16-be" if zeros[0] else "utf-16-le"
