@@ -11,7 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mshnet_pl import __version__
-from mshnet_pl.data.io.images import read_image, read_mask
+from mshnet_pl.data.io.images import read_image
+from mshnet_pl.data.io.masks import read_mask
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.draw import SIDE, contact_sheet, mask_image, overlay
 from mshnet_pl.inference.labels import min_margin, to_labels
