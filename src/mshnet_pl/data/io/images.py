@@ -34,6 +34,7 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)  # what Pillow says above the bound, up to twice of it
 _BITS = 8, 10, 12, 14, 16
 """How deep cameras and microscopes sample."""
+MAX_BITS = _BITS[-1]
 _REDUCED, _TRANSPARENCY = 1, 4
 """Bits of a TIFF page's NewSubfileType: an overview of another page, and a mask of one."""
 
@@ -104,8 +105,9 @@ def bits_of(image: ImageLike, page: int | None = None) -> int:
             pixels = as_array(image)
     except ValueError:
         return 8
-    deep = pixels is not None and np.issubdtype(pixels.dtype, np.integer) and pixels.dtype != np.uint8 and pixels.size
-    return next((bits for bits in _BITS if pixels.max() < 2**bits), 8) if deep else 8
+    if pixels is None or not np.issubdtype(pixels.dtype, np.integer) or pixels.dtype == np.uint8 or not pixels.size:
+        return 8
+    return next((bits for bits in _BITS if pixels.max() < 2**bits), 8)
 
 
 def _eight_bits(pixels: np.ndarray, bits: int) -> UInt8[np.ndarray, "height width channels"]:
@@ -160,18 +162,19 @@ def decoding(path: Path | BinaryIO, page: int | None = None) -> Iterator[Image.I
     """
     try:
         with Image.open(path, formats=FORMATS) as stored:
-            there = pages(stored)
-            if page is None and len(there) > 1:
-                raise ValueError(f"{len(there)} pages; open it with Pillow and give the pages as images")
-            stored.seek(there[0] if page is None else page)
+            if page is None:
+                page, *more = pages(stored)
+                if more:
+                    raise ValueError(f"{len(more) + 1} pages; open it with Pillow and give the pages as images")
+            stored.seek(page)
             check_size(*stored.size)
             yield stored
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: {NO_FORMAT}") from error
+        raise ValueError(f"{_called(path)}: {NO_FORMAT}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{path}: {_TOO_LARGE}") from error
+        raise ValueError(f"{_called(path)}: {_TOO_LARGE}") from error
     except Exception as error:  # damaged files bring the decoders to raise almost anything
-        raise ValueError(f"{path}: {_reason(error, path)}") from error
+        raise ValueError(f"{_called(path)}: {_reason(error, path)}") from error
 
 
 NO_FORMAT = f"no image of a format that is read ({', '.join(FORMATS)}); convert it to PNG or JPEG"
@@ -193,10 +196,32 @@ def check_size(width: int, height: int) -> None:
         raise ValueError(f"{width} x {height} pixels: {_TOO_LARGE}")
 
 
+def _called(file: Path | BinaryIO) -> str:
+    return str(file) if isinstance(file, Path) else "the image inside"
+
+
 def _reason(error: Exception, path: object) -> str:
     """What an error says, without the file's name."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return said.replace(repr(str(path)), "").replace("  ", " ").strip() or type(error).__name__
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's content begins as an image does."""
+    try:
+        with Image.open(path, formats=FORMATS):
+            return True
+    except Exception:  # as decoding
+        return False
+
+
+def page_numbers(path: Path) -> list[int]:
+    """The pages of an image file, see ``pages``; [0] also of one that cannot be read, which reading it then says."""
+    try:
+        with Image.open(path, formats=FORMATS) as stored:
+            return pages(stored)
+    except Exception:  # as decoding
+        return [0]
 
 
 def pages(image: Image.Image) -> list[int]:
