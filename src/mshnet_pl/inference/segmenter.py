@@ -14,7 +14,8 @@ from jaxtyping import Float, Integer
 from PIL import Image
 from torch import Tensor, nn
 
-from mshnet_pl.data.io.images import ImageLike, ImagesLike, as_iterable, name_of, read_image, read_mask
+from mshnet_pl.data.io.images import ImageLike, ImagesLike, as_iterable, name_of, read_image
+from mshnet_pl.data.io.masks import read_mask
 from mshnet_pl.data.io.transforms import resize_mask, to_input
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference import support_file

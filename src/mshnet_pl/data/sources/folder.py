@@ -13,7 +13,7 @@ from mshnet_pl.data.io.manifest import Record, read_manifest, read_tree
 from mshnet_pl.data.protocol.folds import Fold, make_fold
 from mshnet_pl.data.protocol.split_lists import Pair
 from mshnet_pl.data.sources.base import AbstractSource
-from mshnet_pl.data.sources.folder_masks import FolderMasks, read_values, separate
+from mshnet_pl.data.sources.folder_masks import FolderMasks, own_value, read_values
 from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, take_inventory
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import ConfigError
@@ -149,15 +149,15 @@ class Folder(AbstractSource):
     def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
         """See the base class."""
         records = self._by_name[name]
-        masks = {path: read_values(path) for path in {record.mask for record in records.values()}}
+        wanted = {(record.mask, record.value) for record in records.values()}
+        masks = {key: read_values(*key) for key in wanted}
         shape = next(iter(masks.values())).shape
         shown, unknown = np.zeros(shape, bool), np.zeros(shape, bool)
         for class_id, record in records.items():
-            mask = masks[record.mask]
-            own, hidden = separate(mask, record.value)
+            mask, value = masks[record.mask, record.value], own_value(record.value)
             if class_id in classes:
-                shown |= own
-                unknown |= hidden
+                shown |= mask == value
+                unknown |= (mask == UNKNOWN) & (value != UNKNOWN)
             shown |= np.isin(mask, [value for c, value in self._value_of.items() if c in classes])
         return np.where(shown, np.uint8(1), np.where(unknown, np.uint8(UNKNOWN), np.uint8(0)))
 
