@@ -40,7 +40,7 @@ class Measurement:
     """Scores, in percent, of one set of episodes."""
 
     weights: str
-    """``best``, ``last``, ``untrained`` or ``training-free``."""
+    """``best``, ``last``, ``untrained``, ``start`` (what fine-tuning began with) or ``training-free``."""
     shot: int
     seed: int
     protocol: str
@@ -62,6 +62,20 @@ class Measurement:
     """Distinct images that are queries; None where a file does not say it."""
     support_images: int | None = None
     """Distinct images that are supports."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training that a network's weights went through."""
+
+    data: str
+    """What the data are called: ``Coco20i``; of one's own images also their folder's name."""
+    fold: int | str | None
+    """None where nobody knows."""
+    classes: list[str] | None
+    """The classes that were trained; None where nobody knows."""
+    tuned: bool = False
+    """Whether it started from the weights of the training before (``init_from``)."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 from mshnet_pl.config.bench_schema import BenchConfig
 from mshnet_pl.config.composition import compose, plain, register, typed
-from mshnet_pl.config.identity import config_hash, run_digest
+from mshnet_pl.config.identity import config_hash, other_training, run_digest
 from mshnet_pl.config.schema import Config, EnergyConfig
 
-__all__ = ["BenchConfig", "Config", "EnergyConfig", "compose", "config_hash", "plain", "register", "run_digest", "typed"]
+__all__ = [
+    "BenchConfig", "Config", "EnergyConfig", "compose", "config_hash", "other_training", "plain", "register", "run_digest",
+    "typed",
+]  # fmt: skip

@@ -14,11 +14,11 @@ from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.report import verification
 from mshnet_pl.report.counts import PixelCounts, episode_counts
 from mshnet_pl.report.episode_images import EpisodeImages, find
-from mshnet_pl.results import Measurement, Result
-from mshnet_pl.utils.records import check_type
+from mshnet_pl.results import Measurement, Result, Training
+from mshnet_pl.utils.records import as_record, check_type
 
 _CONFIG: Mapping[str, Any] = {
-    "fold": int,
+    "fold": int | str,
     "shot": int,
     "seed": int,
     "data": {"source": {"_target_": str}, "novel_pixels": str},
@@ -28,7 +28,16 @@ _CONFIG: Mapping[str, Any] = {
     "trainer?": dict[str, Any] | None,
 }
 """The settings that a report reads; those with a question mark may be absent."""
-_TRAINING: Mapping[str, Any] = {"data?": str | None, "shot?": int | None, "checkpoint_sha256?": str | None}
+_TRAINING: Mapping[str, Any] = {
+    "trainings?": list[dict[str, Any]],
+    "tested_on?": str,
+    "tested_classes_trained?": list[str],
+    "data?": str | None,
+    "shot?": int | None,
+    "checkpoint_sha256?": str | None,
+    "steps?": int,
+    "planned_steps?": int,
+}
 
 
 class Measured(NamedTuple):
@@ -184,6 +193,8 @@ def _load(path: Path) -> Result:
     try:
         _check("config", result.config, _CONFIG)
         _check("training", result.training, _TRAINING)
+        for one in result.training.get("trainings", ()):
+            as_record(Training, one)
     except TypeError as error:
         raise ConfigError(f"{path} is not a result file: {error}; move it away") from error
     return result

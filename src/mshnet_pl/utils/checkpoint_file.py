@@ -35,8 +35,8 @@ def read_checkpoint(path: Path, setting: str = "ckpt") -> dict[str, Any]:
     return dict(checkpoint)
 
 
-def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """Load a checkpoint's weights into the module that it describes.
+def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any], setting: str = "ckpt") -> None:
+    """Load a checkpoint's weights into the module that it describes; ``setting`` is what messages call it.
 
     Raises:
         ConfigError: the weights are of another network.
@@ -46,5 +46,5 @@ def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any]) -> None:
     except (RuntimeError, TypeError, AttributeError) as error:
         problem = str(error).partition("\n\t")[2].partition("\n")[0] or error
         raise ConfigError(
-            f"ckpt={path} does not hold the weights of the network that its settings describe: {problem}"
+            f"{setting}={path} does not hold the weights of the network that the settings describe: {problem}"
         ) from error

@@ -37,7 +37,7 @@ class FoldImages:
     def __init__(
         self,
         source: AbstractSource,
-        fold: int,
+        fold: int | str,
         shot: int,
         way: int,
         seed: int,
@@ -49,7 +49,7 @@ class FoldImages:
         val_episodes: int,
     ) -> None:
         try:
-            self.fold = source.fold(fold)
+            self.fold = source.fold(fold) if isinstance(fold, int) else source.every_class()
         except ValueError as error:
             raise ConfigError(str(error)) from error
         self._source, self._shot, self._way, self._seed = source, shot, way, seed
@@ -59,8 +59,8 @@ class FoldImages:
             heldout = self.fold.base[-val_heldout:]
         self._hidden = {*self.fold.novel, *heldout}
         self._train_classes = [c for c in self.fold.base if c not in heldout]
-        self._val_classes = list((heldout if val_classes is ValClasses.base_heldout else ()) or self.fold.novel)
-        self._test_classes = list(self.fold.novel)
+        self._val_classes = list((heldout if val_classes is ValClasses.base_heldout else ()) or self.fold.tested)
+        self._test_classes = list(self.fold.tested)
         self.train: dict[int, list[str]] = {}
         """Training images by class."""
         self._val: dict[int, list[str]] = {}
@@ -114,6 +114,11 @@ class FoldImages:
         if len(left_out) == len(classes):
             raise DataError(f"data.min_images={self._min_images} leaves no class of {[*classes]}; give a smaller number")
         return [c for c in classes if c not in left_out]
+
+    @property
+    def trained(self) -> list[str]:
+        """The names of the classes that are trained."""
+        return [self._source.classes[c] for c in self._train_classes]
 
     @property
     def read(self) -> list[str]:

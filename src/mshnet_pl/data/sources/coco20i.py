@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.io.images import read_image
-from mshnet_pl.data.protocol.folds import Fold, make_fold
+from mshnet_pl.data.protocol.folds import Fold
 from mshnet_pl.data.protocol.sampling import Draws, published_classwise
 from mshnet_pl.data.protocol.split_lists import Pair, by_class, read_pickle_list
 from mshnet_pl.data.sources.base import AbstractSource
@@ -77,7 +77,7 @@ class Coco20i(AbstractSource):
         Raises:
             DataError: the lists in ``splits_dir`` lack classes of this fold.
         """
-        made = make_fold(fold, len(self.classes), interleaved=True)
+        made = super().fold(fold)
         for subset, wanted in ((Subset.TRAIN, made.base), (Subset.VAL, made.novel)):
             lacking = [self.classes[c] for c in wanted if self._lists and c not in self._lists[subset]]
             if lacking:

@@ -17,7 +17,7 @@ from mshnet_pl.data.sources.folder_masks import FolderMasks, read_values, separa
 from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, take_inventory
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.options import Subset
+from mshnet_pl.options import EVERY_FOLD, Subset
 
 
 class Folder(AbstractSource):
@@ -55,8 +55,10 @@ class Folder(AbstractSource):
     ) -> None:
         if (root is None) == (manifest is None):
             raise ConfigError(f"data.root={root}, data.source.manifest={manifest}: give one of the two")
-        if not 0 < val_fraction < 1:
-            raise ConfigError(f"data.source.val_fraction={val_fraction}: give a number between 0 and 1")
+        if not 0 < val_fraction <= 1:
+            raise ConfigError(
+                f"data.source.val_fraction={val_fraction}: give a number above 0; 1 leaves no image for training"
+            )
         if manifest is not None:
             records = read_manifest(Path(manifest).expanduser())
         else:
@@ -102,10 +104,15 @@ class Folder(AbstractSource):
             if fold != 0:
                 raise ValueError(f"fold={fold}: data.source.novel makes one fold; give fold=0")
             return Fold(base=tuple(c for c in numbers if c not in self._novel), novel=self._novel)
+        if len(numbers) == 1:
+            raise ValueError(
+                f"fold={fold}: {self.classes[0]} is the only class, and a fold keeps some from training to test them; give "
+                f"fold={EVERY_FOLD}, which trains and tests every class, or add images of other classes"
+            )
         if not 2 <= self._folds <= len(numbers):
             raise ValueError(
                 f"data.source.folds={self._folds}: there are {len(numbers)} classes; give 2 to {len(numbers)}, "
-                "or name the tested classes with data.source.novel"
+                f"name the tested classes with data.source.novel, or give fold={EVERY_FOLD}"
             )
         return make_fold(fold, len(numbers), self._folds, uneven=True)
 
