@@ -74,7 +74,9 @@ def test_train_test_and_report(command: Command, tmp_path: Path) -> None:
     for key in ("miou", "fb_iou", "intersection", "union", "episodes_sha256"):
         assert other["tests"][0][key] == last[key]
     assert other["tests"][1]["episodes_sha256"] != last["episodes_sha256"]
-    assert (other["training"]["fold"], other["training"]["shot"]) == (result["config"]["fold"], result["config"]["shot"])
+    (past,) = other["training"]["trainings"]
+    assert (past["data"], past["fold"], other["training"]["shot"]) == ("Synthetic", 0, result["config"]["shot"])
+    assert past["classes"] == list(Synthetic.classes[5:]) and other["training"]["tested_classes_trained"] == []
 
     report = command("mshnet-report", tmp_path / "runs", "--pictures", tmp_path / "grids")
     assert report.code == 0, report.err

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.utils.files import write_whole
+from mshnet_pl.utils.files import find_files, write_whole
 from mshnet_pl.utils.hashing import sha256
 from mshnet_pl.utils.records import as_record, check_type, read_json
 
@@ -241,7 +241,7 @@ def forget_failure(folder: Path) -> None:
 def failures(folder: Path, since: datetime) -> list[Failure]:
     """The jobs below ``folder`` that failed after ``since`` and have no result; damaged files are passed over."""
     found = []
-    for path in sorted(folder.rglob(FAILURE)):
+    for path in find_files(folder, FAILURE):
         if not path.with_name(FILE).exists():
             try:
                 failure = load_failure(path)

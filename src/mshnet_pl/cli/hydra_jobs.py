@@ -21,7 +21,7 @@ from mshnet_pl.cli.arguments import errors_end_it, fail
 from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
 from mshnet_pl.report import collection, tables
 from mshnet_pl.runs import jobs
-from mshnet_pl.utils.files import if_full
+from mshnet_pl.utils.files import find_files, if_full
 from mshnet_pl.utils.targets import class_name
 
 _CONF = "pkg://mshnet_pl.conf"
@@ -76,7 +76,7 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
 
 def _end_of_sweep(folder: Path, started: datetime) -> None:
     """Print the table of all results, then what failed; exits with code 1 if anything did and no error is under way."""
-    if any(folder.rglob(results.FILE)):
+    if any(find_files(folder, results.FILE)):
         with errors_end_it():
             found = collection.collect([folder]).results
         print(f"\n{tables.markdown(found)}", flush=True)

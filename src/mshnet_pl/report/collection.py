@@ -15,6 +15,7 @@ from mshnet_pl.report import verification
 from mshnet_pl.report.counts import PixelCounts, episode_counts
 from mshnet_pl.report.episode_images import EpisodeImages, find
 from mshnet_pl.results import Measurement, Result, Training
+from mshnet_pl.utils.files import find_files
 from mshnet_pl.utils.records import as_record, check_type
 
 _CONFIG: Mapping[str, Any] = {
@@ -127,8 +128,9 @@ def collect(folders: Iterable[Path]) -> CollectedRuns:
         ConfigError: a damaged result.
     """
     folders = list(folders)
-    paths = sorted({path.resolve() for folder in folders for path in folder.rglob(results.FILE)})
-    failed = sorted({path.resolve() for folder in folders for path in folder.rglob(results.FAILURE)})
+    paths, failed = (
+        sorted({path for folder in folders for path in find_files(folder, name)}) for name in (results.FILE, results.FAILURE)
+    )
     failures = [
         FailedRun(**asdict(results.load_failure(path)), folder=path.parent)
         for path in failed
