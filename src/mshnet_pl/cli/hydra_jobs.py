@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -11,12 +12,12 @@ from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, results
-from mshnet_pl.cli import help
+from mshnet_pl.cli import help, quoting
 from mshnet_pl.cli.arguments import errors_end_it, fail
 from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
 from mshnet_pl.report import collection, tables
@@ -30,13 +31,14 @@ OmegaConf.register_new_resolver("help", help.text, replace=True)
 
 def run_on_checkpoint(job: Callable[[DictConfig], float | None], config_name: str) -> None:
     """Run ``job`` on the configuration in the checkpoint that ``ckpt`` names, with the command line's changes."""
-    arguments = [a for a in sys.argv[1:] if a.startswith("ckpt=")]
-    if not arguments and not {"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]):
+    sys.argv[1:] = quoting.quoted(sys.argv[1:])
+    path = quoting.value_of("ckpt", sys.argv[1:])
+    if path is None and not {"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]):
         fail(ConfigError("ckpt is not set; give ckpt=PATH, a checkpoint that mshnet-train wrote"))
     from mshnet_pl.config.stored import stored_config  # only here: composing a configuration needs no PyTorch
 
     with errors_end_it():
-        stored = stored_config(Path(arguments[-1].partition("=")[2])) if arguments else {}
+        stored = stored_config(Path(path)) if path is not None else {}
     ConfigStore.instance().store(name="checkpoint", node=stored, package="_global_")
     run(job, config_name)
 
@@ -47,6 +49,7 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
     Exits with code 2 and one message for whatever the user can mend.
     """
     config.register()
+    sys.argv[1:] = quoting.quoted(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing and exiting with 1
     jobs.quiet()
     jobs.Sweep.folder, started = None, datetime.now(UTC)
@@ -102,6 +105,19 @@ def _explain(error: Exception) -> str:
     missing = re.search(r"Missing mandatory value: (\S+)", str(error))
     if missing:
         return f"{missing[1]} is not set; give {missing[1]}=..."
+    several = re.match(r"Ambiguous value for argument '(.*?)'\n", str(error), re.DOTALL)
+    if several:
+        key, _, value = several[1].partition("=")
+        return (
+            f"{several[1]}: several values; add -m for a run with each, or give a list, {shlex.quote(f'{key}=[{value}]')}, "
+            f"or a text, {quoting.example(several[1])}"
+        )
+    if isinstance(error, OverrideParseException):
+        reason = str(error).partition("\n")[0]
+        return (
+            f"{error.override}: not to be read as a value ({reason}); a text with such signs needs quotes of its own: "
+            f"{quoting.example(error.override)}"
+        )
     lines = [str(error).strip()]
     if isinstance(error.__cause__, OmegaConfBaseException):
         lines.append(str(error.__cause__).strip())
