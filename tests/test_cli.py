@@ -165,7 +165,7 @@ def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Pat
         (["backbone=resnet52"], ["backbone/resnet52", "resnet50"]),
         (["data.novel_pixels=hide"], ["hide", "drop"]),
         (["data=pascal5i"], ["data.root is not set"]),
-        (["data=pascal5i", "data.root=/nowhere"], ["data.root=/nowhere", "JPEGImages"]),
+        (["data=pascal5i", "data.root=/nowhere", "test.checkpoint=last"], ["data.root=/nowhere", "JPEGImages"]),
         (["backbone=resnet50", "backbone.weights=/nowhere.pth"], ["error: backbone.weights=/nowhere.pth: no"]),
         (["backbone=resnet50", "backbone.weights=random", "backbone.depth=52"], ["error: backbone.depth=52: a ResNet"]),
         (["model.width=3"], ["error: model.width=3: give a positive even number"]),

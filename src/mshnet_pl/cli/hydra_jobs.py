@@ -42,6 +42,11 @@ def run_on_checkpoint(job: Callable[[DictConfig], float | None], config_name: st
         stored = stored_config(Path(path)) if path is not None else Stored({}, {})
     if not asks:
         _check_files(stored.files)
+    choice = quoting.value_of("data", sys.argv[1:])
+    if choice is not None:  # in the place of the checkpoint's data, of which nothing may stay
+        with errors_end_it():
+            config.take_data(stored.config, str(choice))
+        sys.argv[1:] = [argument for argument in sys.argv[1:] if not argument.startswith("data=")]
     ConfigStore.instance().store(name="checkpoint", node=stored.config, package="_global_")
     run(job, config_name)
 

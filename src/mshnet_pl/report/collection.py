@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from mshnet_pl import results
 from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.options import EVERY_FOLD
 from mshnet_pl.report import verification
 from mshnet_pl.report.counts import PixelCounts, episode_counts
 from mshnet_pl.report.episode_images import EpisodeImages, find
@@ -195,6 +196,8 @@ def _load(path: Path) -> Result:
     try:
         _check("config", result.config, _CONFIG)
         _check("training", result.training, _TRAINING)
+        if isinstance(result.config["fold"], str) and result.config["fold"] != EVERY_FOLD:
+            raise TypeError(f"config.fold is {result.config['fold']!r:.50}, expected a number or {EVERY_FOLD}")
         for one in result.training.get("trainings", ()):
             as_record(Training, one)
     except TypeError as error:

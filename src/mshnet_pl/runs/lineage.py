@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from os.path import abspath, basename
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def _data(config: Mapping[str, Any]) -> str:
     source = config["data"]["source"] or {}
     name = class_name(source.get("_target_"))
     place = source.get("manifest") or config["data"].get("root")
-    return f"{name} {Path(place).resolve().name}" if name == "Folder" and place else name
+    return f"{name} {basename(abspath(place))}" if name == "Folder" and isinstance(place, str) else name
 
 
 def _plainly(name: str) -> str:

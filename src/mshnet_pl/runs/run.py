@@ -148,6 +148,7 @@ def _test(run: Run) -> Result:
     datamodule.setup()
     module = build.make_module(run, pretrained=False)
     fill(module, path, checkpoint)
+    datamodule.check_supply(config.test.shots or [config.shot], training=False)
     trainer = build.make_trainer(run)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     tests = Tester(run, trainer, datamodule, keeper)(module, path.stem)

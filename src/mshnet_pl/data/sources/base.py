@@ -69,6 +69,14 @@ class AbstractSource(ABC):
         """
         return None
 
+    def resharing(self, needed: Mapping[tuple[Subset, int], int]) -> str:
+        """How to share the images out so that there are enough, as a sentence; nothing where that is not the user's.
+
+        Args:
+            needed: how many images of a subset a class needs.
+        """
+        return ""
+
     @abstractmethod
     def pairs(self, subset: Subset) -> list[Pair]:
         """Which image counts for which class, in the list's order; images may occur for several classes."""

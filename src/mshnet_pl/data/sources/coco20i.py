@@ -46,6 +46,7 @@ class Coco20i(AbstractSource):
         DataError: the root lacks the annotations, or there is no list at all.
     """
 
+    interleaved = True
     classes = (
         "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
         "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
