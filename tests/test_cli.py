@@ -74,7 +74,9 @@ def test_train_test_and_report(command: Command, tmp_path: Path) -> None:
     for key in ("miou", "fb_iou", "intersection", "union", "episodes_sha256"):
         assert other["tests"][0][key] == last[key]
     assert other["tests"][1]["episodes_sha256"] != last["episodes_sha256"]
-    assert (other["training"]["fold"], other["training"]["shot"]) == (result["config"]["fold"], result["config"]["shot"])
+    (past,) = other["training"]["trainings"]
+    assert (past["data"], past["fold"], other["training"]["shot"]) == ("Synthetic", 0, result["config"]["shot"])
+    assert past["classes"] == list(Synthetic.classes[5:]) and other["training"]["tested_classes_trained"] == []
 
     report = command("mshnet-report", tmp_path / "runs", "--pictures", tmp_path / "grids")
     assert report.code == 0, report.err
@@ -163,7 +165,7 @@ def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Pat
         (["backbone=resnet52"], ["backbone/resnet52", "resnet50"]),
         (["data.novel_pixels=hide"], ["hide", "drop"]),
         (["data=pascal5i"], ["data.root is not set"]),
-        (["data=pascal5i", "data.root=/nowhere"], ["data.root=/nowhere", "JPEGImages"]),
+        (["data=pascal5i", "data.root=/nowhere", "test.checkpoint=last"], ["data.root=/nowhere", "JPEGImages"]),
         (["backbone=resnet50", "backbone.weights=/nowhere.pth"], ["error: backbone.weights=/nowhere.pth: no"]),
         (["backbone=resnet50", "backbone.weights=random", "backbone.depth=52"], ["error: backbone.depth=52: a ResNet"]),
         (["model.width=3"], ["error: model.width=3: give a positive even number"]),

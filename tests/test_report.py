@@ -204,7 +204,18 @@ def test_other_classes_than_those_left_out_of_training_are_a_row_of_their_own(tm
 
 def test_what_changes_no_result_and_what_a_table_shows_keeps_no_rows_apart() -> None:
     apart = {key for key, effect in effects(Config).items() if effect is Effect.YES}
-    named = {"fold", "shot", "seed", "ckpt", "ckpt_path", "variant", "similarity", "model.backbone", "backbone.trainable"}
+    named = {
+        "fold",
+        "init_from",
+        "shot",
+        "seed",
+        "ckpt",
+        "ckpt_path",
+        "variant",
+        "similarity",
+        "model.backbone",
+        "backbone.trainable",
+    }
     named |= {"data.root", "data.splits_dir", "test.untrained", "test.seeds", "test.shots", "test.checkpoint"}
     assert not apart & (named | settings._APART) and settings._APART >= named | {"data.bad_files", "loss.nonfinite"}
     assert {"way", "data.image_size", "loss.inner_weight", "eval.guided", "trainer.precision", "callbacks"} <= apart
@@ -316,6 +327,25 @@ def test_only_failures(tmp_path: Path, command: Command) -> None:
     write_run(tmp_path / "runs", config(), 0.6, 40)
     (tmp_path / "a" / "error.json").rename(tmp_path / "runs" / "error.json")
     assert "failed" not in command("mshnet-report", tmp_path).out
+
+
+def test_runs_behind_links_are_reported_once(tmp_path: Path, command: Command) -> None:
+    """Links to a run, to a result, to a folder of runs, and in a circle; what they lead to lies on another disk."""
+    run = write_run(tmp_path / "scratch" / "deep" / "run", config(), 0.5, episodes=60)
+    elsewhere = write_run(tmp_path / "scratch" / "other", config(fold=1), 0.5, episodes=60)
+    farm = tmp_path / "farm"
+    farm.mkdir()
+    for name, target in (("run", run), ("again", run), ("circle", farm), ("up", tmp_path), ("broken", tmp_path / "gone")):
+        (farm / name).symlink_to(target)
+    (farm / "result").mkdir()
+    (farm / "result" / "result.json").symlink_to(elsewhere / "result.json")
+    (tmp_path / "only").symlink_to(farm)
+    for folder in (farm, tmp_path / "only"):
+        done = command("mshnet-report", folder, "--format", "csv")
+        assert done.code == 0, done.err
+        found = records(done.out, source="measured", weights="best", shot="1")
+        assert [(record["fold"], record["tests"]) for record in found] == [("0", "1"), ("1", "1")]
+        assert all(record["miou_low"] for record in found), "the counts beside the results are found, too"
 
 
 def test_grids_of_episodes(tmp_path: Path, command: Command) -> None:

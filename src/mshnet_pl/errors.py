@@ -6,6 +6,14 @@ from collections.abc import Sequence
 class UserError(Exception):
     """Base of the errors that a command prints as one message, without a traceback, and ends with exit code 2."""
 
+    @classmethod
+    def listing(cls, heading: str, problems: Sequence[str], way_out: str, limit: int = 10) -> "UserError":
+        """One message for several problems: the first ``limit`` of them, and how many more there are."""
+        lines = [f"  {problem}" for problem in problems[:limit]]
+        if len(problems) > limit:
+            lines.append(f"  ... and {len(problems) - limit} more")
+        return cls("\n".join([heading, *lines, way_out]))
+
 
 class ConfigError(UserError):
     """A setting, or a combination of settings, that cannot work."""
@@ -13,14 +21,6 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """Files that are missing, damaged or not what they should be."""
-
-    @classmethod
-    def listing(cls, heading: str, problems: Sequence[str], way_out: str, limit: int = 10) -> "DataError":
-        """One message for several problems: the first ``limit`` of them, and how many more there are."""
-        lines = [f"  {problem}" for problem in problems[:limit]]
-        if len(problems) > limit:
-            lines.append(f"  ... and {len(problems) - limit} more")
-        return cls("\n".join([heading, *lines, way_out]))
 
 
 class NotFinite(UserError):

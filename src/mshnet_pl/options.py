@@ -8,6 +8,10 @@ MIN_SIDE, MAX_SIDE = 32, 4096
 """Of an image, in pixels, that a network can take, and that fits into a machine's memory."""
 
 
+EVERY_FOLD = "all"
+"""In the place of a fold's number: every class is trained, or tested with a network that other data trained."""
+
+
 class NovelPixels(StrEnum):
     """What happens to training images that hold a novel class."""
 

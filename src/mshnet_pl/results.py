@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.utils.files import write_whole
+from mshnet_pl.utils.files import find_files, write_whole
 from mshnet_pl.utils.hashing import sha256
 from mshnet_pl.utils.records import as_record, check_type, read_json
 
@@ -40,7 +40,7 @@ class Measurement:
     """Scores, in percent, of one set of episodes."""
 
     weights: str
-    """``best``, ``last``, ``untrained`` or ``training-free``."""
+    """``best``, ``last``, ``untrained``, ``start`` (what fine-tuning began with) or ``training-free``."""
     shot: int
     seed: int
     protocol: str
@@ -64,6 +64,20 @@ class Measurement:
     """Distinct images that are queries; None where a file does not say it."""
     support_images: int | None = None
     """Distinct images that are supports."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training that a network's weights went through."""
+
+    data: str
+    """What the data are called: ``Coco20i``; of one's own images also their folder's name."""
+    fold: int | str | None
+    """None where nobody knows."""
+    classes: list[str] | None
+    """The classes that were trained; None where nobody knows."""
+    tuned: bool = False
+    """Whether it started from the weights of the training before (``init_from``)."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +243,7 @@ def forget_failure(folder: Path) -> None:
 def failures(folder: Path, since: datetime) -> list[Failure]:
     """The jobs below ``folder`` that failed after ``since`` and have no result; damaged files are passed over."""
     found = []
-    for path in sorted(folder.rglob(FAILURE)):
+    for path in find_files(folder, FAILURE):
         if not path.with_name(FILE).exists():
             try:
                 failure = load_failure(path)

@@ -95,6 +95,8 @@ Options = dict[str, Option]
 def parse(settings: Sequence[str], options: Options, usage: str) -> dict[str, Any]:
     """Values by key, all of them; one that is empty or ``null`` counts as left out.
 
+    A value may have any signs, and quotes around it as the commands under Hydra want them.
+
     Args:
         settings: as on the command line.
         options: the options that there are.
@@ -113,7 +115,7 @@ def parse(settings: Sequence[str], options: Options, usage: str) -> dict[str, An
         if key in given:
             raise ConfigError(f"{setting}: {key}={given[key]} is given too; give it once")
         if value not in ("", "null"):
-            given[key] = value
+            given[key] = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
     for key, option in options.items():
         if option.default is REQUIRED and key not in given:
             raise ConfigError(f"{key} is not set\nusage: {usage}")

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, results
-from mshnet_pl.cli import help
+from mshnet_pl.cli import help, quoting
 from mshnet_pl.cli.arguments import errors_end_it, fail
 from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
 from mshnet_pl.report import collection, tables
 from mshnet_pl.runs import jobs
-from mshnet_pl.utils.files import if_full
+from mshnet_pl.utils.files import find_files, if_full
 from mshnet_pl.utils.targets import class_name
 
 _CONF = "pkg://mshnet_pl.conf"
@@ -31,16 +31,22 @@ OmegaConf.register_new_resolver("help", help.text, replace=True)
 
 def run_on_checkpoint(job: Callable[[DictConfig], float | None], config_name: str) -> None:
     """Run ``job`` on what is taken of the configuration in the checkpoint that ``ckpt`` names, with the command line's."""
-    arguments = [a for a in sys.argv[1:] if a.startswith("ckpt=")]
+    sys.argv[1:] = quoting.quoted(sys.argv[1:])
+    path = quoting.value_of("ckpt", sys.argv[1:])
     asks = bool({"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]))
-    if not arguments and not asks:
+    if path is None and not asks:
         fail(ConfigError("ckpt is not set; give ckpt=PATH, a checkpoint that mshnet-train wrote"))
     from mshnet_pl.config.stored import Stored, stored_config  # only here: composing a configuration needs no PyTorch
 
     with errors_end_it():
-        stored = stored_config(Path(arguments[-1].partition("=")[2])) if arguments else Stored({}, {})
+        stored = stored_config(Path(path)) if path is not None else Stored({}, {})
     if not asks:
         _check_files(stored.files)
+    choice = quoting.value_of("data", sys.argv[1:])
+    if choice is not None:  # in the place of the checkpoint's data, of which nothing may stay
+        with errors_end_it():
+            config.take_data(stored.config, str(choice))
+        sys.argv[1:] = [argument for argument in sys.argv[1:] if not argument.startswith("data=")]
     ConfigStore.instance().store(name="checkpoint", node=stored.config, package="_global_")
     run(job, config_name)
 
@@ -63,6 +69,7 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
     Exits with code 2 and one message for whatever the user can mend.
     """
     config.register()
+    sys.argv[1:] = quoting.quoted(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing and exiting with 1
     jobs.quiet()
     jobs.Sweep.folder, started = None, datetime.now(UTC)
@@ -92,7 +99,7 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
 
 def _end_of_sweep(folder: Path, started: datetime) -> None:
     """Print the table of all results, then what failed; exits with code 1 if anything did and no error is under way."""
-    if any(folder.rglob(results.FILE)):
+    if any(find_files(folder, results.FILE)):
         with errors_end_it():
             found = collection.collect([folder]).results
         print(f"\n{tables.markdown(found)}", flush=True)
@@ -118,6 +125,19 @@ def _explain(error: Exception) -> str:
     missing = re.search(r"Missing mandatory value: (\S+)", str(error))
     if missing:
         return f"{missing[1]} is not set; give {missing[1]}=..."
+    several = re.match(r"Ambiguous value for argument '(.*?)'\n", str(error), re.DOTALL)
+    if several:
+        key, _, value = several[1].partition("=")
+        return (
+            f"{several[1]}: several values; add -m for a run with each, or give a list, {shlex.quote(f'{key}=[{value}]')}, "
+            f"or a text, {quoting.example(several[1])}"
+        )
+    if isinstance(error, OverrideParseException):
+        reason = str(error).partition("\n")[0]
+        return (
+            f"{error.override}: not to be read as a value ({reason}); a text with such signs needs quotes of its own: "
+            f"{quoting.example(error.override)}"
+        )
     lines = [str(error).strip()]
     if isinstance(error.__cause__, OmegaConfBaseException):
         lines.append(str(error.__cause__).strip())

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from mshnet_pl.config.schema import Config, EnergyConfig
 from mshnet_pl.config.settings import settings
-from mshnet_pl.options import Protocol, Which, guided_problems, scale_problems
+from mshnet_pl.options import EVERY_FOLD, Protocol, Which, guided_problems, scale_problems
 
 
 def problems(config: Config) -> list[str]:
@@ -148,7 +148,15 @@ def _published_episodes(config: Config) -> Iterator[str]:
 
 def _validation(config: Config) -> Iterator[str]:
     """What reads its outcome needs some."""
-    if config.val.episodes or config.ckpt is not None:
+    if config.ckpt is not None:
+        return
+    if config.val.episodes:
+        steps = config.trainer.get("max_steps", -1)
+        if config.test.checkpoint is Which.best and 0 < steps < config.val.every_n_steps:
+            yield (
+                f"val.every_n_steps={config.val.every_n_steps}: trainer.max_steps={steps} ends before the first validation, "
+                f"and test.checkpoint=best needs one; give val.every_n_steps={steps}, or test.checkpoint=last"
+            )
         return
     if config.test.checkpoint is Which.best:
         yield "test.checkpoint=best needs validation: give val.episodes=200, or test.checkpoint=last"
@@ -156,10 +164,56 @@ def _validation(config: Config) -> Iterator[str]:
         yield "callbacks=[early_stopping] needs validation: give val.episodes=200"
 
 
+def _fold(config: Config) -> Iterator[str]:
+    if isinstance(config.fold, str) and config.fold != EVERY_FOLD:
+        yield f"fold={config.fold}: give the fold's number, or {EVERY_FOLD} for every class"
+
+
+def _start(config: Config) -> Iterator[str]:
+    if config.init_from is not None and config.ckpt_path not in (None, "last"):
+        yield (
+            f"init_from={config.init_from}: ckpt_path={config.ckpt_path} goes on with another training; give one of the two"
+        )
+
+
+_EPISODES = "test.episodes=20 for a quick look"
+_STEPS = "trainer.max_steps=100"
+_SWITCHES = {
+    "fast_dev_run": (False, f"trainer.max_steps=1 {_EPISODES}"),
+    "barebones": (False, f"logger=none trainer.enable_progress_bar=false {_EPISODES}"),
+    "overfit_batches": (0.0, _STEPS),
+    "limit_train_batches": (1.0, _STEPS),
+    "limit_val_batches": (1.0, "val.episodes=20"),
+    "limit_test_batches": (1.0, _EPISODES),
+    "limit_predict_batches": (1.0, "test.pictures=1"),
+    "max_time": (None, f"{_STEPS}; or end the command by SIGTERM, and the same command goes on"),
+    "val_check_interval": (None, "val.every_n_steps=100"),
+    "check_val_every_n_epoch": (None, "val.every_n_steps=100"),
+    "num_sanity_val_steps": (0, "none: nothing is validated before training"),
+    "reload_dataloaders_every_n_epochs": (0, "none: an epoch begins where the one before it ended"),
+    "use_distributed_sampler": (False, "none: processes share the episodes anyway"),
+    "enable_checkpointing": (True, "save_every_n_steps=100"),
+    "default_root_dir": (None, "runs=DIR"),
+    "logger": (None, "logger=csv"),
+    "callbacks": (None, "callbacks=[ema]"),
+    "plugins": (None, "trainer.precision or strategy=CHOICE"),
+}
+"""Arguments of Lightning's Trainer that cut work short behind the settings' back, or that a run sets itself: the value that
+does nothing, and the settings to give instead."""
+
+
+def _switches(config: Config) -> Iterator[str]:
+    """A result says what its settings say: nothing else may decide how much is trained and tested."""
+    for name, (nothing, way_out) in _SWITCHES.items():
+        value = config.trainer.get(name)
+        if value is not None and (type(value), value) != (type(nothing), nothing):
+            yield f"trainer.{name}={value}: a run decides that by its own settings; give {way_out}"
+
+
 def _figure(config: Config) -> Iterator[str]:
     if isinstance(config, EnergyConfig) and not config.out.endswith((".png", ".pdf", ".svg")):
         yield f"out={config.out}: give a name that ends in .png, .pdf or .svg"
 
 
-_RULES = (_views, _caches, _published_episodes, _validation, _figure)
+_RULES = (_views, _caches, _published_episodes, _validation, _fold, _start, _switches, _figure)
 """What must hold between settings; each yields a line a problem, which begins with ``key=value``."""

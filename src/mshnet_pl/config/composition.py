@@ -1,6 +1,7 @@
 """Composing a configuration, and checking it."""
 
 import re
+from importlib.resources import files
 from typing import Any
 
 import hydra
@@ -43,6 +44,27 @@ def compose(*overrides: str) -> DictConfig:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
         return hydra.compose("config", overrides=[*overrides])
+
+
+def take_data(settings: dict[str, Any], choice: str) -> None:
+    """Give nested settings the data of a choice, and the protocol that it names, in the place of their own.
+
+    What belongs to a network stays, the size of its images too; a backbone and a recipe are not taken.
+
+    Raises:
+        ConfigError: there is no such choice.
+    """
+    folder = files("mshnet_pl.conf") / "data"
+    known = sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
+    if choice not in known:
+        raise ConfigError(f"data={choice}: there is no such choice; data has {', '.join(known)}")
+    content = OmegaConf.to_container(OmegaConf.create((folder / f"{choice}.yaml").read_text(encoding="utf-8")))
+    assert isinstance(content, dict)
+    groups: dict[Any, Any] = content if "data" in content else {"data": content}
+    groups["data"] = {"root": None, "splits_dir": None} | groups["data"]
+    del groups["data"]["image_size"]
+    for group in ("data", "val", "test"):
+        settings[group] = {**settings.get(group, {}), **groups.get(group, {})}
 
 
 def typed(raw: DictConfig) -> Config:

@@ -21,6 +21,11 @@ from mshnet_pl.utils.targets import RUN, class_name, public
 _PACKAGE = "mshnet_pl."
 _DEFAULTS = {one.key: one.default for one in settings(Config)}
 _WITHOUT_EFFECT = {key for key, effect in effects(Config).items() if effect is Effect.NO}
+_AROUND_TRAINING = (
+    "callbacks", "ckpt", "init_from", "data.bad_files", "data.root", "data.splits_dir", "backbone.weights", "eval.",
+    "loss.nonfinite", "test.", "trainer.max_", "val.", "variant",
+)  # fmt: skip
+"""Beginnings of settings that one and the same training may have otherwise at another time."""
 _GROUPS = {key for key, _ in groups(Config)}
 
 
@@ -68,6 +73,25 @@ def _node(value: object, key: str = "") -> object:
     }
 
 
+def other_training(stored: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """In which settings two configurations train otherwise, each as ``key=value (here VALUE)``, ``stored``'s value first.
+
+    How far training goes, what is validated, tested and recorded, and where files are is left out.
+    """
+    theirs, ours = (dict(_leaves(dict(_changed(config)))) for config in (stored, own))
+    keys = sorted(key for key in theirs.keys() | ours.keys() if not key.startswith(_AROUND_TRAINING))
+    values = [(key, theirs.get(key, "its default"), ours.get(key, "its default")) for key in keys]
+    return [f"{key}={a} (here {b})" for key, a, b in values if _text(a) != _text(b)]
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 @cache
 def _defaults(target: str) -> dict[str, str]:
     """Defaults, as ``_text``, of the arguments of a class or function of this package; of others none, which may change.
@@ -103,16 +127,19 @@ def _text(value: object) -> str:
 
 
 def run_digest(raw: DictConfig) -> str:
-    """SHA-256 that identifies a run: its configuration and, of a test, the checkpoint's content.
+    """SHA-256 that identifies a run: its configuration, and the content of the checkpoint that it tests or starts from.
 
     Raises:
         ConfigError: there is no such checkpoint.
     """
-    if raw.ckpt is None:
-        return config_hash(plain(raw))
-    if not Path(raw.ckpt).is_file():
-        raise ConfigError(f"ckpt={raw.ckpt}: no such file; give a checkpoint that mshnet-train wrote")
-    return config_hash({**plain(raw), "ckpt": sha256(Path(raw.ckpt))})
+    config = plain(raw)
+    for key in ("ckpt", "init_from"):
+        if config.get(key) is not None:
+            path = Path(config[key])
+            if not path.is_file():
+                raise ConfigError(f"{key}={path}: no such file; give a checkpoint that mshnet-train wrote")
+            config[key] = sha256(path)
+    return config_hash(config)
 
 
 def _processes(trainer: dict[str, Any]) -> str:
@@ -123,7 +150,7 @@ def _processes(trainer: dict[str, Any]) -> str:
 def run_name(*, _root_: DictConfig) -> str:
     """The folder of a run: what was chosen, and a hash of the configuration, so that no two configurations share one."""
     own = OmegaConf.masked_copy(_root_, list(Config.__dataclass_fields__))
-    digest = "incomplete" if OmegaConf.missing_keys(own) else config_hash(plain(own))[:10]
+    digest = "incomplete" if OmegaConf.missing_keys(own) else _name_digest(plain(own), Path(_root_.hydra.runtime.cwd))
     model = _chosen(_root_, "model")
     similarity = "+".join(_root_.similarity or ()) if "similarities" in _root_.model else ""
     variant = _root_.variant if _root_.variant != "full" else ""
@@ -132,6 +159,13 @@ def run_name(*, _root_: DictConfig) -> str:
     )
     ways = f"{_root_.way}way_" if _root_.way != 1 else ""
     return f"{_chosen(_root_, 'data')}/{what}/fold{_root_.fold}_{ways}{_root_.shot}shot_seed{_root_.seed}_{digest}"
+
+
+def _name_digest(config: dict[str, Any], cwd: Path) -> str:
+    """What a folder's name shows of the hash; of ``init_from`` the content counts, and of ``ckpt`` its path."""
+    if config["init_from"] is not None and (start := cwd / config["init_from"]).is_file():
+        config["init_from"] = sha256(start)
+    return config_hash(config)[:10]
 
 
 def _chosen(root: DictConfig, group: str) -> str:

@@ -183,7 +183,13 @@ class TestConfig:
 class Config:
     """Everything that ``mshnet-train`` and ``mshnet-test`` know."""
 
-    fold: int = setting(MISSING, "Which fold's classes are novel: tested, and never trained.", min=0, effect=Effect.NAMED)
+    fold: int | str = setting(
+        MISSING,
+        "Which fold's classes are novel: tested, and never trained. all trains every class and tests those, or tests every "
+        "class with a network that other data trained.",
+        min=0,
+        effect=Effect.NAMED,
+    )
     shot: int = setting(1, "Supports of a class in an episode.", min=1, effect=Effect.NAMED)
     way: int = setting(1, "Classes of an episode.", min=1)
     seed: int = setting(0, "Seed of the weights and of the training episodes.", min=0, effect=Effect.NAMED)
@@ -202,8 +208,14 @@ class Config:
     )
     ckpt_path: str | None = setting(
         "last",
-        "Where training starts: last resumes this configuration's own run, null starts anew, a path goes on from that "
-        "checkpoint.",
+        "Which training goes on: last resumes this configuration's own run, null starts anew, a path goes on with the "
+        "training that wrote that checkpoint: its optimizer, its count of steps.",
+        effect=Effect.NAMED,
+    )
+    init_from: str | None = setting(
+        None,
+        "Fine-tuning: a checkpoint whose weights training starts from, with a new optimizer and at step 0; of mshnet-train "
+        "or mshnet-convert, trained on any data.",
         effect=Effect.NAMED,
     )
     save_every_n_steps: int = setting(

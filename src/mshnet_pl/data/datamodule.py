@@ -29,7 +29,7 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     Args:
         source: the data set.
-        fold: number of the fold whose classes are novel.
+        fold: number of the fold whose classes are novel; ``all`` for training and tests of every class.
         shot: supports K of an episode's class.
         way: classes N of an episode.
         seed: of training and validation episodes.
@@ -56,7 +56,7 @@ class EpisodeDataModule(pl.LightningDataModule):
     def __init__(
         self,
         source: AbstractSource,
-        fold: int = 0,
+        fold: int | str = 0,
         shot: int = 1,
         way: int = 1,
         seed: int = 0,
@@ -91,6 +91,16 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._original_size = self._show_queries = False
         self.image_size = image_size
         """Side S of the square that images are resized to."""
+
+    @property
+    def tested_classes(self) -> list[str]:
+        """The names of the classes that the fold tests."""
+        return [self.class_names[c] for c in self.fold.tested]
+
+    @property
+    def trained_classes(self) -> list[str]:
+        """The names of the classes that training draws."""
+        return self._images.trained
 
     @property
     def bad(self) -> dict[str, str]:

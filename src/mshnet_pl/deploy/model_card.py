@@ -1,6 +1,6 @@
 """Model cards: what a network file is, what it was trained on, how well it does, and under which terms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import import_module
@@ -9,13 +9,13 @@ from typing import Any
 
 from mshnet_pl import results
 from mshnet_pl.config.schema import EvalConfig
-from mshnet_pl.data.protocol.folds import make_fold
 from mshnet_pl.episode import MEAN, STD
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import Trained
 from mshnet_pl.report.formats import escaped
-from mshnet_pl.results import Result
+from mshnet_pl.results import Result, Training
+from mshnet_pl.runs import lineage
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from mshnet_pl.utils.hashing import sha256
 from mshnet_pl.utils.targets import class_name
@@ -41,10 +41,11 @@ def text(name: str, path: Path, ckpt: Path, trained: Trained, signature: str | N
         trained: what is in it.
         signature: inputs and output of an exported file.
     """
-    hyper_parameters = read_checkpoint(ckpt)["hyper_parameters"]
+    checkpoint = read_checkpoint(ckpt)
+    hyper_parameters = checkpoint["hyper_parameters"]
     config, origin = hyper_parameters["config"], hyper_parameters.get("origin")
     result, side = _result(ckpt), trained.image_size
-    base, novel = _classes(config, result)
+    base, novel = _classes(config, lineage.trainings(checkpoint, ckpt), result)
     told = " (as told to mshnet-convert, or its default; the authors' file does not say)" if origin else ""
     made = f"exported from {ckpt.name}, SHA-256 {sha256(ckpt)}" if signature else None
     rows = {
@@ -84,20 +85,20 @@ def _result(ckpt: Path) -> Result | None:
     return None
 
 
-def _classes(config: Mapping[str, Any], result: Result | None) -> tuple[str, str]:
-    """Names of the fold's base and novel classes."""
-    target, fold = config["data"]["source"]["_target_"], config["fold"]
+def _classes(config: Mapping[str, Any], past: Sequence[Training], result: Result | None) -> tuple[str, str]:
+    """Names of the classes that were trained, and of the tested ones that never were."""
+    target = config["data"]["source"]["_target_"]
     module, _, name = target.rpartition(".")
     ours = import_module(module) if module.startswith("mshnet_pl.data.") else None  # nothing else that a file names
     names = getattr(getattr(ours, name, None), "classes", None)
-    novel = result.novel if result else None
-    if novel is None and names and isinstance(fold, int):
-        novel = [names[c] for c in make_fold(fold, len(names), interleaved=target.endswith(".Coco20i")).novel]
-    if novel is None:
+    novel = result.novel if result else names
+    known = [one for one in past if one.classes is not None]
+    if novel is None or not (result or known):
         return _UNKNOWN, _UNKNOWN
-    validated = config["val"]["episodes"] and config["val"]["classes"] == "base_heldout"
-    less = f" (less {config['val']['heldout']} of them, held out for validation)" if validated else ""
-    return _list([n for n in names if n not in novel]) + less if names else f"all others{less}", _list(novel)
+    trained = {name for one in known for name in one.classes or ()}
+    several = len(past) > 1
+    base = "; ".join((f"{one.data}: " if several else "") + _list(one.classes or []) for one in known)
+    return base or "all others", _list([name for name in novel if name not in trained])
 
 
 def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:

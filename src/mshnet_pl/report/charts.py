@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -106,7 +107,9 @@ def _thinned(points: Float64[np.ndarray, "points 2"]) -> Float64[np.ndarray, "ke
 
 def _svg(figure: Figure, title: str) -> str:
     text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Title": title})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the letters are the reader's
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Title": title})
     svg = text.getvalue().replace(_INK, "currentColor")
     for pattern, shorter in _SHORTER:
         svg = re.sub(pattern, shorter, svg, flags=re.DOTALL)

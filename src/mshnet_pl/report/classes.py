@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.formats import aligned, escaped
-from mshnet_pl.report.grouping import Row
+from mshnet_pl.report.grouping import FoldName, Row, sorted_folds
 from mshnet_pl.report.imagenet import occurs
 from mshnet_pl.utils.numbers import percent
 
@@ -41,7 +41,7 @@ def class_scores(rows: Iterable[Row]) -> Iterator[ClassScores]:
         for shot in row.shots:
             by_test[row.key.data, shot].append(row)
     for (data_set, shot), group in sorted(by_test.items()):
-        found: dict[int, dict[str, None]] = defaultdict(dict)
+        found: dict[FoldName, dict[str, None]] = defaultdict(dict)
         scores: dict[str, dict[str, Estimate]] = {}
         shares: dict[str, float] = {}
         by_size: dict[str, list[float | None]] = {}
@@ -58,7 +58,7 @@ def class_scores(rows: Iterable[Row]) -> Iterator[ClassScores]:
             shares |= {name: float(100 * np.mean(p[:, 2] / p[:, 3])) for name, p in pixels.items() if name not in shares}
             if pixels:
                 by_size[row.label] = _by_size(np.concatenate([*pixels.values()]))
-        classes = [name for fold in sorted(found) for name in found[fold]]
+        classes = [*dict.fromkeys(name for fold in sorted_folds(found) for name in found[fold])]
         yield ClassScores(data_set, shot, classes, scores, shares, by_size)
 
 

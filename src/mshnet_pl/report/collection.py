@@ -11,14 +11,16 @@ from jaxtyping import Float64
 
 from mshnet_pl import results
 from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.options import EVERY_FOLD
 from mshnet_pl.report import verification
 from mshnet_pl.report.counts import PixelCounts, episode_counts
 from mshnet_pl.report.episode_images import EpisodeImages, find
-from mshnet_pl.results import Measurement, Result
-from mshnet_pl.utils.records import check_type
+from mshnet_pl.results import Measurement, Result, Training
+from mshnet_pl.utils.files import find_files
+from mshnet_pl.utils.records import as_record, check_type
 
 _CONFIG: Mapping[str, Any] = {
-    "fold": int,
+    "fold": int | str,
     "shot": int,
     "seed": int,
     "data": {"source": {"_target_": str}, "novel_pixels": str},
@@ -28,7 +30,16 @@ _CONFIG: Mapping[str, Any] = {
     "trainer?": dict[str, Any] | None,
 }
 """The settings that a report reads; those with a question mark may be absent."""
-_TRAINING: Mapping[str, Any] = {"data?": str | None, "shot?": int | None, "checkpoint_sha256?": str | None}
+_TRAINING: Mapping[str, Any] = {
+    "trainings?": list[dict[str, Any]],
+    "tested_on?": str,
+    "tested_classes_trained?": list[str],
+    "data?": str | None,
+    "shot?": int | None,
+    "checkpoint_sha256?": str | None,
+    "steps?": int,
+    "planned_steps?": int,
+}
 
 
 class Measured(NamedTuple):
@@ -118,8 +129,9 @@ def collect(folders: Iterable[Path]) -> CollectedRuns:
         ConfigError: a damaged result.
     """
     folders = list(folders)
-    paths = sorted({path.resolve() for folder in folders for path in folder.rglob(results.FILE)})
-    failed = sorted({path.resolve() for folder in folders for path in folder.rglob(results.FAILURE)})
+    paths, failed = (
+        sorted({path for folder in folders for path in find_files(folder, name)}) for name in (results.FILE, results.FAILURE)
+    )
     failures = [
         FailedRun(**asdict(results.load_failure(path)), folder=path.parent)
         for path in failed
@@ -184,6 +196,10 @@ def _load(path: Path) -> Result:
     try:
         _check("config", result.config, _CONFIG)
         _check("training", result.training, _TRAINING)
+        if isinstance(result.config["fold"], str) and result.config["fold"] != EVERY_FOLD:
+            raise TypeError(f"config.fold is {result.config['fold']!r:.50}, expected a number or {EVERY_FOLD}")
+        for one in result.training.get("trainings", ()):
+            as_record(Training, one)
     except TypeError as error:
         raise ConfigError(f"{path} is not a result file: {error}; move it away") from error
     return result

@@ -13,7 +13,7 @@ from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.counts import FB_IOU, MIOU
 from mshnet_pl.report.episode_images import Behind, few
 from mshnet_pl.report.formats import aligned, escaped
-from mshnet_pl.report.grouping import Cell, Row, named_folds, rows
+from mshnet_pl.report.grouping import Cell, FoldName, Row, named_folds, rows
 from mshnet_pl.results import EPISODE_IMAGES
 
 
@@ -34,7 +34,7 @@ class Comparison(NamedTuple):
     a: str
     b: str
     shot: int
-    folds: list[int]
+    folds: list[FoldName]
     episodes: int
     """Distinct ones, over all folds and test seeds."""
     images: list[Behind]
@@ -42,7 +42,7 @@ class Comparison(NamedTuple):
     scores: dict[str, Difference]
 
 
-Pairs = Mapping[int, Sequence[Sequence[Scored]]]
+Pairs = Mapping[FoldName, Sequence[Sequence[Scored]]]
 """By fold, then by training seed."""
 
 

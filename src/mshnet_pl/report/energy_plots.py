@@ -40,7 +40,7 @@ def draw(episodes: Sequence[EnergyPicture], pictures: bool = True) -> Figure:
             for ax, block in zip(line, blocks, strict=False):
                 _map(ax, episode, name, block)
         place = {"rotation": 90, "va": "center", "ha": "right", "transform": first[0].transAxes}
-        first[0].text(-0.05, 0.5, episode.title, fontsize=8, **place)
+        first[0].text(-0.05, 0.5, episode.title, fontsize=8, parse_math=False, **place)
         shown = [("query", episode.query, episode.truth)]
         shown += [("support", *pair) for pair in zip(episode.support, episode.support_mask, strict=True)]
         for ax, (title, image, mask) in zip(first[len(blocks) :], shown, strict=False):

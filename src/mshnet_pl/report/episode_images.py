@@ -76,7 +76,7 @@ class Behind(NamedTuple):
         return f"{self.queries} queries, {self.supports} supports"
 
 
-def few(folds: Iterable[tuple[int, Behind]]) -> list[str]:
+def few(folds: Iterable[tuple[int | str, Behind]]) -> list[str]:
     """A warning where a fold has too few images for an interval to be more than a rough one."""
     found = [f"fold {fold} ({behind.queries})" for fold, behind in folds if behind.queries < MIN_IMAGES]
     return [f"fewer than {MIN_IMAGES} distinct query images: {', '.join(found)}; intervals are rough"] if found else []

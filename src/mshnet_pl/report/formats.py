@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.collection import FailedRun
 from mshnet_pl.report.episode_images import Behind
-from mshnet_pl.report.grouping import Row
+from mshnet_pl.report.grouping import FoldName, Row
 
 _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -82,7 +82,7 @@ class Table:
     """A data set's results beside the published ones."""
 
     title: str
-    folds: list[int]
+    folds: list[FoldName]
     shots: list[int]
     lines: list[Line]
     explanations: list[str] = field(default_factory=list)

@@ -7,17 +7,24 @@ from functools import cached_property
 from statistics import fmean
 from typing import NamedTuple
 
+from mshnet_pl.options import EVERY_FOLD
 from mshnet_pl.report.bootstrap import Estimate, FoldSpread, Scored, estimate, fold_spread
 from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.config_names import OF_EPISODES, OF_NETWORKS, backbone, data, method, of_result
 from mshnet_pl.report.counts import FB_IOU, MIOU, everything_foreground
 from mshnet_pl.report.episode_images import Behind
-from mshnet_pl.results import Measurement, Result
+from mshnet_pl.results import Measurement, Result, Training
+from mshnet_pl.utils.records import as_record
 from mshnet_pl.utils.targets import class_name
 
 EVERYTHING = "everything foreground"
 AS_TESTED = "as tested"
+EVERY_CLASS = "every class"
 _NOTHING_TRAINED = ("untrained", "training-free")
+
+
+FoldName = int | str
+"""A fold's number, or ``all`` where every class was trained or tested."""
 
 
 class Key(NamedTuple):
@@ -29,14 +36,14 @@ class Key(NamedTuple):
     method: str
     weights: str
     trained: str
-    """``as tested``; else ``1-shot training`` and the like, and which classes were trained; empty where nothing was."""
+    """``as tested``; else ``1-shot training`` and the like, and on what; empty where nothing was, or ``every class``."""
 
 
 class Cell(NamedTuple):
     """A number of shots and a fold."""
 
     shot: int
-    fold: int
+    fold: FoldName
 
 
 class Seeds(NamedTuple):
@@ -86,8 +93,12 @@ class Row:
     @property
     def weights(self) -> str:
         """The weights, and how training was unlike the test."""
-        other = "" if self.key.trained in ("", AS_TESTED) else f", {self.key.trained}"
-        return self.key.weights + other
+        return ", ".join(part for part in (self.key.weights, self.key.trained) if part not in ("", AS_TESTED))
+
+    def averaged(self, folds: Iterable[FoldName]) -> list[FoldName]:
+        """Those of a table's folds that its mean is over: all that have a number, or the one of every class."""
+        of_every_class = any(cell.fold == EVERY_FOLD for cell in self.tests)
+        return [fold for fold in folds if (fold == EVERY_FOLD) == of_every_class]
 
     @property
     def variant(self) -> str:
@@ -129,7 +140,7 @@ class Row:
         """The results behind the row, each once."""
         return list({id(one.result): one.result for tests in self.tests.values() for one in tests.values()}.values())
 
-    def estimate(self, shot: int, folds: Sequence[int], score: str = MIOU) -> Estimate | None:
+    def estimate(self, shot: int, folds: Sequence[FoldName], score: str = MIOU) -> Estimate | None:
         """Mean over folds of the means over training seeds of the means over test seeds, with its interval.
 
         Args:
@@ -189,11 +200,12 @@ def rows(tests: Iterable[Measured]) -> list[Row]:
     for measured in ordered:
         result, test, _ = measured
         own = _key(measured, shots)
-        for key in (own, Key(own.data, "", EVERYTHING, "", "")):
+        every = EVERY_CLASS if result.config["fold"] == EVERY_FOLD else ""
+        for key in (own, Key(own.data, "", EVERYTHING, "", every)):
             scope = OF_EPISODES if key is not own else () if own.trained else OF_NETWORKS
             settings = of_result(result, scope)
             row = found.setdefault((key, tuple(settings.items())), Row(key, settings))
-            place = row.tests[Cell(test.shot, int(result.config["fold"]))]
+            place = row.tests[Cell(test.shot, result.config["fold"])]
             seeds = Seeds(0 if row.is_baseline else int(result.config["seed"]), test.seed)
             if seeds in place and _scores(place[seeds].test, row.is_baseline) != _scores(test, row.is_baseline):
                 row.superseded.append(place[seeds])
@@ -217,7 +229,12 @@ def rows(tests: Iterable[Measured]) -> list[Row]:
     return ordered_rows
 
 
-def named_folds(folds: Sequence[int]) -> str:
+def sorted_folds(folds: Iterable[FoldName]) -> list[FoldName]:
+    """Each once, by number, ``all`` at the end."""
+    return sorted({*folds}, key=lambda fold: (isinstance(fold, str), fold))
+
+
+def named_folds(folds: Sequence[FoldName]) -> str:
     """``fold 2`` or ``folds 0, 1``."""
     return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
 
@@ -230,13 +247,28 @@ def _key(measured: Measured, shots: Mapping[str | None, int]) -> Key:
         of_checkpoint = result.training.get("shot", shots.get(result.training.get("checkpoint_sha256")))
         shot = config["shot"] if result.command == "train" else of_checkpoint
         other = [] if shot == measured.test.shot else [f"{'?' if shot is None else f'{shot}-shot'} training"]
-        trained = ", ".join([*other, *_classes_trained(result)]) or AS_TESTED
+        trained = ", ".join([*other, *_classes_trained(result, weights)]) or AS_TESTED
     return Key(data(config), backbone(config), method(config), weights, trained)
 
 
-def _classes_trained(result: Result) -> Iterator[str]:
-    """Where a checkpoint was tested on other classes than those that its training left out."""
-    source, fold = (result.training.get(key) for key in ("data", "fold"))
+def _classes_trained(result: Result, weights: str) -> Iterator[str]:
+    """On which other data a network was trained, whether from another's weights, and which tested classes were trained."""
+    told = result.training
+    if "trainings" in told:
+        past = [as_record(Training, one) for one in told["trainings"]]
+        past = past[:-1] if weights == "start" and told["steps"] else past
+        names, tested = [*dict.fromkeys(one.data for one in past)], told["tested_on"]
+        if names != [tested]:
+            elsewhere = f", tested on {tested}" if names[-1:] != [tested] else ""
+            yield f"trained on {', then '.join(names)}{elsewhere}"
+        elif any(one.tuned for one in past):
+            yield "fine-tuned"
+        trained, count = len(told["tested_classes_trained"]), len(result.tests[0].class_iou)
+        if trained:
+            every = "every class trained" if result.config["fold"] == EVERY_FOLD else "tested classes trained"
+            yield every if trained >= count else f"{trained} of {count} tested classes trained"
+        return
+    source, fold = (told.get(key) for key in ("data", "fold"))  # as older versions told it
     if source is not None and class_name(source) != data(result.config):
         yield f"trained on {class_name(source)}"
     elif fold is not None and fold != result.config["fold"]:

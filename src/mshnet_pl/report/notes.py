@@ -22,6 +22,11 @@ def doubts(tests: Iterable[Measured]) -> list[str]:
         for key, what in (("skipped_steps", "steps that were not finite"), ("replaced_episodes", "training episodes")):
             if result.training.get(key):
                 found.append(f"{path} left out {result.training[key]} {what}")
+        if trained := result.training.get("tested_classes_trained"):
+            found.append(f"{path} tests classes that its network was trained on: {', '.join(trained)}")
+        steps, planned = (result.training.get(key, 0) for key in ("steps", "planned_steps"))
+        if steps < planned:
+            found.append(f"{path} stopped after {steps} of {planned} steps")
     return found + [line for row in rows(tests) if not row.is_baseline for line in _mixed(row)]
 
 

@@ -143,7 +143,7 @@ def _provenance(measured: Measured) -> dict[str, str | int | float]:
     return {
         "method": f"{method(result.config)}, {backbone(result.config)}",
         "weights": test.weights,
-        "fold": int(result.config["fold"]),
+        "fold": result.config["fold"],
         "shot": test.shot,
         "training seed": int(result.config["seed"]),
         "test seed": test.seed,

@@ -11,6 +11,7 @@ from mshnet_pl.report.bootstrap import LEVEL, fold_influence, fold_spread
 from mshnet_pl.report.compare import Pairs
 from mshnet_pl.report.counts import MIOU
 from mshnet_pl.report.formats import aligned
+from mshnet_pl.report.grouping import FoldName
 from mshnet_pl.report.image_variance import Components
 
 POWER = 80  # percent
@@ -24,15 +25,15 @@ class Variances(NamedTuple):
     """Of a difference of mIoU: the mean over folds, in squared percent."""
 
     shot: int
-    classes: dict[int, dict[int, Components]]
+    classes: dict[FoldName, dict[int, Components]]
     """By fold, then by class, of an episode's influence on the mean over folds, times the class's episodes."""
-    images: dict[int, dict[int, int]]
+    images: dict[FoldName, dict[int, int]]
     """How many distinct images each class has in the recorded episodes."""
     training: float | None
     """Between trainings; None where there is one."""
 
     def variance(
-        self, images: Mapping[int, Mapping[int, int | float]], episodes: int | float, trainings: int | float = 1
+        self, images: Mapping[FoldName, Mapping[int, int | float]], episodes: int | float, trainings: int | float = 1
     ) -> float:
         """Of the difference in a test with other numbers.
 
@@ -53,8 +54,8 @@ class Variances(NamedTuple):
 
 def variances(pairs: Pairs, shot: int) -> Variances:
     """From tests of two runs on the same episodes."""
-    classes: dict[int, dict[int, Components]] = {}
-    images: dict[int, dict[int, int]] = {}
+    classes: dict[FoldName, dict[int, Components]] = {}
+    images: dict[FoldName, dict[int, int]] = {}
     training: list[float | None] = []
     for fold, by_seed in pairs.items():
         of, influence = fold_influence(by_seed, MIOU)
@@ -69,7 +70,7 @@ def variances(pairs: Pairs, shot: int) -> Variances:
     return Variances(shot, classes, images, sum(known) if len(known) == len(training) else None)
 
 
-def markdown(found: Variances, points: Sequence[float], lists: Mapping[int, Mapping[int, int]] | None) -> str:
+def markdown(found: Variances, points: Sequence[float], lists: Mapping[FoldName, Mapping[int, int]] | None) -> str:
     """What tests of other sizes would find, and the sizes that given differences need.
 
     Args:
@@ -100,7 +101,7 @@ def markdown(found: Variances, points: Sequence[float], lists: Mapping[int, Mapp
     return "\n\n".join(text)
 
 
-def _needs(found: Variances, allowed: float, images: Mapping[int, Mapping[int, int]], trainings: int) -> Iterator[str]:
+def _needs(found: Variances, allowed: float, images: Mapping[FoldName, Mapping[int, int]], trainings: int) -> Iterator[str]:
     """Images a class, episodes a fold and trainings for a variance that is allowed."""
     folds = found.classes.items()
     episodes = EPISODES[1]

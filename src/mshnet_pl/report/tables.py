@@ -9,7 +9,7 @@ from mshnet_pl.report.collection import FailedRun, Measured
 from mshnet_pl.report.counts import FB_IOU, MIOU
 from mshnet_pl.report.episode_images import Behind, few
 from mshnet_pl.report.formats import CellScores, Line, Shots, Table
-from mshnet_pl.report.grouping import AS_TESTED, Cell, Row, named_folds, order, rows
+from mshnet_pl.report.grouping import AS_TESTED, Cell, FoldName, Row, named_folds, order, rows, sorted_folds
 from mshnet_pl.report.published import published
 from mshnet_pl.results import Result
 
@@ -64,7 +64,7 @@ def by_class(tables: Sequence[Table]) -> list[str]:
 def markdown(runs: Sequence[Result]) -> str:
     """The scores of results alone as Markdown: no published lines, no intervals."""
     own = rows([Measured(result, test) for result in runs for test in result.tests])
-    folds = sorted({cell.fold for row in own for cell in row.tests})
+    folds = sorted_folds(cell.fold for row in own for cell in row.tests)
     return formats.markdown(Table("", folds, sorted({shot for row in own for shot in row.shots}), _lines(own, folds)))
 
 
@@ -83,7 +83,7 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
     reference = [line for line in reference if line.backbone in backbones] or reference
     data = own[0].key.data
     shown = sorted([*beside, *own], key=order)
-    folds = list(range(_FOLDS[data])) if data in _FOLDS else sorted({cell.fold for row in shown for cell in row.tests})
+    folds = sorted_folds([*range(_FOLDS.get(data, 0)), *(cell.fold for row in shown for cell in row.tests)])
     lines = sorted([*_lines(shown, folds), *reference], key=lambda line: (line.backbone, line.row is not None))
     shots = sorted({shot for line in lines for shot in line.shots})
     explanations = [*dict.fromkeys(f"{row.mark}: {_text(row)}" for row in shown if row.mark)]
@@ -100,7 +100,7 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
         if row.is_baseline or row.key.weights == "untrained":
             continue
         for shot in shots if row.key.trained in ("", AS_TESTED) else row.shots:
-            without = [fold for fold in folds if Cell(shot, fold) not in row.tests]
+            without = [fold for fold in row.averaged(folds) if Cell(shot, fold) not in row.tests]
             failed = {f: failure for f in without for failure in failures if _is_of(failure, row, Cell(shot, f))}
             missing += _missing(row, shot, [fold for fold in without if fold not in failed], failed)
             named += failed.values()
@@ -110,19 +110,19 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
 
 def _images(shown: Sequence[Row]) -> Iterator[str]:
     """How many images stand behind the rows of every number of shots, and a warning where those are few."""
-    behind: dict[int, dict[int, set[Behind]]] = defaultdict(lambda: defaultdict(set))
+    behind: dict[int, dict[FoldName, set[Behind]]] = defaultdict(lambda: defaultdict(set))
     for row in shown:
         for cell in row.tests if not row.is_baseline else ():
             if images := row.images(cell):
                 behind[cell.shot][cell.fold].add(images)
     for shot, by_fold in sorted(behind.items()):
-        known = [(fold, images) for fold, sets in sorted(by_fold.items()) for images in sorted(sets)]
+        known = [(fold, images) for fold in sorted_folds(by_fold) for images in sorted(by_fold[fold])]
         listed = "; ".join(f"fold {fold}: {images}" for fold, images in known)
         yield f"distinct images behind {shot}-shot scores, {listed}"
         yield from few(known)
 
 
-def _lines(own: Sequence[Row], folds: Sequence[int]) -> list[Line]:
+def _lines(own: Sequence[Row], folds: Sequence[FoldName]) -> list[Line]:
     """A line a row."""
     return [
         Line(
@@ -136,11 +136,11 @@ def _lines(own: Sequence[Row], folds: Sequence[int]) -> list[Line]:
     ]
 
 
-def _shots(row: Row, shot: int, folds: Sequence[int]) -> Shots:
-    return Shots(tuple(_scores(row, shot, [fold]) for fold in folds), _scores(row, shot, folds))
+def _shots(row: Row, shot: int, folds: Sequence[FoldName]) -> Shots:
+    return Shots(tuple(_scores(row, shot, [fold]) for fold in folds), _scores(row, shot, row.averaged(folds)))
 
 
-def _scores(row: Row, shot: int, folds: Sequence[int]) -> CellScores:
+def _scores(row: Row, shot: int, folds: Sequence[FoldName]) -> CellScores:
     groups = [row.tests.get(Cell(shot, fold), {}) for fold in folds]
     seeds = min(len({s.training for s in group}) for group in groups)
     miou, fb_iou = (row.estimate(shot, folds, score) for score in (MIOU, FB_IOU))
@@ -164,7 +164,7 @@ def _is_of(failure: FailedRun, row: Row, cell: Cell) -> bool:
     )
 
 
-def _missing(row: Row, shot: int, folds: Sequence[int], failed: Mapping[int, FailedRun]) -> Iterator[str]:
+def _missing(row: Row, shot: int, folds: Sequence[FoldName], failed: Mapping[FoldName, FailedRun]) -> Iterator[str]:
     if folds:
         yield f"missing: {named_folds(folds)}, {shot}-shot of {row.label}"
     for fold, failure in failed.items():

@@ -17,10 +17,10 @@ from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.options import NonFinite
 from mshnet_pl.results import Measurement, Result
-from mshnet_pl.runs import build
+from mshnet_pl.runs import build, lineage, start
 from mshnet_pl.runs.job import Run
 from mshnet_pl.runs.tester import Tester
-from mshnet_pl.training.callbacks import LAST, PREVIOUS, NonfiniteGuard, WandbTracker
+from mshnet_pl.training.callbacks import LAST, NonfiniteGuard, WandbTracker
 from mshnet_pl.training.callbacks.save_on_signal import SaveOnSignal
 from mshnet_pl.training.feature_keeper import FeatureKeeper
 from mshnet_pl.training.module import EpisodicModule
@@ -58,19 +58,23 @@ def _train(run: Run, interruption: Interruption) -> Result:
     _begin(run)
     datamodule = build.make_datamodule(run)
     datamodule.setup()
-    module = build.make_module(run)
+    module = build.make_module(run, pretrained=config.init_from is None)
+    past = start.take_weights(run, module)
     trainer = build.make_trainer(run)
     learnable = module.method.learnable_parameters()
     datamodule.check_supply(config.test.shots or [config.shot], training=bool(learnable) and trainer.max_steps != 0)
     if trainer.max_steps == -1 and trainer.max_epochs in (-1, None):
         raise ConfigError("training would never end: give trainer.max_steps or trainer.max_epochs")
-    resume = _checkpoint_to_resume(run)
+    resume = start.checkpoint_to_resume(run, trainer)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     tester = Tester(run, trainer, datamodule, keeper)
-    tests, training = [], {"steps": 0, "seconds": 0.0}
+    tests: list[Measurement] = []
+    training: dict[str, Any] = {"steps": 0, "seconds": 0.0}
+    beginning = "start" if past else "untrained"
     if learnable and config.test.untrained:
-        tests += tester(module, "untrained")
+        tests += tester(module, beginning)
     if learnable and trainer.max_steps != 0:
+        past = start.list_trainings(run, module, datamodule, resume, past)
         keeper.before_training()
         finite = NonfiniteGuard(run.folder, skip=config.loss.nonfinite is NonFinite.skip)
         saving = SaveOnSignal(interruption, run.folder / "checkpoints" / LAST)
@@ -78,43 +82,9 @@ def _train(run: Run, interruption: Interruption) -> Result:
         training = {**_fit(run, trainer, module, datamodule, resume), "skipped_steps": finite.skipped}
         tests += tester(module, config.test.checkpoint.value, _chosen(run))
     else:
-        tests += tester(module, "untrained" if learnable else "training-free")
+        tests += tester(module, beginning if learnable else "training-free")
+    training |= lineage.record(past, run, datamodule.tested_classes)
     return _concluded("train", run, datamodule, trainer, module, training, tests, time.perf_counter() - started)
-
-
-def _checkpoint_to_resume(run: Run) -> Path | None:
-    """Where training goes on: the newest whole checkpoint of this folder, or else the one that ``ckpt_path`` names.
-
-    Raises:
-        ConfigError: no checkpoint that training can go on from, or a new start would overwrite one.
-    """
-    config, folder = run.config, run.folder
-    kept = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).exists()]
-    if kept and config.ckpt_path is None:
-        raise ConfigError(
-            f"ckpt_path=null would overwrite {kept[0]}; leave ckpt_path=last to go on from it, or move the folder away"
-        )
-    problems = []
-    for path in kept:
-        try:
-            return _resumable(path)
-        except ConfigError as error:
-            problems.append(str(error))
-            log.warning("%s; it is left out", error)
-    if problems:
-        raise ConfigError("\n".join([*problems, f"no other checkpoint in {folder}; move the folder away to start anew"]))
-    return None if config.ckpt_path in (None, "last") else _resumable(Path(config.ckpt_path), "ckpt_path")
-
-
-def _resumable(path: Path, setting: str = "ckpt") -> Path:
-    """The path, once the file was read whole.
-
-    Raises:
-        ConfigError: it is damaged, hostile or no checkpoint of a training.
-    """
-    if "optimizer_states" not in read_checkpoint(path, setting):
-        raise ConfigError(f"{setting}={path} holds a network, but no state of a training; give it to mshnet-test as ckpt=")
-    return path
 
 
 def _fit(
@@ -129,6 +99,7 @@ def _fit(
     trainer.save_checkpoint(run.folder / "checkpoints" / LAST)
     return {
         "steps": trainer.global_step,
+        "planned_steps": module.planned_steps,
         "episodes": trainer.global_step * run.config.data.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
         "seconds": round(seconds, 3),
         "resumed": resume is not None,
@@ -177,17 +148,16 @@ def _test(run: Run) -> Result:
     datamodule.setup()
     module = build.make_module(run, pretrained=False)
     fill(module, path, checkpoint)
+    datamodule.check_supply(config.test.shots or [config.shot], training=False)
     trainer = build.make_trainer(run)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     tests = Tester(run, trainer, datamodule, keeper)(module, path.stem)
-    hyper_parameters = checkpoint["hyper_parameters"]
-    trained = hyper_parameters["config"]
+    stored = checkpoint["hyper_parameters"]
     training = {
         "checkpoint": str(path),
         "checkpoint_sha256": sha256(path),
-        "fold": trained["fold"],
-        "shot": None if "origin" in hyper_parameters else trained["shot"],  # a converted file does not tell
-        "data": (trained["data"]["source"] or {}).get("_target_"),
+        "shot": None if "origin" in stored else stored["config"]["shot"],  # a converted file does not tell
+        **lineage.record(lineage.trainings(checkpoint, path), run, datamodule.tested_classes),
     }
     return _concluded("test", run, datamodule, trainer, module, training, tests, time.perf_counter() - started)
 
@@ -207,7 +177,11 @@ def _concluded(
         command=command,
         config_hash=run.digest,
         config=plain(run.raw),
-        novel=[datamodule.class_names[c] for c in datamodule.fold.novel],
+        novel=[
+            name
+            for name in datamodule.tested_classes
+            if datamodule.fold.novel or name not in training["tested_classes_trained"]
+        ],
         splits=datamodule.splits,
         removed_images=datamodule.removed,
         learnable_parameters=module.method.learnable_parameters(),

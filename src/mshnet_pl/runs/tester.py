@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from mshnet_pl import results
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.protocol.sampling import episodes_hash, episodes_json
+from mshnet_pl.errors import RunFailed
 from mshnet_pl.evaluation import pictures
 from mshnet_pl.evaluation.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.options import Resolution
@@ -56,6 +57,9 @@ class Tester:
         self._trainer.test(module, datamodule=self._datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
         seconds = time.perf_counter() - started
         counts = module.test_counts
+        tested = len(counts[:, 0].unique())
+        if tested != len(draws):  # whatever cut it short: no result may claim more
+            raise RunFailed(f"{tested} of {len(draws)} episodes were tested; there is no result")
         name = f"{weights}_{shot}shot_seed{seed}"
         digest = drawn = None
         if self._trainer.is_global_zero:

@@ -170,11 +170,17 @@ class EpisodicModule(pl.LightningModule):
         optimizer = self._optimizer(learnable, **({} if self.lr is None else {"lr": self.lr}))
         if self._schedule is None:
             return optimizer
-        trainer = self.trainer
-        # Lightning's own estimate sets the loaders up too early: they would not go on where a checkpoint stopped
-        batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]  # Lightning sets it untyped
-        per_epoch = -(-batches // trainer.accumulate_grad_batches)
-        limits = [trainer.max_steps, (trainer.max_epochs or -1) * per_epoch]
-        total = min(limit for limit in limits if limit > 0)
-        schedule = self._schedule(optimizer, total_steps=total, steps_per_epoch=per_epoch)
+        schedule = self._schedule(optimizer, total_steps=self.planned_steps, steps_per_epoch=self._steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def planned_steps(self) -> int:
+        """How many optimizer steps the trainer's limits ask for; something may stop it earlier."""
+        limits = [self.trainer.max_steps, (self.trainer.max_epochs or -1) * self._steps_per_epoch]
+        return min(limit for limit in limits if limit > 0)
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        # Lightning's own estimate sets the loaders up too early: they would not go on where a checkpoint stopped
+        batches = len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]  # Lightning sets it untyped
+        return -(-batches // self.trainer.accumulate_grad_batches)

@@ -76,8 +76,14 @@ def check_weights(state: object, finite: bool = True) -> None:
                 raise ValueError(f"{name} in it holds {wrong:g}, where weights are numbers of at most {MAX_WEIGHT:g}")
 
 
-def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any]) -> None:
+def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any], setting: str = "ckpt") -> None:
     """Load a checkpoint's weights into the module that it describes; into one on the device ``meta``, compare shapes alone.
+
+    Args:
+        module: takes the weights.
+        path: the checkpoint's.
+        checkpoint: its content.
+        setting: what messages call it.
 
     Raises:
         ConfigError: the weights are of another network.
@@ -87,5 +93,5 @@ def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any]) -> None:
     except (RuntimeError, TypeError, AttributeError) as error:
         problem = str(error).partition("\n\t")[2].partition("\n")[0] or error
         raise ConfigError(
-            f"ckpt={path} does not hold the weights of the network that its settings describe: {problem}"
+            f"{setting}={path} does not hold the weights of the network that the settings describe: {problem}"
         ) from error

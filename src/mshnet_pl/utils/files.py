@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, whatever ends the process or fills the disk."""
 
 import errno
+import logging
 import os
 import platform
 import re
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mshnet_pl.errors import DataError
+
+log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _HOST = re.sub(r"\W", "_", platform.node(), flags=re.ASCII)[:40]
@@ -75,6 +78,29 @@ def whole_path(path: Path, before: Path | None = None, sync: bool = True) -> Ite
         ) from error
     finally:
         _remove(partial)
+
+
+def find_files(folder: Path, name: str) -> Iterator[Path]:
+    """The files of that name in a folder and below it, behind symbolic links too, by their real paths, each once, sorted.
+
+    A folder below it that cannot be read is named in the log.
+    """
+    found: set[Path] = set()
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # by another link, or in a circle
+            folders.clear()
+            continue
+        seen.add(real)
+        if name in names:
+            found.add(Path(place, name).resolve())
+    yield from sorted(found)
+
+
+def _unreadable(error: OSError) -> None:
+    if error.errno != errno.ENOENT:
+        log.warning("%s is left out: %s", error.filename, error.strerror)
 
 
 def sync_all() -> None:

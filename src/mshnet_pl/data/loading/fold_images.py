@@ -11,6 +11,7 @@ from mshnet_pl.data.protocol.sampling import (
     check_supply,
     draw_balanced,
     draw_seeded,
+    images_needed,
     refuse_bad,
     refuse_shortages,
     shortages,
@@ -37,7 +38,7 @@ class FoldImages:
     def __init__(
         self,
         source: AbstractSource,
-        fold: int,
+        fold: int | str,
         shot: int,
         way: int,
         seed: int,
@@ -49,7 +50,7 @@ class FoldImages:
         val_episodes: int,
     ) -> None:
         try:
-            self.fold = source.fold(fold)
+            self.fold = source.fold(fold) if isinstance(fold, int) else source.every_class()
         except ValueError as error:
             raise ConfigError(str(error)) from error
         self._source, self._shot, self._way, self._seed = source, shot, way, seed
@@ -59,8 +60,8 @@ class FoldImages:
             heldout = self.fold.base[-val_heldout:]
         self._hidden = {*self.fold.novel, *heldout}
         self._train_classes = [c for c in self.fold.base if c not in heldout]
-        self._val_classes = list((heldout if val_classes is ValClasses.base_heldout else ()) or self.fold.novel)
-        self._test_classes = list(self.fold.novel)
+        self._val_classes = list((heldout if val_classes is ValClasses.base_heldout else ()) or self.fold.tested)
+        self._test_classes = list(self.fold.tested)
         self.train: dict[int, list[str]] = {}
         """Training images by class."""
         self._val: dict[int, list[str]] = {}
@@ -116,6 +117,11 @@ class FoldImages:
         return [c for c in classes if c not in left_out]
 
     @property
+    def trained(self) -> list[str]:
+        """The names of the classes that are trained."""
+        return [self._source.classes[c] for c in self._train_classes]
+
+    @property
     def read(self) -> list[str]:
         """The images that training, validation and test may read; some occur for several classes."""
         tested = {*self._test_classes, *self._val_classes}
@@ -133,15 +139,27 @@ class FoldImages:
         Raises:
             DataError: names every class with too few images.
         """
-        shot = max(test_shots)
-        problems = shortages(self._usable(self._val), self._test_classes, shot, self._source.classes, self._way)
-        problems = [f"{problem} for testing" for problem in problems]
+        wanted = {Subset.VAL: (self._val, self._test_classes, max(test_shots), "testing")}
         if training:
-            shot = max(shot, self._shot) if problems else self._shot
-            names = self._usable(self.train)
-            lacking = shortages(names, self._train_classes, self._shot, self._source.classes, self._way)
-            problems += [f"{problem} for training" for problem in lacking]
-        refuse_shortages(problems, shot, self._way)
+            wanted[Subset.TRAIN] = self.train, self._train_classes, self._shot, "training"
+        lacking = {
+            (subset, c): f"{problem} for {purpose}"
+            for subset, (names, classes, shot, purpose) in wanted.items()
+            for c, problem in shortages(self._usable(names), classes, shot, self._source.classes, self._way).items()
+        }
+        way_out = self._source.resharing(
+            {
+                (subset, c): images_needed(shot, self._way)
+                for subset, (_, classes, shot, _) in wanted.items()
+                for c in classes
+            }
+        )
+        if way_out:  # the shares are the user's to choose
+            own = by_class([pair for subset in Subset for pair in self._source.pairs(subset)])
+            lacking = {key: f"{problem}, of {len({*own.get(key[1], ())})} in all" for key, problem in lacking.items()}
+        refuse_shortages(
+            [*lacking.values()], max((wanted[subset][2] for subset, _ in lacking), default=0), self._way, way_out
+        )
 
     def test_draws(self, episodes: int, shot: int, seed: int, protocol: Protocol) -> list[Draws]:
         """The test episodes.

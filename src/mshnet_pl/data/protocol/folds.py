@@ -4,12 +4,17 @@ from typing import NamedTuple
 
 
 class Fold(NamedTuple):
-    """Two disjoint groups of classes, 0-based and ascending."""
+    """Two disjoint groups of classes, 0-based and ascending; without a novel one, every class is a base class."""
 
     base: tuple[int, ...]
     """Classes that may be seen in training."""
     novel: tuple[int, ...]
     """Classes that are tested, never seen in training."""
+
+    @property
+    def tested(self) -> tuple[int, ...]:
+        """The novel classes; every class where there are none."""
+        return self.novel or self.base
 
 
 def make_fold(fold: int, classes: int, folds: int = 4, interleaved: bool = False, uneven: bool = False) -> Fold:

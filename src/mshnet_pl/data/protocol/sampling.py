@@ -33,8 +33,8 @@ def images_needed(shot: int, way: int = 1) -> int:
 
 def shortages(
     names: Mapping[int, Sequence[str]], classes: Sequence[int], shot: int, class_names: Sequence[str], way: int = 1
-) -> list[str]:
-    """Every class with too few images, and how many it has.
+) -> dict[int, str]:
+    """By class with too few images, how many it has, in words.
 
     Raises:
         DataError: there are fewer classes than ``way``.
@@ -42,7 +42,7 @@ def shortages(
     if way > len(classes):
         raise DataError(f"way={way}: there are only {len(classes)} classes to draw from; lower the way")
     counts = {c: len(set(names.get(c, ()))) for c in classes}
-    return [f"{class_names[c]} (class {c}): {count}" for c, count in counts.items() if count < images_needed(shot, way)]
+    return {c: f"{class_names[c]} (class {c}): {n}" for c, n in counts.items() if n < images_needed(shot, way)}
 
 
 def check_supply(
@@ -53,18 +53,18 @@ def check_supply(
     Raises:
         DataError: names every class with too few images, or says that there are fewer classes than ``way``.
     """
-    refuse_shortages(shortages(names, classes, shot, class_names, way), shot, way)
+    refuse_shortages([*shortages(names, classes, shot, class_names, way).values()], shot, way)
 
 
-def refuse_shortages(problems: Sequence[str], shot: int, way: int = 1) -> None:
-    """Raise a ``DataError`` of all ``problems`` if there are any."""
+def refuse_shortages(problems: Sequence[str], shot: int, way: int = 1, way_out: str = "") -> None:
+    """Raise a ``DataError`` of all ``problems`` if there are any; ``way_out`` is a sentence that the data set adds."""
     if problems:
         ways = f", way={way}" if way > 1 else ""
         needed = images_needed(shot, way)
         raise DataError.listing(
             f"shot={shot}{ways} needs {needed} images a class; these have fewer:",
             problems,
-            f"Lower the shot, add images, or leave such classes out with data.min_images={needed}.",
+            f"{way_out}Lower the shot, add images, or leave such classes out with data.min_images={needed}.",
             limit=len(problems),
         )
 

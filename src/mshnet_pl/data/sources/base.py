@@ -20,6 +20,8 @@ class AbstractSource(ABC):
     """Class names; the index is the class id, 0-based."""
     splits: str
     """Where the lists of ``pairs`` come from, for the record."""
+    interleaved: bool = False
+    """Whether a fold's novel classes lie apart, as COCO-20i's; see ``make_fold``."""
     validation_classes: tuple[int, ...] = ()
     """Classes of no fold, kept for validation; empty where a data set keeps none."""
     draws_per_class: int = 750
@@ -40,7 +42,25 @@ class AbstractSource(ABC):
 
     def fold(self, fold: int) -> Fold:
         """The classes that fold ``fold`` trains and tests."""
-        return make_fold(fold, len(self.classes))
+        return make_fold(fold, len(self.classes), interleaved=self.interleaved)
+
+    @classmethod
+    def base_classes(cls, fold: int) -> list[str] | None:
+        """The base classes of a fold by name, where the data set's class alone tells them.
+
+        Raises:
+            ValueError: no such fold.
+        """
+        names: tuple[str, ...] | None = getattr(cls, "classes", None)
+        return None if names is None else [names[c] for c in make_fold(fold, len(names), interleaved=cls.interleaved).base]
+
+    def every_class(self) -> Fold:
+        """All classes as base classes.
+
+        Raises:
+            ValueError: some have no training images.
+        """
+        return Fold(base=tuple(range(len(self.classes))), novel=())
 
     def identity(self) -> str | None:
         """What changes with any image, and is the same in every process; None if that cannot be told.
@@ -48,6 +68,14 @@ class AbstractSource(ABC):
         A cache of images on disk rests on it (``data.cache_dir``). To be asked after ``check``.
         """
         return None
+
+    def resharing(self, needed: Mapping[tuple[Subset, int], int]) -> str:
+        """How to share the images out so that there are enough, as a sentence; nothing where that is not the user's.
+
+        Args:
+            needed: how many images of a subset a class needs.
+        """
+        return ""
 
     @abstractmethod
     def pairs(self, subset: Subset) -> list[Pair]:

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.io.images import read_image
-from mshnet_pl.data.protocol.folds import Fold, make_fold
+from mshnet_pl.data.protocol.folds import Fold
 from mshnet_pl.data.protocol.sampling import Draws, published_classwise
 from mshnet_pl.data.protocol.split_lists import Pair, bare, by_class, read_pickle_list
 from mshnet_pl.data.sources.base import AbstractSource
@@ -47,6 +47,7 @@ class Coco20i(AbstractSource):
         DataError: the root lacks the annotations, or there is no list at all.
     """
 
+    interleaved = True
     classes = (
         "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
         "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
@@ -78,7 +79,7 @@ class Coco20i(AbstractSource):
         Raises:
             DataError: the lists in ``splits_dir`` lack classes of this fold.
         """
-        made = make_fold(fold, len(self.classes), interleaved=True)
+        made = super().fold(fold)
         for subset, wanted in ((Subset.TRAIN, made.base), (Subset.VAL, made.novel)):
             lacking = [self.classes[c] for c in wanted if self._lists and c not in self._lists[subset]]
             if lacking:

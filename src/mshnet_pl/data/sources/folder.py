@@ -17,7 +17,7 @@ from mshnet_pl.data.sources.folder_masks import FolderMasks, own_value, read_val
 from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, take_inventory
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.options import Subset
+from mshnet_pl.options import EVERY_FOLD, Subset
 
 
 class Folder(AbstractSource):
@@ -55,8 +55,10 @@ class Folder(AbstractSource):
     ) -> None:
         if (root is None) == (manifest is None):
             raise ConfigError(f"data.root={root}, data.source.manifest={manifest}: give one of the two")
-        if not 0 < val_fraction < 1:
-            raise ConfigError(f"data.source.val_fraction={val_fraction}: give a number between 0 and 1")
+        if not 0 < val_fraction <= 1:
+            raise ConfigError(
+                f"data.source.val_fraction={val_fraction}: give a number above 0; 1 leaves no image for training"
+            )
         if manifest is not None:
             records = read_manifest(Path(manifest).expanduser())
         else:
@@ -102,10 +104,15 @@ class Folder(AbstractSource):
             if fold != 0:
                 raise ValueError(f"fold={fold}: data.source.novel makes one fold; give fold=0")
             return Fold(base=tuple(c for c in numbers if c not in self._novel), novel=self._novel)
+        if len(numbers) == 1:
+            raise ValueError(
+                f"fold={fold}: {self.classes[0]} is the only class, and a fold keeps some from training to test them; give "
+                f"fold={EVERY_FOLD}, which trains and tests every class, or add images of other classes"
+            )
         if not 2 <= self._folds <= len(numbers):
             raise ValueError(
                 f"data.source.folds={self._folds}: there are {len(numbers)} classes; give 2 to {len(numbers)}, "
-                "or name the tested classes with data.source.novel"
+                f"name the tested classes with data.source.novel, or give fold={EVERY_FOLD}"
             )
         return make_fold(fold, len(numbers), self._folds, uneven=True)
 
@@ -128,8 +135,28 @@ class Folder(AbstractSource):
     def _subset(self, record: Record) -> Subset:
         if record.split is not None:
             return Subset.TRAIN if record.split == "train" else Subset.VAL
-        share = zlib.crc32(record.name.encode()) / 2**32
-        return Subset.VAL if share < self._val_fraction else Subset.TRAIN
+        return Subset.VAL if _share(record) < self._val_fraction else Subset.TRAIN
+
+    def resharing(self, needed: Mapping[tuple[Subset, int], int]) -> str:
+        """See the base class: another ``val_fraction`` where one is enough, or a manifest."""
+        if self.splits == "manifest":
+            return "Share the images out otherwise by the manifest's column split. "
+        low, high = 0.0, 1.0
+        for (subset, class_id), count in needed.items():
+            shares = sorted(_share(record) for (_, c), record in self._records.items() if c == class_id)
+            if len(shares) < count:  # no sharing helps
+                return ""
+            if subset is Subset.VAL:
+                low = max(low, shares[count - 1])
+            else:
+                high = min(high, shares[-count])
+        digits = next((n for n in range(1, 7) if low < round((low + high) / 2, n) <= high), None)
+        if digits is None:
+            return (
+                "No data.source.val_fraction gives every class enough: list the images in a manifest, a CSV file with "
+                "image,mask,class,split and train or val as the split (data.source.manifest=FILE in place of data.root). "
+            )
+        return f"data.source.val_fraction={round((low + high) / 2, digits)} gives every class enough. "
 
     def contents(self, subset: Subset) -> Mapping[str, Collection[int]]:
         """See the base class."""
@@ -160,6 +187,11 @@ class Folder(AbstractSource):
                 unknown |= (mask == UNKNOWN) & (value != UNKNOWN)
             shown |= np.isin(mask, [value for c, value in self._value_of.items() if c in classes])
         return np.where(shown, np.uint8(1), np.where(unknown, np.uint8(UNKNOWN), np.uint8(0)))
+
+
+def _share(record: Record) -> float:
+    """In 0..1, by the name alone: below ``val_fraction`` it is for validation and test."""
+    return zlib.crc32(record.name.encode()) / 2**32
 
 
 def _key(name: str, class_id: int) -> str:

@@ -15,7 +15,7 @@ from mshnet_pl.data.protocol.split_lists import Pair, read_classes
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.data.sources.verification import AbstractMaskReader, Files, fingerprint, take_inventory
 from mshnet_pl.errors import DataError
-from mshnet_pl.options import Subset
+from mshnet_pl.options import EVERY_FOLD, Subset
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,14 @@ class Fss1000(AbstractSource):
         if fold != 0:
             raise ValueError(f"fold={fold}: FSS-1000 has one fold; give fold=0")
         return self._fold
+
+    def every_class(self) -> Fold:
+        """See the base class.
+
+        Raises:
+            ValueError: always; the lists have no training images of the tested classes.
+        """
+        raise ValueError(f"fold={EVERY_FOLD}: FSS-1000 has no training images of the tested classes; give fold=0")
 
     def check(self, bad: dict[str, str] | None = None) -> None:
         """See the base class."""

@@ -1,0 +1,83 @@
+"""What a network's weights were trained on, from its first training to its last, and which tested classes were among it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from os.path import abspath, basename
+from pathlib import Path
+from typing import Any
+
+from mshnet_pl.config import plain
+from mshnet_pl.data.datamodule import EpisodeDataModule
+from mshnet_pl.data.sources.base import AbstractSource
+from mshnet_pl.errors import ConfigError
+from mshnet_pl.results import Training
+from mshnet_pl.runs.job import Run
+from mshnet_pl.utils.records import as_record
+from mshnet_pl.utils.targets import class_name, public
+
+KEY = "trainings"
+"""Of the list in a checkpoint's hyperparameters, and in a result's ``training``."""
+_SOURCES = ("mshnet_pl.data.sources",)
+_VOC = {
+    "airplane": "aeroplane", "couch": "sofa", "motorcycle": "motorbike",
+    "tv": "tvmonitor",
+}  # fmt: skip
+"""PASCAL VOC's names of COCO's classes, where they differ by more than spaces."""
+
+
+def trainings(checkpoint: Mapping[str, Any], path: Path, setting: str = "ckpt") -> list[Training]:
+    """The trainings that a checkpoint's weights went through; of a file that lists none, what its settings tell.
+
+    Raises:
+        ConfigError: the list in it is none.
+    """
+    known = checkpoint["hyper_parameters"]
+    if KEY not in known:
+        return [_told(known["config"])]
+    try:
+        return [as_record(Training, one) for one in known[KEY]]
+    except TypeError as error:
+        raise ConfigError(f"{setting}={path} does not say what it was trained on: {error}") from error
+
+
+def this_training(run: Run, datamodule: EpisodeDataModule) -> Training:
+    """What a run trains; the data module is set up."""
+    return Training(_data(plain(run.raw)), run.config.fold, datamodule.trained_classes, run.config.init_from is not None)
+
+
+def record(past: Sequence[Training], run: Run, tested: Sequence[str]) -> dict[str, Any]:
+    """The fields of a result's ``training`` that say what was trained, and which of the tested classes."""
+    data = _data(plain(run.raw))
+    known = {_plainly(name) for one in past for name in one.classes or ()}
+    for one in past:
+        if one.classes is None and one.data == data and one.fold != run.config.fold:  # of a fold whose classes it trained
+            known |= set(map(_plainly, tested))
+    trained = [name for name in tested if _plainly(name) in known]
+    return {KEY: [vars(one) for one in past], "tested_on": data, "tested_classes_trained": trained}
+
+
+def _told(config: Mapping[str, Any]) -> Training:
+    """What the settings tell of a training that nobody listed."""
+    fold = config["fold"] if isinstance(config["fold"], int) else None
+    classes = None
+    try:
+        source = public((config["data"]["source"] or {}).get("_target_", ""), _SOURCES)
+        if fold is not None and issubclass(source, AbstractSource):
+            classes = source.base_classes(fold)
+    except (ValueError, ImportError):  # others' data, or no such fold
+        pass
+    return Training(_data(config), fold, classes)
+
+
+def _data(config: Mapping[str, Any]) -> str:
+    """What a table calls the data: the source's class, of one's own images with the name of their folder or manifest."""
+    source = config["data"]["source"] or {}
+    name = class_name(source.get("_target_"))
+    place = source.get("manifest") or config["data"].get("root")
+    return f"{name} {basename(abspath(place))}" if name == "Folder" and isinstance(place, str) else name
+
+
+def _plainly(name: str) -> str:
+    """A class's name as it is compared between data sets."""
+    letters = re.sub(r"[\W_]", "", name.casefold())
+    return _VOC.get(letters, letters)
