@@ -1,19 +1,21 @@
 """What a method keeps of the supports, as a safetensors file."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.predictor import SupportCodes
+from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.utils.files import write_whole
-from mshnet_pl.utils.hashing import checksum
+from mshnet_pl.utils.hashing import checksum, weights_digest
 
 T = TypeVar("T")
 
@@ -65,6 +67,21 @@ def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str
     place = json.dumps([sorted(metadata.items()), [[name, str(part.dtype), part.shape] for name, part in parts]])
     flat = (part.cpu().contiguous().flatten().view(torch.uint8) for _, part in parts)
     return checksum(place, *(part.numpy().data for part in flat)).hex()
+
+
+def fingerprint(method: AbstractMethod, image_size: int, bf16: bool, settings: Mapping[str, Any]) -> str:
+    """SHA-256 of a network, and of how it looks at supports.
+
+    Args:
+        method: the network.
+        image_size: side of its images.
+        bf16: whether it computes in bfloat16.
+        settings: of prediction; ``guided`` concerns no support.
+    """
+    strides = [(name, part.stride) for name, part in method.named_modules() if isinstance(part, nn.Conv2d)]
+    views = {key: value for key, value in settings.items() if key != "guided"}
+    described = [weights_digest(method), image_size, bf16, strides, views]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def _codes(tensors: Mapping[str, Tensor], prefix: str) -> SupportCodes:

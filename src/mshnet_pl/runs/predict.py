@@ -24,7 +24,6 @@ from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.inference.supports import Support, Supports, read_supports
 from mshnet_pl.inference.tiling import check_tile
 from mshnet_pl.utils.files import whole_file, write_whole
-from mshnet_pl.utils.hashing import sha256
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class PredictionJob(NamedTuple):
     """What to segment, by what, and how.
 
     Attributes:
-        ckpt: a checkpoint of ``mshnet-train``.
+        ckpt: a checkpoint of ``mshnet-train``, or the name of a network, see ``inference.pretrained``.
         support: a folder or file of masked images, see ``inference.supports``.
         query: a folder, a file or a pattern.
         out: folder of the results.
@@ -57,7 +56,7 @@ class PredictionJob(NamedTuple):
         overwrite: replace results that are there.
     """
 
-    ckpt: Path
+    ckpt: str
     support: Path
     query: str
     out: Path
@@ -98,7 +97,7 @@ def predict(given: PredictionJob) -> list[str]:
     for line in (*passed_over_lines(passed_over), *_left_out(supports.left_out)):
         log.warning("%s", line)
     given = given._replace(bits=_bits(given.bits, queries, supports.classes))
-    segmenter = Segmenter.from_checkpoint(
+    segmenter = Segmenter.from_pretrained(
         given.ckpt, given.device, given.batch_size,
         flip=given.flip, scales=given.scales, fusion=given.fusion, guided=given.guided,
     )  # fmt: skip
@@ -120,7 +119,7 @@ def predict(given: PredictionJob) -> list[str]:
             share = f"{(labels > 0).mean():.1%}" if labels.any() else "not found"
             panels.append((f"{query.name}: {share}", _small(outlined)))
     _save(contact_sheet(panels), sheet)
-    content = _record(given, supports, shares, rows, unreadable)
+    content = _record(given, segmenter, supports, shares, rows, unreadable)
     content |= {"passed_over": {str(path): reason for path, reason in passed_over.items()}, "left_out": supports.left_out}
     write_whole(record, f"{json.dumps(content, indent=1)}\n".encode())
     log.info("%s", _summary(given.out, rows))
@@ -236,6 +235,7 @@ def _row(query: Query, classes: Sequence[str], labels: np.ndarray, margins: Tens
 
 def _record(
     given: PredictionJob,
+    segmenter: Segmenter,
     supports: Supports,
     shares: Mapping[str, Sequence[float]],
     rows: Sequence[Any],
@@ -243,7 +243,7 @@ def _record(
 ) -> dict[str, Any]:
     return {
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in given._asdict().items()},
-        "checkpoint_sha256": sha256(given.ckpt),
+        "checkpoint_sha256": segmenter.source.sha256 if segmenter.source else None,
         "version": __version__,
         "classes": {name: number for number, name in enumerate(supports.classes, start=1)},
         "supports": {

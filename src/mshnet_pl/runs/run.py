@@ -15,9 +15,10 @@ from mshnet_pl import results
 from mshnet_pl.config import plain
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.inference import lineage
 from mshnet_pl.options import NonFinite
 from mshnet_pl.results import Measurement, Result
-from mshnet_pl.runs import build, lineage, start
+from mshnet_pl.runs import build, start
 from mshnet_pl.runs.job import Run
 from mshnet_pl.runs.tester import Tester
 from mshnet_pl.training.callbacks import LAST, NonfiniteGuard, WandbTracker
@@ -83,7 +84,7 @@ def _train(run: Run, interruption: Interruption) -> Result:
         tests += tester(module, config.test.checkpoint.value, _chosen(run))
     else:
         tests += tester(module, beginning if learnable else "training-free")
-    training |= lineage.record(past, run, datamodule.tested_classes)
+    training |= lineage.record(past, plain(run.raw), datamodule.tested_classes)
     return _concluded("train", run, datamodule, trainer, module, training, tests, time.perf_counter() - started)
 
 
@@ -157,7 +158,7 @@ def _test(run: Run) -> Result:
         "checkpoint": str(path),
         "checkpoint_sha256": sha256(path),
         "shot": None if "origin" in stored else stored["config"]["shot"],  # a converted file does not tell
-        **lineage.record(lineage.trainings(checkpoint, path), run, datamodule.tested_classes),
+        **lineage.record(lineage.trainings(stored, f"ckpt={path}"), plain(run.raw), datamodule.tested_classes),
     }
     return _concluded("test", run, datamodule, trainer, module, training, tests, time.perf_counter() - started)
 

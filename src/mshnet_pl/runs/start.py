@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 from mshnet_pl.config import other_training, plain
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.inference import lineage
 from mshnet_pl.results import Training
-from mshnet_pl.runs import lineage
 from mshnet_pl.runs.job import Run
 from mshnet_pl.training.callbacks import LAST, PREVIOUS
 from mshnet_pl.training.module import EpisodicModule
@@ -39,7 +39,7 @@ def take_weights(run: Run, module: EpisodicModule) -> list[Training]:
         own, stored = plain(run.raw, resolve=False), checkpoint["hyper_parameters"]["config"]
         networks = [{key: config.get(key) for key in ("backbone", "model", "similarity")} for config in (stored, own)]
         raise ConfigError("\n".join([str(error), *other_training(*networks)])) from error
-    return lineage.trainings(checkpoint, path, "init_from")
+    return lineage.trainings(checkpoint["hyper_parameters"], f"init_from={path}")
 
 
 def checkpoint_to_resume(run: Run, trainer: pl.Trainer) -> Path | None:
@@ -120,8 +120,8 @@ def list_trainings(
         ConfigError: the list in ``resume`` is none.
     """
     if resume is None:
-        found = [*past, lineage.this_training(run, datamodule)]
+        found = [*past, lineage.this_training(plain(run.raw), datamodule.trained_classes)]
     else:
-        found = lineage.trainings(read_checkpoint(resume), resume)
+        found = lineage.trainings(read_checkpoint(resume)["hyper_parameters"], f"ckpt_path={resume}")
     module.save_hyperparameters({lineage.KEY: [vars(one) for one in found]})
     return found

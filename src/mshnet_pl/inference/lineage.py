@@ -3,15 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from os.path import abspath, basename
-from pathlib import Path
 from typing import Any
 
-from mshnet_pl.config import plain
-from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.results import Training
-from mshnet_pl.runs.job import Run
 from mshnet_pl.utils.records import as_record
 from mshnet_pl.utils.targets import class_name, public
 
@@ -25,32 +21,35 @@ _VOC = {
 """PASCAL VOC's names of COCO's classes, where they differ by more than spaces."""
 
 
-def trainings(checkpoint: Mapping[str, Any], path: Path, setting: str = "ckpt") -> list[Training]:
+def trainings(known: Mapping[str, Any], name: str) -> list[Training]:
     """The trainings that a checkpoint's weights went through; of a file that lists none, what its settings tell.
+
+    Args:
+        known: the checkpoint's hyperparameters.
+        name: what a message calls it, as ``ckpt=FILE``.
 
     Raises:
         ConfigError: the list in it is none.
     """
-    known = checkpoint["hyper_parameters"]
     if KEY not in known:
         return [_told(known["config"])]
     try:
         return [as_record(Training, one) for one in known[KEY]]
     except TypeError as error:
-        raise ConfigError(f"{setting}={path} does not say what it was trained on: {error}") from error
+        raise ConfigError(f"{name} does not say what it was trained on: {error}") from error
 
 
-def this_training(run: Run, datamodule: EpisodeDataModule) -> Training:
-    """What a run trains; the data module is set up."""
-    return Training(_data(plain(run.raw)), run.config.fold, datamodule.trained_classes, run.config.init_from is not None)
+def this_training(config: Mapping[str, Any], classes: Sequence[str]) -> Training:
+    """What a run with that configuration trains."""
+    return Training(_data(config), config["fold"], [*classes], config["init_from"] is not None)
 
 
-def record(past: Sequence[Training], run: Run, tested: Sequence[str]) -> dict[str, Any]:
+def record(past: Sequence[Training], config: Mapping[str, Any], tested: Sequence[str]) -> dict[str, Any]:
     """The fields of a result's ``training`` that say what was trained, and which of the tested classes."""
-    data = _data(plain(run.raw))
+    data = _data(config)
     known = {_plainly(name) for one in past for name in one.classes or ()}
     for one in past:
-        if one.classes is None and one.data == data and one.fold != run.config.fold:  # of a fold whose classes it trained
+        if one.classes is None and one.data == data and one.fold != config["fold"]:  # of a fold whose classes it trained
             known |= set(map(_plainly, tested))
     trained = [name for name in tested if _plainly(name) in known]
     return {KEY: [vars(one) for one in past], "tested_on": data, "tested_classes_trained": trained}
