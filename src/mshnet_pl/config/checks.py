@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from mshnet_pl.config.schema import Config, EnergyConfig
 from mshnet_pl.config.settings import settings
-from mshnet_pl.options import Protocol, Which, guided_problems, scale_problems
+from mshnet_pl.options import Criterion, Protocol, Which, guided_problems, scale_problems
 
 
 def problems(config: Config) -> list[str]:
@@ -156,10 +156,18 @@ def _validation(config: Config) -> Iterator[str]:
         yield "callbacks=[early_stopping] needs validation: give val.episodes=200"
 
 
+def _dice(config: Config) -> Iterator[str]:
+    if config.loss.criterion is Criterion.dice and config.loss.foreground_weight != 1:
+        yield (
+            f"loss.foreground_weight={config.loss.foreground_weight}: loss.criterion=dice does not weigh pixels; "
+            "leave loss.foreground_weight=1"
+        )
+
+
 def _figure(config: Config) -> Iterator[str]:
     if isinstance(config, EnergyConfig) and not config.out.endswith((".png", ".pdf", ".svg")):
         yield f"out={config.out}: give a name that ends in .png, .pdf or .svg"
 
 
-_RULES = (_views, _caches, _published_episodes, _validation, _figure)
+_RULES = (_views, _caches, _published_episodes, _validation, _dice, _figure)
 """What must hold between settings; each yields a line a problem, which begins with ``key=value``."""

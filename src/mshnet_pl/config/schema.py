@@ -10,7 +10,18 @@ from typing import Any
 from omegaconf import MISSING
 
 from mshnet_pl.config.settings import Effect, Setting, setting
-from mshnet_pl.options import BadFiles, Fusion, NonFinite, NovelPixels, Protocol, Resolution, ValClasses, Which
+from mshnet_pl.options import (
+    BadFiles,
+    Criterion,
+    Fusion,
+    LossGrid,
+    NonFinite,
+    NovelPixels,
+    Protocol,
+    Resolution,
+    ValClasses,
+    Which,
+)
 
 _TRAINER = {
     "max_steps": Setting("Optimizer steps after which training ends; -1 for no limit.", -1, kind=int),
@@ -91,6 +102,13 @@ class LossConfig:
     ignore_unknown: bool = setting(False, "Leave pixels labelled 255 out of the loss; otherwise they are background.")
     foreground_weight: float = setting(
         1.0, "What an object's pixel counts in the loss, 1 in the paper; more gives larger predictions.", min=0.01
+    )
+    grid: LossGrid = setting(
+        LossGrid.logits,
+        "Where logits and mask meet: on the logits' grid, or at the image's size, as all published code but MSHNet's has it.",
+    )
+    criterion: Criterion = setting(
+        Criterion.cross_entropy, "What compares them: cross_entropy, or dice, the sum of both classes' Dice losses (CyCTR)."
     )
     nonfinite: NonFinite = setting(
         NonFinite.stop,

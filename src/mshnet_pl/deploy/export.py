@@ -14,7 +14,6 @@ from mshnet_pl.deploy import model_card, output
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import read_method
-from mshnet_pl.models.layers import resize
 from mshnet_pl.utils.files import whole_path
 
 _AXES = {
@@ -52,7 +51,7 @@ class ExportedNetwork(nn.Module):
         of_query = self.method.backbone(query)
         of_support = self.method.backbone(support.flatten(0, 1))
         code = self.method.encode(tuple(f.unflatten(0, support.shape[:2]) for f in of_support), support_mask)
-        return resize(self.method.decode(of_query, code).logits, query.shape[2:])
+        return self.method.decode(of_query, code).resized(query.shape[2:])
 
 
 def export(

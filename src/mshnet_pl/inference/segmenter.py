@@ -303,9 +303,11 @@ class Segmenter:
 
     def _fingerprint(self) -> str:
         """SHA-256 of the network, and of how it looks at supports."""
-        strides = [(name, part.stride) for name, part in self.method.named_modules() if isinstance(part, nn.Conv2d)]
+        layout = [
+            (name, part.stride, part.dilation) for name, part in self.method.named_modules() if isinstance(part, nn.Conv2d)
+        ]
         views = {key: value for key, value in self.settings.items() if key != "guided"}
-        described = [weights_digest(self.method), self.image_size, self._bf16, strides, views]
+        described = [weights_digest(self.method), self.image_size, self._bf16, layout, views]
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 

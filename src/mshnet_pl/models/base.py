@@ -55,9 +55,12 @@ class AbstractMethod(nn.Module, ABC):
         """Query and support features of every block.
 
         From one pass of the backbone, except on a CPU, where images pass one by one anyway: the supports' memory is then
-        free as soon as they are encoded.
+        free as soon as they are encoded. With statistics of the batch, the queries and every shot's images pass alone.
         """
         (batch, shots), images = support.shape[:2], support.flatten(0, 1)
+        if self.backbone.training:
+            of_query, of_shots = self.backbone(query), [self.backbone(shot) for shot in support.unbind(1)]
+            return of_query, tuple(torch.stack(block, dim=1) for block in zip(*of_shots, strict=True))
         if query.device.type == "cpu" and not torch.compiler.is_compiling():
             of_query, of_images = self.backbone(query), self.backbone(images)
         else:

@@ -1,0 +1,231 @@
+"""The field's methods against the numbers of their published implementations, in float64 on drawn weights and inputs.
+
+Every ``.npz`` below the folder of golden numbers is read; what a case holds follows from its ``meta``, not from its name.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mshnet_pl.backbones.resnet import ResNet
+from mshnet_pl.backbones.vgg import VGG16
+from mshnet_pl.episode import Prediction
+from mshnet_pl.models.hsnet.model import HSNet
+from mshnet_pl.models.panet.model import PANet
+from mshnet_pl.models.pfenet.model import PFENet
+from mshnet_pl.models.pfenet.prior import prior_mask
+from mshnet_pl.options import LossGrid
+from mshnet_pl.training.losses import episode_loss
+from peer_draws import Case, cases
+
+Meta = Mapping[str, Any]
+CLOSE = {"rtol": 1e-9, "atol": 1e-11}
+"""Of differences to the largest value of an array."""
+
+
+def close(found: Tensor | np.ndarray | float, expected: np.ndarray | float, what: str, rtol: float = 1e-9) -> None:
+    """Within ``rtol`` of the largest value."""
+    own = found.detach().numpy() if isinstance(found, Tensor) else np.asarray(found)
+    expected = np.asarray(expected)
+    assert own.shape == expected.shape, f"{what}: {own.shape} instead of {expected.shape}"
+    worst = np.abs(own - expected).max(initial=0) / max(np.abs(expected).max(initial=0), 1e-300)
+    assert worst < rtol or np.abs(own - expected).max(initial=0) < 1e-13, f"{what}: relative difference {worst:.1e}"
+
+
+def norms_close(method: nn.Module, case: Case, array: str, names: Callable[[str], str]) -> None:
+    """Gradient norms by the reference's names, for exactly the parameters that get a gradient."""
+    expected = json.loads(str(case.arrays[array]))
+    own = {names(n): p.grad.norm().item() for n, p in method.named_parameters() if p.grad is not None}
+    assert own.keys() == expected.keys(), f"{array}: {sorted(own.keys() ^ expected.keys())[:6]}"
+    largest = max(expected.values())
+    for name, norm in expected.items():
+        assert abs(own[name] - norm) < max(1e-9 * norm, 1e-11 * largest), f"{array} {name}: {own[name]} instead of {norm}"
+
+
+def without_dropout(method: nn.Module) -> None:
+    for module in method.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
+            module.p = 0.0
+
+
+def fresh(method: nn.Module, training: bool = True) -> None:
+    method.zero_grad(set_to_none=True)
+    method.train(training)
+
+
+def resnet(meta: Meta, **options: object) -> ResNet:
+    depth = int(re.search(r"\d+", meta.get("backbone", "resnet50"))[0])  # type: ignore[index]
+    return ResNet(depth, "random", **options)
+
+
+def packed(case: Case, labels: Tensor) -> None:
+    """Labels (B, S, S) of 0 and 1, exactly."""
+    size = case.meta["size"]
+    expected = np.unpackbits(case.arrays["prediction"], axis=-1, count=size)
+    assert np.array_equal(labels.numpy(), expected), f"{(labels.numpy() != expected).sum()} pixels differ"
+
+
+def check_hsnet(case: Case) -> None:
+    meta = case.meta
+    backbone = VGG16("random") if meta["backbone"] == "vgg16" else resnet(meta)
+    method = HSNet(backbone)
+    names = {
+        **{f"squeeze.{i}.first.over_{part}": f"encoder_layer{i + 2}.0.{conv}" for i in range(3)
+           for part, conv in (("query", "conv1"), ("support", "conv2"))},
+        "mix432": "encoder_layer3to2", "mix43": "encoder_layer4to3", "refine": "decoder1", "head": "decoder2",
+    }  # fmt: skip
+
+    def name(own: str) -> str:
+        if own.startswith("backbone."):
+            return own.removeprefix("backbone.net.").replace("backbone.layers.", "features.")
+        own = re.sub(r"squeeze\.(\d)\.rest\.(\d)", lambda m: f"encoder_layer{int(m[1]) + 2}.{int(m[2]) + 1}", own)
+        own = next((own.replace(mine, theirs) for mine, theirs in names.items() if own.startswith(mine)), own)
+        return own.replace("over_query", "conv1").replace("over_support", "conv2")
+
+    case.fill(method, name)
+    assert method.learnable_parameters() == meta["params"]
+    query, support, mask, truth = case.inputs()
+    method.eval()
+    with torch.no_grad():
+        alone = [method(query, support[:, k : k + 1], mask[:, k : k + 1]).logits for k in range(meta["shot"])]
+        close(torch.stack(alone, dim=1), case.arrays["logits"], "logits")
+        packed(case, method(query, support, mask).resized(query.shape[2:]).argmax(1))
+    if "train_loss" not in meta:
+        return
+    for array, loss_name, grid in (
+        ("grad_norms", "train_loss", LossGrid.image), ("grid_grad_norms", "grid_loss", LossGrid.logits)
+    ):  # fmt: skip
+        fresh(method)
+        loss, _ = episode_loss(method(query, support, mask), truth, grid=grid)
+        close(loss, meta[loss_name], loss_name)
+        loss.backward()
+        norms_close(method, case, array, name)
+
+
+def check_panet(case: Case) -> None:
+    meta = case.meta
+    method = PANet(VGG16("random", trainable=True, dilated=True), block=3)
+    own = [n for n, _ in method.named_parameters()]
+    theirs = [*json.loads((case.folder / "keys_vgg16.json").read_text())]
+    name = dict(zip(own, theirs, strict=True)).__getitem__
+    assert method.learnable_parameters() == meta["params"]
+    query, support, mask, truth = case.inputs()
+    drawn: dict[str, Tensor] = {}
+    if meta["source"] == "features":
+        drawn = case.panet_features()
+
+        def run() -> Prediction:
+            code = method.encode((drawn["support_features"][:, :, None],) * 2, mask)
+            return method.decode((drawn["query_features"][:, None],) * 2, code)
+    else:
+        case.fill(method, name)
+
+        def run() -> Prediction:
+            prediction: Prediction = method(query, support, mask)
+            return prediction
+
+    method.double().eval()
+    with torch.no_grad():
+        prediction = run()
+        close(prediction.logits, case.arrays["logits"], "logits")
+        output = prediction.resized(query.shape[2:])
+        close(output[..., ::4, ::4], case.arrays["output"], "output")
+        packed(case, output.argmax(1))
+    fresh(method)
+    for value in drawn.values():
+        value.requires_grad_()
+    loss, parts = episode_loss(run(), truth, ignore_unknown=True, grid=LossGrid.image)
+    close(parts["final"], meta["query_loss"], "query loss")
+    close(parts["alignment"], meta["align_loss"], "alignment loss")
+    loss.backward()
+    expected = json.loads(str(case.arrays["grad_norms"]))
+    if drawn:
+        for key, norm in expected.items():
+            grad = drawn[key].grad
+            assert grad is not None
+            close(grad.norm(), norm, key)
+    else:
+        norms_close(method, case, "grad_norms", name)
+
+
+PFENET = {
+    "reduce_query": "down_query", "reduce_support": "down_supp", "join": "init_merge", "pass_on": "alpha_conv",
+    "gather": "res1", "head.0.0": "cls.0", "head.2": "cls.3",
+}  # fmt: skip
+
+
+def pfenet_name(own: str) -> str:
+    stem = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}
+    if own.startswith("backbone."):
+        own = own.removeprefix("backbone.net.")
+        first, _, rest = own.partition(".")
+        return f"layer0.{stem[first]}.{rest}" if first in stem else own
+    own = re.sub(r"^enrich\.(\d)\.(\d)\.0", lambda m: f"beta_conv.{m[1]}.{2 * int(m[2])}", own)
+    own = re.sub(r"^refine\.(\d)\.0", lambda m: f"res2.{2 * int(m[1])}", own)
+    own = re.sub(r"^inner_heads\.(\d)\.(0\.0|2)", lambda m: f"inner_cls.{m[1]}.{0 if m[2] == '0.0' else 3}", own)
+    return next((own.replace(mine, theirs, 1) for mine, theirs in PFENET.items() if own.startswith(mine)), own)
+
+
+def check_pfenet(case: Case) -> None:
+    meta = case.meta
+    from_features = meta["source"] == "features"
+    bins = [round(60 * share) for share in meta["bins"]]  # of its grid: 60 / 8 is published as 8, which 7.5 rounds to
+    moving = [False] if from_features else [False, True]
+    query, support, mask, truth = case.inputs()
+    for batch_statistics, scale in [(moves, scale) for moves in moving for scale in (1, 2)]:
+        backbone = resnet(
+            meta, deep_stem=True, dilation="whole", last_maps=True, batch_statistics=batch_statistics
+        )  # fmt: skip
+        method = PFENet(backbone, bins=bins, masked_deep=not from_features, scale=scale)
+        case.fill(method, pfenet_name)
+        assert method.learnable_parameters() == meta["params"]
+        without_dropout(method)
+        n = (meta["size"] - 1) // 8 + 1
+
+        def run(method: PFENet = method, n: int = n) -> Prediction:
+            if not from_features:
+                prediction: Prediction = method(query, support, mask)
+                return prediction
+            maps = case.pfenet_features(n)
+            return method.decode(maps[0], method.encode(maps[1], mask))
+
+        method.eval()
+        if not batch_statistics and scale == 1:
+            with torch.no_grad():
+                prediction = run()
+                close(prediction.logits, case.arrays["logits"], "logits")
+                loss, parts = episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)
+                close(parts["final"], meta["eval_loss"], "evaluation loss")
+                packed(case, prediction.resized(query.shape[2:]).argmax(1))
+                if not from_features:
+                    of_query, of_support = method.features(query, support)
+                    code = method.encode(of_support, mask)
+                    close(code["means"][0], case.arrays["means"], "means")
+                    close(prior_mask(of_query[2][:, -1].relu(), code["deep"][0])[:, 0], case.arrays["prior"], "prior")
+        fresh(method)
+        prediction = run()
+        prefix = "bn_" if batch_statistics else ""
+        if scale == 1:
+            close(prediction.logits, case.arrays[f"{prefix}train_logits"], f"{prefix}training logits")
+        grid, kind = (LossGrid.image, "") if scale == 1 else (LossGrid.logits, "grid_")
+        loss, parts = episode_loss(prediction, truth, inner_weight=0.25, ignore_unknown=True, grid=grid)
+        main, aux = f"{prefix}{kind}main_loss", f"{prefix}{kind}aux_loss"
+        close(parts["final"], meta[main], main)
+        close(torch.stack([value for key, value in parts.items() if key != "final"]).mean(), meta[aux], aux)
+        loss.backward()
+        norms_close(method, case, f"{prefix}{kind}grad_norms", pfenet_name)
+
+
+CHECKS: dict[str, Callable[[Case], None]] = {"hsnet": check_hsnet, "panet": check_panet, "pfenet": check_pfenet}
+CASES = cases()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
+def test_a_method_equals_its_published_implementation(case: Case) -> None:
+    CHECKS[case.method](case)
