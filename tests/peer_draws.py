@@ -76,6 +76,23 @@ class Case:
         query, support, mask, truth = (torch.from_numpy(x) for x in self.draw.inputs(self.meta))
         return query.double(), support.double(), mask.double(), self._unknown(truth.to(torch.uint8))
 
+    def padded_inputs(self) -> tuple[Tensor, ...]:
+        """``inputs``, the query's mask 255 where padded, and where query and supports are padded, as bool."""
+        query, support, mask, truth = self.inputs()
+        padding, support_padding = (torch.from_numpy(x) == 255 for x in self.draw.padding(self.meta))
+        return query, support, mask, truth.masked_fill(padding, 255), padding, support_padding
+
+    def asgnet_masks(self) -> list[np.ndarray]:
+        """The masks of the case of seeds alone: four of them are changed by hand."""
+        masks = self.draw.inputs(self.meta)[2][:, 0]
+        if len(masks) > 3:
+            masks[1, 100:330, 60:200] = 1
+            masks[2] = 1
+            masks[2, 230:240, 200:300] = 0
+            masks[3] = 0
+            masks[3, 8:200, 0:120] = 1
+        return [*masks]
+
     def _unknown(self, truth: Tensor) -> Tensor:
         share = self.meta.get("unknown", 0)
         drawn = self.draw.stream(self.meta["seed"], "unknown").uniform(size=tuple(truth.shape)) < share

@@ -16,10 +16,15 @@ from torch import Tensor, nn
 from mshnet_pl.backbones.resnet import ResNet
 from mshnet_pl.backbones.vgg import VGG16
 from mshnet_pl.episode import Prediction
+from mshnet_pl.models.asgnet.model import ASGNet
+from mshnet_pl.models.asgnet.superpixels import place_seeds
 from mshnet_pl.models.hsnet.model import HSNet
+from mshnet_pl.models.layers import middle_maps
 from mshnet_pl.models.panet.model import PANet
 from mshnet_pl.models.pfenet.model import PFENet
-from mshnet_pl.models.pfenet.prior import prior_mask
+from mshnet_pl.models.prior import prior_mask
+from mshnet_pl.models.rpmm.mixture import probabilities
+from mshnet_pl.models.rpmm.model import RPMM
 from mshnet_pl.options import LossGrid
 from mshnet_pl.training.losses import episode_loss
 from peer_draws import Case, cases
@@ -222,7 +227,133 @@ def check_pfenet(case: Case) -> None:
         norms_close(method, case, f"{prefix}{kind}grad_norms", pfenet_name)
 
 
-CHECKS: dict[str, Callable[[Case], None]] = {"hsnet": check_hsnet, "panet": check_panet, "pfenet": check_pfenet}
+def rpmm_name(own: str) -> str:
+    if own.startswith("backbone."):
+        return own.removeprefix("backbone.net.")
+    patterns = {
+        r"^reduce\.": "layer5.", r"^activate\.": "layer55.", r"^gather\.": "layer56.", r"^head\.join\.": "layer7.",
+        r"^head\.to_logits\.": "layer9.", r"^head\.whole\.": "layer6.layer6_0.", r"^head\.pixel\.": "layer6.layer6_1.",
+    }  # fmt: skip
+    own = re.sub(r"^head\.residuals\.(\d)\.", lambda m: f"residule{int(m[1]) + 1}.", own)
+    own = re.sub(r"^head\.atrous\.(\d)\.", lambda m: f"layer6.layer6_{int(m[1]) + 2}.", own)
+    return next((re.sub(mine, theirs, own) for mine, theirs in patterns.items() if re.match(mine, own)), own)
+
+
+def norms_in_eval(method: nn.Module) -> None:
+    for module in method.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def check_rpmm(case: Case) -> None:
+    meta = case.meta
+    residual = meta["method"] == "RPMM"
+    backbone = resnet(
+        meta, trainable=True, stride_in_1x1=True, dilation="whole", ceil_pool=True, blocks=[2, 3], last_maps=True,
+        norms_learn=False, batch_statistics=True,
+    )  # fmt: skip
+    method = RPMM(backbone, components=[1, 3, 6] if residual else [3], residual=residual)
+    case.fill(method, rpmm_name)
+    assert method.learnable_parameters() == meta["params"]
+    if "params_all" in meta:
+        assert sum(p.numel() for p in method.parameters()) == meta["params_all"]
+    without_dropout(method)
+    method.draw = lambda k, _: torch.from_numpy(case.draw.mu(meta["seed"], k)[0])  # type: ignore[method-assign]
+    query, support, mask, truth = case.inputs()
+    stages: list[Tensor] = []
+    method.head.register_forward_hook(lambda *args: stages.append(args[2]))
+    with torch.no_grad():
+        of_query, of_support = method.eval().features(query, support)
+        code = method.encode(of_support, mask)
+        logits = method.decode(of_query, code).logits
+    close(torch.stack(stages), case.arrays["stage_logits"], "stage logits")
+    close(logits * 3 / 5 if meta["shot"] > 1 and residual else logits, case.arrays["output"], "output")
+    for array, side in (("mu_f", "foreground"), ("mu_b", "background")):
+        close(torch.cat(code[side], dim=1), case.arrays[array], array)
+    reduced = method.reduce(middle_maps(*of_query)).detach()
+    maps = [probabilities(reduced, f, b) for f, b in zip(code["foreground"], code["background"], strict=True)]
+    close(torch.stack(maps), case.arrays["prob_map"], "probability maps")
+    for prefix in ("eval", "train", "train_bneval"):
+        if f"{prefix}_loss" not in meta:
+            continue
+        fresh(method)
+        if prefix != "train":
+            norms_in_eval(method)
+        before = {key: value.clone() for key, value in method.named_buffers()}
+        stages.clear()
+        loss, _ = episode_loss(method(query, support, mask), truth, inner_weight=1.0, grid=LossGrid.image)
+        close(loss, meta[f"{prefix}_loss"], f"{prefix} loss")
+        if prefix == "eval":
+            continue
+        close(torch.stack(stages), case.arrays[f"{prefix}_stage_logits"], f"{prefix} stage logits")
+        loss.backward()
+        norms_close(method, case, f"{prefix}_grad_norms", rpmm_name)
+        for key, value in method.named_buffers():
+            value.copy_(before[key])
+
+
+def check_asgnet(case: Case) -> None:
+    meta = case.meta
+    if "ppm_scales" not in meta:  # seeds alone
+        masks = case.asgnet_masks()
+        side = (meta["size"] - 1) // meta["down_stride"] + 1
+        for i, mask in enumerate(masks):
+            seeds = place_seeds(mask, (side, side), meta["avg_sp_area"], meta["max_sp"])
+            expected = case.arrays["seeds"][i]
+            assert np.array_equal(seeds, expected[: len(seeds)]) and not expected[len(seeds) :].any(), i
+        return
+    grid = (meta["size"] - 1) // 8 + 1
+    bins = [side if side <= 1 else side * 60 / grid for side in meta["ppm_scales"]]
+    backbone = resnet(meta, deep_stem=True, dilation="whole", blocks=[2, 3], last_maps=True, batch_statistics=True)
+    method = ASGNet(backbone, bins=bins, area=meta["avg_sp_area"], most=meta["max_sp"])
+
+    def name(own: str) -> str:
+        own = own.replace("reduce.0.", "down_conv.0.").replace("join.", "corr_conv.")
+        return own.removeprefix("backbone.net.") if own.startswith("backbone.") else pfenet_name(own)
+
+    case.fill(method, name)
+    assert method.learnable_parameters() == meta["params"]
+    without_dropout(method)
+    query, support, mask, truth, _, support_padding = case.padded_inputs()
+    mask = mask.masked_fill(support_padding, 255)
+    for i, j in np.ndindex(meta["batch"], meta["shot"]):
+        expected = case.arrays["seeds"][i, j]
+        seeds = place_seeds(mask[i, j].numpy(), (grid, grid), meta["avg_sp_area"], meta["max_sp"])
+        assert np.array_equal(seeds, expected[: len(seeds)]) and not expected[len(seeds) :].any()
+    with torch.no_grad():
+        method.eval()
+        prediction = method(query, support, mask)
+        stride = meta["stride"]
+        output = prediction.resized(query.shape[2:])
+        close(output[..., ::stride, ::stride], case.arrays["logits"], "logits")
+        prototypes, there = method.encode(method.features(query, support)[1], mask)["prototypes"]
+        for i in range(meta["batch"]):
+            close(prototypes[i][there[i]].T, case.arrays[f"centres{i}"], f"centres{i}")
+        loss, parts = episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)
+        close(parts["final"], meta["eval_loss"], "evaluation loss")
+        assert output.argmax(1).sum((1, 2)).tolist() == meta["eval_pred_fg_pixels"]
+    for prefix in ("train_bneval", "train"):
+        if f"{prefix}_loss" not in meta:
+            continue
+        fresh(method)
+        if prefix == "train_bneval":
+            method.backbone.eval()
+        prediction = method(query, support, mask)
+        close(prediction.logits, case.arrays[f"{prefix}_logits_low"], f"{prefix} logits")
+        loss, parts = episode_loss(prediction, truth, inner_weight=0.25, ignore_unknown=True, grid=LossGrid.image)
+        close(parts["final"], meta[f"{prefix}_main_loss"], f"{prefix} main loss")
+        close(loss, meta[f"{prefix}_loss"], f"{prefix} loss")
+        loss.backward()
+        norms_close(method, case, f"{prefix}_grad_norms", name)
+
+
+CHECKS: dict[str, Callable[[Case], None]] = {
+    "hsnet": check_hsnet,
+    "panet": check_panet,
+    "pfenet": check_pfenet,
+    "RPMM": check_rpmm,
+    "ASGNet": check_asgnet,
+}
 CASES = cases()
 
 

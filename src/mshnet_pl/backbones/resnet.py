@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torchvision
 from jaxtyping import Float
@@ -78,7 +79,7 @@ class ResNet(AbstractBackbone):
         if not 0 <= learns_from <= blocks[-1]:
             raise ValueError(f"learns_from={learns_from}: give the number of a block, at most {blocks[-1]}, or 0 for all")
         dilated = [dilation == "torchvision"] * 2
-        self.net = getattr(torchvision.models, f"resnet{depth}")(replace_stride_with_dilation=[False, *dilated])
+        self.net: Any = getattr(torchvision.models, f"resnet{depth}")(replace_stride_with_dilation=[False, *dilated])
         if deep_stem:
             _deepen_stem(self.net)
         load_named(self.net, weights, f"ResNet{depth}_Weights.IMAGENET1K_V1", classifier="fc.")

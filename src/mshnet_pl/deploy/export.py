@@ -84,6 +84,11 @@ def export(
         raise ConfigError(f"format={kind} needs {' and '.join(absent)}; pip install 'mshnet_pl[export]'")
     output.check_free(out, ckpt, overwrite)
     trained = read_method(ckpt)
+    if not trained.method.exportable:
+        raise ConfigError(
+            f"ckpt={ckpt}: {type(trained.method).__name__} computes a graph of another shape for every mask; take the "
+            "checkpoint itself, with mshnet-predict or mshnet_pl.Segmenter"
+        )
     if size is None and not trained.method.backbone.any_size:
         size = trained.image_size
     inputs, axes = _example(size, shots)

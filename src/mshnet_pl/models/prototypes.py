@@ -5,7 +5,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mshnet_pl.models.layers import resize
+
 _EPS = 1e-5
+_AREA_EPS = 5e-4
 
 
 def pooled(
@@ -31,3 +34,11 @@ def _upsampling(like: Tensor, fine: int, coarse: int, aligned: bool) -> Float[Te
     """The matrix of the bilinear interpolation along one axis."""
     unit = torch.eye(coarse, dtype=like.dtype, device=like.device)[None]
     return interpolate(unit, fine, mode="linear", align_corners=aligned)[0].T
+
+
+def masked_mean(
+    features: Float[Tensor, "n channels h w"], masks: Float[Tensor, "n height width"]
+) -> Float[Tensor, "n channels"]:
+    """Means of features, weighted by masks that are resized bilinearly to them; zero for an empty mask."""
+    soft = resize(masks[:, None], features.shape[2:]).to(features.dtype)
+    return (features * soft).sum((2, 3)) / (soft.sum((2, 3)) + _AREA_EPS)
