@@ -18,10 +18,12 @@ from mshnet_pl.backbones.vgg import VGG16
 from mshnet_pl.episode import Prediction
 from mshnet_pl.models.asgnet.model import ASGNet
 from mshnet_pl.models.asgnet.superpixels import place_seeds
+from mshnet_pl.models.fwb.model import FWB
 from mshnet_pl.models.hsnet.model import HSNet
 from mshnet_pl.models.layers import middle_maps
 from mshnet_pl.models.panet.model import PANet
 from mshnet_pl.models.pfenet.model import PFENet
+from mshnet_pl.models.ppnet.model import PPNet
 from mshnet_pl.models.prior import prior_mask
 from mshnet_pl.models.rpmm.mixture import probabilities
 from mshnet_pl.models.rpmm.model import RPMM
@@ -347,11 +349,136 @@ def check_asgnet(case: Case) -> None:
         norms_close(method, case, f"{prefix}_grad_norms", name)
 
 
+def check_fwb(case: Case) -> None:
+    meta = case.meta
+    backbone = resnet(
+        meta, trainable=True, dilation="torchvision", blocks=[1, 4], last_maps=True, batch_statistics=True, momentum=0.05
+    )  # fmt: skip
+    settings = {"experts": meta["steps"] + 1, "rate": meta["adam_lr"], "threshold": meta["threshold"]}
+    method = FWB(backbone, **settings)
+
+    def name(own: str) -> str:
+        return own.removeprefix("backbone.net.").replace("exit.", "exit_layer.")
+
+    case.fill(method, name)
+    assert method.learnable_parameters() == meta["params"]
+    query, support, mask, truth = case.inputs()
+    with torch.no_grad():
+        of_query, of_support = method.eval().features(query, support)
+    deep, low = of_query[1][:, -1], of_query[0][:, -1].relu()
+    variants = {re.sub(r"_(similarity|support_iou|experts|logits|score.*|train.*)$", "", key) for key in case.arrays}
+    for variant in sorted(variants - {"meta"}):
+        method.weighting, method.shadowed = "c1" in variant, variant.endswith("_released")
+        boosts = "c2" in variant
+        method.experts = settings["experts"] if boosts else 0
+        fresh(method, training=False)
+        with torch.no_grad():
+            code = method.encode(of_support, mask)
+            prediction = method.decode(of_query, code)
+            output = prediction.resized(query.shape[2:])
+        if boosts:
+            experts, weights, *_ = code["boosted"]
+            close(weights[0], case.arrays[f"{variant}_support_iou"], "IoU on the supports")
+            close(experts[0, :, ::16], case.arrays[f"{variant}_experts"], "experts", rtol=1e-6)
+            close(output[:, 1, ::4, ::4], case.arrays[f"{variant}_score"], "votes")
+            assert output.argmax(1).sum().item() == meta[f"{variant}_fg_pixels"]
+            continue
+        weighted = deep * code["relevance"][0][:, :, None, None]
+        similarity = method.similarity(weighted, code["relevance"][0] * code["vector"][0], low.shape[2:])
+        close(similarity.detach(), case.arrays[f"{variant}_similarity"], "similarity")
+        close(output[..., ::4, ::4], case.arrays[f"{variant}_logits"], "logits")
+        close(
+            episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)[0],
+            meta[f"{variant}_eval_loss"],
+            "loss",
+        )
+        assert output.argmax(1).sum((1, 2)).tolist() == meta[f"{variant}_fg_pixels"]
+        if f"{variant}_train_loss" not in meta:
+            continue
+        before = {key: value.clone() for key, value in method.named_buffers()}
+        fresh(method)
+        in_training = method.features(query, support)
+        code = method.encode(in_training[1], mask)
+        prediction = method.decode(in_training[0], code)
+        close(code["vector"][0][:, ::8], case.arrays[f"{variant}_train_class_vector"], "class vector")
+        expected = case.arrays[f"{variant}_train_relevance"]
+        if method.weighting:
+            close(code["relevance"][0][:, ::8], expected, "relevance")
+        close(prediction.resized(query.shape[2:])[..., ::4, ::4], case.arrays[f"{variant}_train_logits"], "training logits")
+        loss, _ = episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)
+        close(loss, meta[f"{variant}_train_loss"], "training loss")
+        loss.backward()
+        norms_close(method, case, f"{variant}_train_grad_norms", name)
+        for key, value in method.named_buffers():
+            value.copy_(before[key])
+
+
+def check_ppnet(case: Case) -> None:
+    meta = case.meta
+    backbone = resnet(
+        meta, trainable=True, dilation="torchvision", blocks=[4], last_maps=True, learns_from=3, batch_statistics=True
+    )  # fmt: skip
+    graph = meta["variant"] == "graph"
+    method = PPNet(
+        backbone, classes=15, semantic=meta["base_loss_weight"], **({"share": 0.8, "iterations": 20} if graph else {})
+    )
+
+    def name(own: str) -> str:
+        return own.removeprefix("backbone.net.").replace("classifiers.", "aspp.c")
+
+    case.fill(method, name)
+    assert method.learnable_parameters() == meta["params_optimised"]
+    assert sum(p.numel() for p in method.parameters()) == meta["params"]
+    query, support, mask, truth = case.inputs()
+    images, size = meta["batch"] * (meta["shot"] + 1), meta["size"]
+    labels = torch.from_numpy(case.draw.base_label(meta, images)).double()
+    method.class_labels = lambda *_: labels  # type: ignore[method-assign]
+    assert labels.shape == (images, size, size)
+    calls: list[tuple[int, str]] = []
+
+    def pinned(n: int, _: torch.Generator) -> Tensor:
+        return torch.from_numpy(case.draw.seeds(meta["seed"], *calls.pop(0), n))
+
+    method.starts = pinned  # type: ignore[method-assign]
+    pairs = [
+        [(i, side) for i in range(meta["batch"]) for side in sides] for sides in (("fg", "bg"), ("align_bg", "align_fg"))
+    ]
+    calls.extend(pairs[0])
+    with torch.no_grad():
+        of_query, of_support = method.eval().features(query, support)
+        code = method.encode(of_support, mask)
+        prediction = method.decode(of_query, code)
+        output = prediction.resized(query.shape[2:])
+    for array, side in (("bg_kmeans", 0), ("fg_kmeans", 1)):
+        close(code["parts"][0][:, side, :, ::16], case.arrays[array], array)
+    close(output[..., :: meta["stride"], :: meta["stride"]], case.arrays["logits"], "logits")
+    close(episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)[0], meta["eval_loss"], "evaluation loss")
+    assert output.argmax(1).sum((1, 2)).tolist() == meta["eval_pred_fg_pixels"]
+    method.requires_grad_(True)
+    for prefix in ("train_bneval", "train"):
+        if f"{prefix}_loss" not in meta:
+            continue
+        fresh(method)
+        if prefix == "train_bneval":
+            method.backbone.eval()
+        calls[:] = [*pairs[0], *pairs[1]]
+        prediction = method(query, support, mask)
+        close(prediction.resized(query.shape[2:])[..., ::8, ::8], case.arrays[f"{prefix}_logits"], f"{prefix} logits")
+        loss, parts = episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)
+        for part, key in (("final", "query"), ("alignment", "align"), ("semantic", "base")):
+            close(parts[part], meta[f"{prefix}_{key}_loss"], f"{prefix} {key} loss")
+        close(loss, meta[f"{prefix}_loss"], f"{prefix} loss")
+        loss.backward()
+        norms_close(method, case, f"{prefix}_grad_norms", name)
+
+
 CHECKS: dict[str, Callable[[Case], None]] = {
     "hsnet": check_hsnet,
     "panet": check_panet,
     "pfenet": check_pfenet,
     "RPMM": check_rpmm,
+    "FWB": check_fwb,
+    "PPNet": check_ppnet,
     "ASGNet": check_asgnet,
 }
 CASES = cases()

@@ -14,6 +14,8 @@ def convolve(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Float[Tensor, "n _
     (autocast's, if it is on) until any of the originals changes. State dicts keep the originals alone.
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or norm.training:
+        if norm.training:  # moves the running statistics, without telling
+            vars(norm).pop("folded", None)
         normalised: Tensor = norm(convolution(x))
         return normalised
     autocast = torch.is_autocast_enabled(x.device.type)

@@ -79,7 +79,7 @@ def _cross_entropy(logits: Tensor, mask: Tensor, foreground_weight: float = 1.0)
 
 
 def _dice(logits: Tensor, mask: Tensor) -> Tensor:
-    """1 - Dice of the sigmoid of background and of foreground, summed; a pixel of 255 is in neither; a mean over the batch."""
+    """1 - Dice of the sigmoids of background and of foreground, summed; 255 is in neither; a mean over the batch."""
     share = logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
     target = _target(mask, logits)
     truth = torch.stack([target == 0, target == 1], dim=1).to(share.dtype)
