@@ -18,6 +18,8 @@ from mshnet_pl.backbones.vgg import VGG16
 from mshnet_pl.episode import Prediction
 from mshnet_pl.models.asgnet.model import ASGNet
 from mshnet_pl.models.asgnet.superpixels import place_seeds
+from mshnet_pl.models.cyctr.model import CyCTR
+from mshnet_pl.models.cyctr.sampling import Sampler
 from mshnet_pl.models.fwb.model import FWB
 from mshnet_pl.models.hsnet.model import HSNet
 from mshnet_pl.models.layers import middle_maps
@@ -27,7 +29,7 @@ from mshnet_pl.models.ppnet.model import PPNet
 from mshnet_pl.models.prior import prior_mask
 from mshnet_pl.models.rpmm.mixture import probabilities
 from mshnet_pl.models.rpmm.model import RPMM
-from mshnet_pl.options import LossGrid
+from mshnet_pl.options import Criterion, LossGrid
 from mshnet_pl.training.losses import episode_loss
 from peer_draws import Case, cases
 
@@ -472,15 +474,95 @@ def check_ppnet(case: Case) -> None:
         norms_close(method, case, f"{prefix}_grad_norms", name)
 
 
+CYCTR = {
+    "reduce_query.0.": "adjust_feature_qry.", "reduce_support.0.": "adjust_feature_supp.", "join_query.": "qry_merge_feat.",
+    "join_support.": "supp_merge_feat.", "reduce.": "merge_multi_lvl_reduce.", "project.": "pred_supp_qry_proj.",
+    "join_back.": "supp_init_merge.", "head.0.0.": "cls.0.", "head.2.": "cls.3.", "head_back.0.0.": "supp_cls.0.",
+    "head_back.2.": "supp_cls.3.", "transformer.level": "transformer.level_embed", "transformer.norms.": "transformer.layer_norms.",
+}  # fmt: skip
+CYCTR_LAYERS = {
+    "offsets": "sampling_offsets", "weights": "attention_weights", "values": "value_proj", "query": "q_fc", "key": "k_fc",
+    "value": "v_fc", "wide": "layers.0.0", "narrow": "layers.1",
+}  # fmt: skip
+
+
+def cyctr_name(own: str) -> str:
+    if own.startswith("backbone."):
+        return own.removeprefix("backbone.net.")
+    own = re.sub(r"^spare\.(\d)\.0", lambda m: f"addtional_proj.{2 * int(m[1])}", own)
+    own = re.sub(r"^refine\.(\d)\.0", lambda m: f"merge_multi_lvl_sum.{2 * int(m[1])}", own)
+    own = re.sub(r"^refine_back\.(\d)\.0", lambda m: f"supp_beta_conv.{2 * int(m[1])}", own)
+    found = re.match(r"^transformer\.(among|across|feed)\.(\d)\.(\w+)\.(\w+)$", own)
+    if found:
+        group, number, layer, kind = found.groups()
+        theirs = {"among": "qry_self_layers", "across": "cross_layers", "feed": "ffns"}[group]
+        output = "output_proj" if group == "among" else "proj"
+        return f"transformer.{theirs}.{number}.{CYCTR_LAYERS.get(layer, output)}.{kind}"
+    return next((own.replace(mine, theirs, 1) for mine, theirs in CYCTR.items() if own.startswith(mine)), own)
+
+
+def check_cyctr(case: Case) -> None:
+    meta = case.meta
+    backbone = resnet(meta, deep_stem=True, dilation="torchvision", last_maps=True)
+    method = CyCTR(backbone, meta["hidden"], mixed_masks=True, spare=True)
+    case.fill(method, cyctr_name)
+    assert method.learnable_parameters() == meta["params"]
+    assert sum(p.numel() for p in method.transformer.parameters()) == meta["params_transformer"]
+    without_dropout(method)
+    query, support, mask, truth, padding, support_padding = case.padded_inputs()
+    mask = mask.masked_fill(support_padding, 255)
+    sizes: list[int] = []
+    scales: list[float] = []
+
+    class Pinned(Sampler):
+        def permutation(self, n: int, random: torch.Generator) -> Tensor:
+            sizes.append(n)
+            return torch.from_numpy(case.draw.permutation(meta["seed"], len(sizes) - 1, n))
+
+        def scale(self, low: float, high: float) -> float:
+            scales.append(float(case.draw.uniform(meta["seed"], len(scales), low, high)))
+            return scales[-1]
+
+    method.sampler = lambda of: Pinned(meta["shot"], [torch.Generator()] * len(of), method.mixed_masks)  # type: ignore[method-assign]
+    seen: list[Tensor] = []
+    method.transformer.register_forward_hook(lambda *args: seen.append(args[2]))
+    stride = meta["stride"]
+    with torch.no_grad():
+        of_query, of_support = method.eval().features(query, support)
+        code = method.encode(of_support, mask)
+        prediction = method.decode(of_query, code, padding)
+        output = prediction.resized(query.shape[2:])
+    assert sizes == meta["eval_perm_sizes"]
+    close(prior_mask(of_query[2][:, -1].relu(), code["deep"][0]), case.arrays["prior"], "prior")
+    for i, array in ((1, "sampled_mask"), (2, "sampled_padding")):
+        assert np.array_equal(code["tokens"][i].numpy(), case.arrays[array] != 0), array
+    close(seen[0][:, ::32, ::2, ::2], case.arrays["transformer_out"], "the transformer's output")
+    close(output[..., ::stride, ::stride], case.arrays["logits"], "logits")
+    how = {"ignore_unknown": True, "grid": LossGrid.image, "criterion": Criterion.dice}
+    close(episode_loss(prediction, truth, **how)[0], meta["eval_loss"], "evaluation loss")
+    assert output.argmax(1).sum((1, 2)).tolist() == meta["eval_pred_fg_pixels"]
+    if "train_loss" not in meta:
+        return
+    sizes.clear()
+    fresh(method)
+    in_training = method.features(query, support)
+    prediction = method.decode(in_training[0], method.encode(in_training[1], mask), padding)
+    labels = prediction.resized(query.shape[2:]).argmax(1)[..., ::stride, ::stride]
+    assert np.array_equal(labels.numpy(), case.arrays["train_pred"])
+    loss, parts = episode_loss(prediction, truth, **how)
+    assert sizes == meta["train_perm_sizes"]
+    np.testing.assert_allclose(scales, meta["train_scales"], rtol=1e-12)
+    close(parts["final"], meta["train_main_loss"], "training main loss")
+    close(parts["support"], meta["train_aux_loss"], "training auxiliary loss")
+    close(loss, meta["train_loss"], "training loss")
+    loss.backward()
+    norms_close(method, case, "train_grad_norms", cyctr_name)
+
+
 CHECKS: dict[str, Callable[[Case], None]] = {
-    "hsnet": check_hsnet,
-    "panet": check_panet,
-    "pfenet": check_pfenet,
-    "RPMM": check_rpmm,
-    "FWB": check_fwb,
-    "PPNet": check_ppnet,
-    "ASGNet": check_asgnet,
-}
+    "hsnet": check_hsnet, "panet": check_panet, "pfenet": check_pfenet, "RPMM": check_rpmm, "ASGNet": check_asgnet,
+    "FWB": check_fwb, "PPNet": check_ppnet, "CyCTR": check_cyctr,
+}  # fmt: skip
 CASES = cases()
 
 

@@ -12,7 +12,7 @@ from mshnet_pl.episode import Prediction
 from mshnet_pl.models.base import SupportCode, three_blocks
 from mshnet_pl.models.enrichment import EnrichingMethod
 from mshnet_pl.models.layers import middle_maps, resize
-from mshnet_pl.models.prior import prior_mask
+from mshnet_pl.models.prior import masked_features, prior_mask
 from mshnet_pl.models.prototypes import masked_mean
 
 
@@ -88,12 +88,12 @@ class PFENet(EnrichingMethod):
 
     def _deep(self, support: tuple[Tensor, ...], support_mask: Tensor) -> Float[Tensor, "batch shots channels h w"]:
         if not self.masked_deep:
-            return _masked(support[2][:, :, -1], support_mask)
+            return masked_features(support[2][:, :, -1], support_mask)
         assert isinstance(self.backbone, ResNet)
         with torch.set_grad_enabled(self.backbone.trainable and torch.is_grad_enabled()):
-            shots = _masked(support[1][:, :, -1], support_mask).unbind(1)
+            shots = masked_features(support[1][:, :, -1], support_mask).unbind(1)
             deep = torch.stack([self.backbone.last_block(shot) for shot in shots], dim=1)
-        return _masked(deep, support_mask)
+        return masked_features(deep, support_mask)
 
     def decode(self, query: Features, code: SupportCode) -> Prediction:
         """Logits (B, 2, 2h, 2w) on twice (``scale`` times) block 2's grid, in training with those of every scale."""
@@ -101,7 +101,3 @@ class PFENet(EnrichingMethod):
         x = self.reduce_query(middle_maps(query[0], query[1], coarse_first=True))
         prior = resize(prior_mask(query[2][:, -1].relu(), deep), x.shape[2:]).to(x.dtype)
         return self.enriched(torch.cat([x, means[:, :, None, None].expand_as(x)], dim=1), prior)
-
-
-def _masked(x: Float[Tensor, "batch shots channels h w"], mask: Tensor) -> Float[Tensor, "batch shots channels h w"]:
-    return x.relu() * resize(mask, x.shape[3:])[:, :, None].to(x.dtype)
