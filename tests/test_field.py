@@ -22,7 +22,8 @@ from mshnet_pl.models.hsnet.model import HSNet, vote
 from mshnet_pl.models.hsnet.squeeze import CentrePivotConv4d
 from mshnet_pl.models.mshnet.lite import MSHNetLite
 from mshnet_pl.models.panet.model import PANet, alignment_loss
-from mshnet_pl.models.pfenet.model import PFENet, prior_mask
+from mshnet_pl.models.pfenet.model import PFENet
+from mshnet_pl.models.prior import prior_mask
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
 from mshnet_pl.training.schedules import every_steps, polynomial

@@ -1,11 +1,12 @@
 """The two records that everything else exchanges: an episode and what a method predicts for it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 """(3, 1, 1): ImageNet's mean of each channel, on a scale of 0 to 1."""
@@ -47,6 +48,17 @@ class Episode(NamedTuple):
     """(B, K) int64: the same for the supports."""
 
 
+class Supervised(NamedTuple):
+    """Further logits of a training step, and what they should be."""
+
+    weight: float
+    """Of their loss."""
+    logits: Tensor
+    """(N, C, h, w): of C classes, of any images of the batch."""
+    target: Tensor
+    """(N, H, W) uint8 or float: labels, 255 where nothing is known."""
+
+
 class Prediction(NamedTuple):
     """Logits of background (channel 0) and foreground (channel 1)."""
 
@@ -56,3 +68,16 @@ class Prediction(NamedTuple):
     """(B, 2, h_b, w_b) each: intermediate logits for deep supervision, by name, deepest first; empty in eval mode."""
     losses: Mapping[str, tuple[float, Tensor]] = MappingProxyType({})
     """Weights and values () of a method's own losses, by name, which training adds; empty in eval mode."""
+    aligned: bool = True
+    """Whether corners are aligned where logits are resized bilinearly to the image."""
+    supervise: Callable[[Tensor, Tensor], Mapping[str, Supervised]] | None = None
+    """Further supervision that needs the queries' masks (B, H, W) and classes (B,), in training alone; by name."""
+
+    def resized(self, size: Sequence[int], logits: Tensor | None = None) -> Tensor:
+        """The final logits, or others, resized to height and width as the method resizes them."""
+        logits = self.logits if logits is None else logits
+        return interpolate(logits, (size[0], size[1]), mode="bilinear", align_corners=self.aligned)
+
+    def comparable(self, size: Sequence[int]) -> Tensor:
+        """The final logits as they are where their corners are aligned, as everybody resizes them, else at ``size``."""
+        return self.logits if self.aligned else self.resized(size)

@@ -61,6 +61,23 @@ class Fusion(StrEnum):
     """Each shot predicts alone; their foreground votes, divided by the most that a pixel got, decide (HSNet)."""
 
 
+class LossGrid(StrEnum):
+    """Where logits and the query's mask meet in the loss of training."""
+
+    logits = "logits"
+    """On the logits' own grid (intermediate ones: on half of it); the mask is resized to it."""
+    image = "image"
+    """At the mask's size; logits are upsampled to it."""
+
+
+class Criterion(StrEnum):
+    """What compares logits with a mask."""
+
+    cross_entropy = "cross_entropy"
+    dice = "dice"
+    """1 - Dice of the sigmoids of background and foreground (CyCTR)."""
+
+
 class Which(StrEnum):
     """Which checkpoint of a training run is tested."""
 

@@ -1,7 +1,7 @@
 """What a backbone promises: every feature map of its last three blocks, frozen unless it is asked to learn."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,13 +32,16 @@ class AbstractBackbone(nn.Module, ABC):
     """A feature extractor, frozen by default.
 
     Frozen, its parameters never require gradients; ``trainable``, they do, and it runs with a graph wherever gradients are
-    enabled. Either way it stays in eval mode whatever its parents do, so batch statistics cannot drift.
+    enabled. Either way it stays in eval mode whatever its parents do, so batch statistics cannot drift, unless it has
+    ``batch_statistics``.
     """
 
     blocks: tuple[BlockSpec, ...]
     """Block 2, block 3, block 4: finest first."""
     trainable: bool = False
     """Whether training changes its parameters, so that features of an image differ from step to step."""
+    batch_statistics: bool = False
+    """Whether its norms use the batch's statistics in training, and update the running ones."""
     any_size: ClassVar[bool] = True
     """Whether one exported graph serves images of every size: not where the padding follows from the size."""
 
@@ -58,8 +61,9 @@ class AbstractBackbone(nn.Module, ABC):
         """
         images = images.contiguous(memory_format=torch.channels_last)
         learning = self.trainable and torch.is_grad_enabled()
+        together = learning or self.training or images.device.type != "cpu" or len(images) == 1
         with torch.set_grad_enabled(learning):
-            if torch.compiler.is_compiling() or learning or images.device.type != "cpu" or len(images) == 1:
+            if torch.compiler.is_compiling() or together:
                 return self.features(images)
             blocks: list[Tensor] = []
             for n in range(len(images)):
@@ -79,8 +83,16 @@ class AbstractBackbone(nn.Module, ABC):
         self.eval()
 
     def train(self, mode: bool = True) -> "AbstractBackbone":
-        """Stays in eval mode."""
-        return super().train(False)
+        """Stays in eval mode, but for norms that use batch statistics in training."""
+        super().train(False)
+        self.training = mode and self.batch_statistics
+        for norm in self.moving_norms() if self.training else ():
+            norm.train()
+        return self
+
+    def moving_norms(self) -> Iterable[nn.Module]:
+        """The norms that ``batch_statistics`` concerns."""
+        return ()
 
 
 def _pixels(x: Tensor) -> Tensor:

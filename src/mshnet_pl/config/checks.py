@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from mshnet_pl.config.schema import Config, EnergyConfig
 from mshnet_pl.config.settings import settings
-from mshnet_pl.options import EVERY_FOLD, Protocol, Which, guided_problems, scale_problems
+from mshnet_pl.options import EVERY_FOLD, Criterion, Protocol, Which, guided_problems, scale_problems
 
 
 def problems(config: Config) -> list[str]:
@@ -210,10 +210,18 @@ def _switches(config: Config) -> Iterator[str]:
             yield f"trainer.{name}={value}: a run decides that by its own settings; give {way_out}"
 
 
+def _dice(config: Config) -> Iterator[str]:
+    if config.loss.criterion is Criterion.dice and config.loss.foreground_weight != 1:
+        yield (
+            f"loss.foreground_weight={config.loss.foreground_weight}: loss.criterion=dice does not weigh pixels; "
+            "leave loss.foreground_weight=1"
+        )
+
+
 def _figure(config: Config) -> Iterator[str]:
     if isinstance(config, EnergyConfig) and not config.out.endswith((".png", ".pdf", ".svg")):
         yield f"out={config.out}: give a name that ends in .png, .pdf or .svg"
 
 
-_RULES = (_views, _caches, _published_episodes, _validation, _fold, _start, _switches, _figure)
+_RULES = (_views, _caches, _published_episodes, _validation, _dice, _fold, _start, _switches, _figure)
 """What must hold between settings; each yields a line a problem, which begins with ``key=value``."""

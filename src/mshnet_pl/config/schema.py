@@ -14,7 +14,9 @@ from mshnet_pl.options import (
     MAX_SIDE,
     MIN_SIDE,
     BadFiles,
+    Criterion,
     Fusion,
+    LossGrid,
     NonFinite,
     NovelPixels,
     Protocol,
@@ -102,6 +104,13 @@ class LossConfig:
     ignore_unknown: bool = setting(False, "Leave pixels labelled 255 out of the loss; otherwise they are background.")
     foreground_weight: float = setting(
         1.0, "What an object's pixel counts in the loss, 1 in the paper; more gives larger predictions.", min=0.01
+    )
+    grid: LossGrid = setting(
+        LossGrid.logits,
+        "Where logits and mask meet: on the logits' grid, or at the image's size, as all published code but MSHNet's has it.",
+    )
+    criterion: Criterion = setting(
+        Criterion.cross_entropy, "What compares them: cross_entropy, or dice, the sum of both classes' Dice losses (CyCTR)."
     )
     nonfinite: NonFinite = setting(
         NonFinite.stop,

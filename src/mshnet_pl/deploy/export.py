@@ -15,7 +15,6 @@ from mshnet_pl.deploy import output
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference import model_card, pretrained
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.models.layers import resize
 from mshnet_pl.utils.files import whole_path
 from mshnet_pl.utils.hashing import sha256
 
@@ -54,7 +53,7 @@ class ExportedNetwork(nn.Module):
         of_query = self.method.backbone(query)
         of_support = self.method.backbone(support.flatten(0, 1))
         code = self.method.encode(tuple(f.unflatten(0, support.shape[:2]) for f in of_support), support_mask)
-        return resize(self.method.decode(of_query, code).logits, query.shape[2:])
+        return self.method.decode(of_query, code).resized(query.shape[2:])
 
 
 def export(
@@ -93,6 +92,11 @@ def export(
     output.check_free(out, Path(ckpt), overwrite)
     network = pretrained.load(ckpt)
     trained = network.trained
+    if not trained.method.exportable:
+        raise ConfigError(
+            f"ckpt={ckpt}: {type(trained.method).__name__} computes a graph of another shape for every mask; take the "
+            "checkpoint itself, with mshnet-predict or mshnet_pl.Segmenter"
+        )
     if size is None and not trained.method.backbone.any_size:
         size = trained.image_size
     inputs, axes = _example(size, shots)

@@ -164,7 +164,7 @@ class Predictor:
         for place, view in enumerate(self._views):
             features = self._features(query, view, query_id)
             for codes, found in zip(classes, of_views, strict=True):
-                logits = [self._method.decode(features, code).logits.float() for code in codes[place]]
+                logits = [self._method.decode(features, code).comparable(size).float() for code in codes[place]]
                 found.append(torch.stack(logits if plain else [view.undo(one, size) for one in logits]))
         return [self._merge(torch.stack(found).mean(0), query) for found in of_views]
 

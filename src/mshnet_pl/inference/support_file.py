@@ -78,9 +78,9 @@ def fingerprint(method: AbstractMethod, image_size: int, bf16: bool, settings: M
         bf16: whether it computes in bfloat16.
         settings: of prediction; ``guided`` concerns no support.
     """
-    strides = [(name, part.stride) for name, part in method.named_modules() if isinstance(part, nn.Conv2d)]
+    layout = [(name, part.stride, part.dilation) for name, part in method.named_modules() if isinstance(part, nn.Conv2d)]
     views = {key: value for key, value in settings.items() if key != "guided"}
-    described = [weights_digest(method), image_size, bf16, strides, views]
+    described = [weights_digest(method), image_size, bf16, layout, views]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,10 @@ class AbstractMethod(nn.Module, ABC):
     """
 
     backbone: AbstractBackbone
+    supports_learn: ClassVar[bool] = True
+    """Whether gradients reach a trainable backbone through the supports."""
+    exportable: ClassVar[bool] = True
+    """Whether one graph serves all supports: not where its shape follows from what the masks show."""
 
     @abstractmethod
     def encode(
@@ -55,15 +60,20 @@ class AbstractMethod(nn.Module, ABC):
         """Query and support features of every block.
 
         From one pass of the backbone, except on a CPU, where images pass one by one anyway: the supports' memory is then
-        free as soon as they are encoded.
+        free as soon as they are encoded. With statistics of the batch, the queries and every shot's images pass alone.
         """
         (batch, shots), images = support.shape[:2], support.flatten(0, 1)
-        if query.device.type == "cpu" and not torch.compiler.is_compiling():
-            of_query, of_images = self.backbone(query), self.backbone(images)
-        else:
+        on_cpu = query.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not (on_cpu or self.backbone.training or not self.supports_learn):
             features = self.backbone(torch.cat([query, images]))
             of_query, of_images = tuple(f[:batch] for f in features), tuple(f[batch:] for f in features)
-        return of_query, tuple(f.unflatten(0, (batch, shots)) for f in of_images)
+            return of_query, tuple(f.unflatten(0, (batch, shots)) for f in of_images)
+        of_query = self.backbone(query)
+        with torch.set_grad_enabled(self.supports_learn and torch.is_grad_enabled()):
+            if not self.backbone.training:
+                return of_query, tuple(f.unflatten(0, (batch, shots)) for f in self.backbone(images))
+            of_shots = [self.backbone(shot) for shot in support.unbind(1)]
+        return of_query, tuple(torch.stack(block, dim=1) for block in zip(*of_shots, strict=True))
 
     def learnable_parameters(self) -> int:
         """Number of parameters that training changes: the backbone's too where it is trainable."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -12,6 +13,16 @@ from mshnet_pl.models.convolutions import convolve_projected, convolve_upsampled
 def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c h2 w2"]:
     """Bilinear interpolation with aligned corners, the only kind the networks use."""
     return interpolate(x, (size[0], size[1]), mode="bilinear", align_corners=True)
+
+
+def middle_maps(
+    fine: Float[Tensor, "n _ _ _ _"], coarse: Float[Tensor, "n _ _ _ _"], coarse_first: bool = False
+) -> Float[Tensor, "n c h w"]:
+    """The last maps of blocks 2 and 3 after their ReLU, side by side on block 2's grid."""
+    of_fine, of_coarse = fine[:, -1].relu(), coarse[:, -1].relu()
+    if of_coarse.shape[2:] != of_fine.shape[2:]:
+        of_coarse = resize(of_coarse, of_fine.shape[2:])
+    return torch.cat([of_coarse, of_fine] if coarse_first else [of_fine, of_coarse], dim=1)
 
 
 class UpsampleThen(nn.Sequential):

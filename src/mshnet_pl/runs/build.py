@@ -113,6 +113,8 @@ def make_module(run: Run, pretrained: bool = True) -> EpisodicModule:
         inner_weight=config.loss.inner_weight,
         ignore_unknown=config.loss.ignore_unknown,
         foreground_weight=config.loss.foreground_weight,
+        loss_grid=config.loss.grid,
+        criterion=config.loss.criterion,
         seed=config.seed,
         config=plain(raw, resolve=False),
         flip=config.eval.flip,

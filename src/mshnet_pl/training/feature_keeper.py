@@ -39,7 +39,8 @@ class FeatureKeeper:
         self._trainer, self._module, self._datamodule = trainer, module, datamodule
         self._folder, self._megabytes = folder, megabytes
         self._cache: AbstractFeatureCache | None = None
-        learns = any(p.requires_grad for p in module.method.backbone.parameters())
+        backbone = module.method.backbone
+        learns = backbone.batch_statistics or any(p.requires_grad for p in backbone.parameters())
         if learns and folder is not None:
             raise ConfigError(f"data.feature_cache={folder}: the backbone learns, so its features change; leave it null")
         self._tests = not learns and module.predictor.sees_plainly and (folder is not None or megabytes > 0)

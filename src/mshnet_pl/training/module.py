@@ -18,7 +18,7 @@ from mshnet_pl.evaluation.metrics import EpisodeIoU, Scores, scores
 from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.inference.predictor import Predictor
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.options import Fusion
+from mshnet_pl.options import Criterion, Fusion, LossGrid
 from mshnet_pl.training.losses import episode_loss
 
 
@@ -35,6 +35,8 @@ class EpisodicModule(pl.LightningModule):
         inner_weight: weight of each intermediate loss.
         ignore_unknown: leave pixels labelled 255 out of the loss.
         foreground_weight: what a pixel of the object counts in the loss.
+        loss_grid: where logits and masks meet in the loss.
+        criterion: what compares them.
         seed: of the steps' randomness.
         config: plain dictionary that rebuilds all this; saved in checkpoints.
         flip: tests also predict the mirrored images.
@@ -51,6 +53,8 @@ class EpisodicModule(pl.LightningModule):
         inner_weight: float = 1 / 3,
         ignore_unknown: bool = False,
         foreground_weight: float = 1.0,
+        loss_grid: LossGrid = LossGrid.logits,
+        criterion: Criterion = Criterion.cross_entropy,
         seed: int = 0,
         config: Mapping[str, Any] | None = None,
         flip: bool = False,
@@ -67,7 +71,12 @@ class EpisodicModule(pl.LightningModule):
         self._plainly = Predictor(method, backbone=self.backbone)
         self._optimizer, self._schedule = optimizer, schedule
         self._loss = partial(
-            episode_loss, inner_weight=inner_weight, ignore_unknown=ignore_unknown, foreground_weight=foreground_weight
+            episode_loss,
+            inner_weight=inner_weight,
+            ignore_unknown=ignore_unknown,
+            foreground_weight=foreground_weight,
+            grid=loss_grid,
+            criterion=criterion,
         )
         self._seed = seed
         self.save_hyperparameters({"config": dict(config or {})})
@@ -94,13 +103,13 @@ class EpisodicModule(pl.LightningModule):
         step_seed = np.random.SeedSequence((self._seed, int(batch.number[0]))).generate_state(1)
         torch.manual_seed(int(step_seed[0]))
         prediction = self(batch)
-        loss, parts = self._loss(prediction, batch.query_mask)
+        loss, parts = self._loss(prediction, batch.query_mask, class_id=batch.class_id)
         return loss, parts, prediction
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """The loss of eq. 1."""
         loss, parts, prediction = self.loss(batch)
-        self._count(self.train_iou, prediction.logits, batch)
+        self._count(self.train_iou, prediction.comparable(batch.query.shape[2:]), batch)
         self.log("train/loss", loss, prog_bar=True)
         for name, part in parts.items():
             self.log(f"train/loss_{name}", part)

@@ -8,10 +8,9 @@ from torch.nn.functional import cosine_similarity, cross_entropy, interpolate, o
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
 from mshnet_pl.models.base import AbstractMethod, SupportCode
-from mshnet_pl.models.layers import resize
+from mshnet_pl.models.prototypes import pooled
 
 _SCALE = 20.0
-_EPS = 1e-5
 
 
 class PANet(AbstractMethod):
@@ -20,8 +19,8 @@ class PANet(AbstractMethod):
     A prototype is the mean over the mask of the features, which are upsampled to the mask's size; several shots' are
     averaged. In training, prototypes of the query's predicted regions segment the supports in turn (alignment). Nothing but
     the backbone has parameters: with a trainable one, VGG-16, 14,714,688 are learned (published: 14.7 M), with
-    a frozen backbone nothing is. Published with conv5_3 at stride 8; here it has stride 16, and the loss is taken on twice
-    block 2's grid.
+    a frozen backbone nothing is. Published with VGG-16's conv5_3 at stride 8 (``backbone.dilated``); corners are not aligned
+    where maps are resized.
 
     The paper's mIoU, 1-shot / 5-shot, VGG-16: PASCAL-5i 48.1 / 55.7. Measured with ResNet-50, block 3, fold 0 of a small
     part of PASCAL-5i after 6,400 episodes, 1-shot (experiments/field): 43.2.
@@ -56,34 +55,13 @@ class PANet(AbstractMethod):
         return {**code, "support": (features, support_mask)} if self.training else code
 
     def decode(self, query: Features, code: SupportCode) -> Prediction:
-        """Cosines times 20 (B, 2, 2h, 2w) on twice block 2's grid; in training with the alignment loss."""
+        """Cosines times 20 (B, 2, h, w) on the block's grid; in training with the alignment loss."""
         features = query[self.block - 2][:, -1]
         logits = scaled_cosines(features, code["prototypes"][0])
-        height, width = query[0].shape[3:]
-        larger = resize(logits, (2 * height, 2 * width))
         if not self.training or not self.alignment:
-            return Prediction(larger)
-        return Prediction(larger, losses={"alignment": (self.alignment, alignment_loss(features, logits, *code["support"]))})
-
-
-def pooled(
-    features: Float[Tensor, "n channels h w"], masks: Float[Tensor, "n regions height width"]
-) -> Float[Tensor, "n regions channels"]:
-    """Means over masks of features that are upsampled bilinearly to the masks' size; zero for an empty mask.
-
-    The upsampled features are never built: masks are taken to the features' grid with the transposed interpolation.
-    """
-    sizes = zip(masks.shape[2:], features.shape[2:], strict=True)
-    rows, columns = (_upsampling(masks, fine, coarse) for fine, coarse in sizes)
-    weights = rows.T @ masks @ columns  # (N, R, h, w)
-    total = weights.flatten(2).to(features.dtype) @ features.flatten(2).transpose(1, 2)
-    return total / (masks.sum((2, 3)).to(features.dtype) + _EPS)[:, :, None]
-
-
-def _upsampling(like: Tensor, fine: int, coarse: int) -> Float[Tensor, "fine coarse"]:
-    """The matrix of the bilinear interpolation along one axis."""
-    unit = torch.eye(coarse, dtype=like.dtype, device=like.device)[None]
-    return interpolate(unit, fine, mode="linear", align_corners=True)[0].T
+            return Prediction(logits, aligned=False)
+        aligning = self.alignment, alignment_loss(features, logits, *code["support"])
+        return Prediction(logits, losses={"alignment": aligning}, aligned=False)
 
 
 def scaled_cosines(
@@ -107,7 +85,8 @@ def alignment_loss(
     prototypes = pooled(query, regions)
     shots = support.shape[1]
     of_shots = scaled_cosines(support.flatten(0, 1), prototypes.repeat_interleave(shots, dim=0))
-    predicted = resize(of_shots, support_mask.shape[2:])
-    losses = cross_entropy(predicted.float(), support_mask.flatten(0, 1).long(), reduction="none").mean((1, 2))
+    predicted = interpolate(of_shots, support_mask.shape[2:], mode="bilinear", align_corners=False)
+    predicted = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
+    losses = cross_entropy(predicted, support_mask.flatten(0, 1).long(), reduction="none").mean((1, 2))
     counted = regions[:, 1].flatten(1).any(1).repeat_interleave(shots)
     return (losses * counted).mean()

@@ -56,7 +56,8 @@ class ValidationPanels(pl.Callback):
         names = [datamodule.class_names[c] for c in batch.class_id.tolist()]
         titles = [f"episode {n}: {name}" for n, name in zip(batch.number.tolist(), names, strict=True)]
         with trainer.precision_plugin.forward_context():
-            logits = torch.cat([pl_module(Episode(*(part[i : i + 1] for part in batch))).logits for i in range(len(names))])
+            alone = (Episode(*(part[i : i + 1] for part in batch)) for i in range(len(names)))
+            logits = torch.cat([pl_module(one).comparable(one.query.shape[2:]) for one in alone])
             network = pl_module.method
             found = energy_pictures(network, batch, titles) if isinstance(network, SimilarityMethod) else []
         step = max(trainer.global_step - 1, 0)  # as Lightning counts the numbers of this validation

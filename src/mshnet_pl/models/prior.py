@@ -1,7 +1,9 @@
-"""PFENet's prior: how much a query pixel is like the most similar one of the support, without parameters."""
+"""PFENet's prior, which CyCTR has too: how much a query pixel is like the most similar one of the support, without parameters."""
 
 from jaxtyping import Float
 from torch import Tensor
+
+from mshnet_pl.models.layers import resize
 
 _EPS = 1e-7
 
@@ -21,3 +23,10 @@ def prior_mask(
     low, high = largest.amin(2, keepdim=True), largest.amax(2, keepdim=True)
     scaled = (largest - low) / (high - low + _EPS)
     return scaled.mean(1, keepdim=True).unflatten(2, query.shape[2:])
+
+
+def masked_features(
+    x: Float[Tensor, "batch shots channels h w"], mask: Float[Tensor, "batch shots height width"]
+) -> Float[Tensor, "batch shots channels h w"]:
+    """Features after their ReLU, times the masks, which are resized bilinearly to them."""
+    return x.relu() * resize(mask, x.shape[3:])[:, :, None].to(x.dtype)

@@ -1,0 +1,1 @@
+"""ASGNet (Li et al., CVPR 2021)."""

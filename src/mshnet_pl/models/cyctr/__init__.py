@@ -1,0 +1,1 @@
+"""CyCTR (Zhang et al., NeurIPS 2021)."""

@@ -1,0 +1,1 @@
+"""FWB (Nguyen and Todorovic, ICCV 2019)."""

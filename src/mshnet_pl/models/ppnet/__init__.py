@@ -1,0 +1,1 @@
+"""PPNet (Liu et al., ECCV 2020)."""

@@ -1,0 +1,45 @@
+"""PPNet's part prototypes: features of a region in five clusters."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mshnet_pl.models.layers import resize
+
+PARTS = 5
+_ENOUGH = 10
+"""Pixels of a mask from which on a coarse grid will do."""
+
+
+def region(
+    features: Float[Tensor, "channels h w"], mask: Float[Tensor, "height width"], factor: int, size: Sequence[int]
+) -> Float[Tensor, "n channels"]:
+    """Features of the pixels of a mask on ``factor`` times the features' grid, at ``size`` where these are few.
+
+    Zero, once, where the mask is empty.
+    """
+    grid = [factor * side for side in features.shape[1:]]
+    chosen = interpolate(mask[None, None], grid, mode="nearest")[0, 0]
+    if chosen.sum() <= _ENOUGH:
+        grid = [*size]
+        chosen = interpolate(mask[None, None], grid, mode="nearest")[0, 0]
+    found = resize(features[None], grid)[0][:, chosen > 0].T
+    return found if len(found) else features.new_zeros(1, len(features))
+
+
+def cluster_means(
+    pixels: Float[Tensor, "n channels"], starts: Int64[Tensor, "k"], iterations: int
+) -> Float[Tensor, "k channels"]:
+    """Lloyd's k-means from the pixels at ``starts``; with gradient to the members of the last step. Empty clusters are 0."""
+    fixed = pixels.detach()
+    centres = fixed[starts]
+    for step in range(iterations):
+        nearest = torch.cdist(fixed, centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+        members = torch.nn.functional.one_hot(nearest, len(starts)).to(pixels.dtype)
+        counts = members.sum(0)[:, None]
+        if step < iterations - 1:
+            centres = torch.where(counts > 0, members.T @ fixed / counts.clamp(min=1), centres)
+    return members.T @ pixels / counts.clamp(min=1)

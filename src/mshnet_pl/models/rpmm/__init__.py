@@ -1,0 +1,1 @@
+"""RPMM (Yang et al., ECCV 2020)."""
