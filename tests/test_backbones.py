@@ -74,6 +74,10 @@ def test_efficientnet_lite0() -> None:
     backbone = EfficientNetLite0()
     check_specification(backbone, (13, 7, 4))
     assert [(b.layers, b.channels) for b in backbone.blocks] == [(2, 40), (3, 112), (4, 192)]
+    deeper = EfficientNetLite0(last_stage=True)
+    features = check_specification(deeper, (13, 7, 4, 4))
+    assert (deeper.blocks[3].layers, deeper.blocks[3].channels) == (1, 320)
+    torch.testing.assert_close(features[:3], backbone(IMAGES), rtol=0, atol=0)
 
 
 def test_depth_is_checked() -> None:

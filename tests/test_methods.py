@@ -1,22 +1,26 @@
 """What methods promise, and the switches of the ablations."""
 
+import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
+from mshnet_pl.models import density_ratio
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.baselines import ContrastBaseline, PrototypeBaseline
+from mshnet_pl.models.density_ratio import DensityRatio
 from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.masks import object_masks
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
 
 SIMILARITIES = {"cosine": CosineSimilarity, "prototype": PrototypeSimilarity}
-BASELINES = (PrototypeBaseline, ContrastBaseline)
+BASELINES = (PrototypeBaseline, ContrastBaseline, DensityRatio)
 WIDTH = 8
 
 
@@ -101,6 +105,57 @@ def test_contrast_baseline_is_the_mean_contrast_of_the_two_deepest_blocks() -> N
         margin = 20 * ((means[0] + coarse) / 2 - 0.03)
         torch.testing.assert_close(logits[b], torch.stack([-margin, margin]) / 2, rtol=1e-3, atol=1e-3)  # 1e-5 on norms
     assert method.learnable_parameters() == 0
+
+
+def test_density_ratio_is_that_of_kernel_estimates_from_all_shots() -> None:
+    backbone = EfficientNetLite0("random", last_stage=True)
+    method = DensityRatio(backbone, blocks=3, temperature=0.1, min_ratio=3).double().eval()
+    query, support, mask = episode(batch=2, shots=2)
+    with torch.no_grad():
+        of_query, of_support = method.features(query, support)
+        logits = method.decode(of_query, method.encode(of_support, mask)).logits.numpy()
+    share = mask.unflatten(2, (4, 16)).unflatten(4, (4, 16)).mean((3, 5)).flatten(2).numpy()  # on block 3's grid, 4 x 4
+    for b in range(2):
+        cosines = np.zeros((16, 2, 16))  # query pixel, shot, support pixel
+        for q, s in [*zip(of_query, of_support, strict=True)][1:]:
+            for layer, k in itertools.product(range(q.shape[1]), range(2)):
+                maps = [
+                    interpolate(x[None], (4, 4), mode="bilinear", align_corners=True) for x in (q[b, layer], s[b, k, layer])
+                ]
+                one, other = (x.flatten(2)[0].numpy() / np.linalg.norm(x.flatten(2)[0], axis=0) for x in maps)
+                cosines[:, k] += one.T @ other / (3 * q.shape[1])
+        kernels = np.exp(cosines / 0.1)
+        inside, outside = ((kernels * w).sum((1, 2)) / w.sum() for w in (share[b], 1 - share[b]))
+        margin = 2 * np.log(inside / outside / 3).reshape(4, 4)
+        np.testing.assert_allclose(logits[b], np.stack([-margin, margin]) / 2, rtol=1e-2, atol=1e-2)  # 1e-5 on norms
+    assert method.learnable_parameters() == 0
+
+
+@pytest.mark.parametrize(("value", "everywhere"), [(0, -1), (1, 1)])
+def test_density_ratio_without_object_or_rest_is_of_one_kind(value: int, everywhere: int) -> None:
+    query, support, mask = episode(batch=1, shots=2)
+    logits = DensityRatio(EfficientNetLite0("random"))(
+        query.float(), support.float(), torch.full_like(mask, value).float()
+    ).logits
+    assert ((logits[:, 1] - logits[:, 0]).sign() == everywhere).all()
+
+
+def test_density_ratio_gains_nothing_from_the_same_support_twice_and_needs_no_room_for_all_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method = DensityRatio(EfficientNetLite0("random")).double()
+    query, support, mask = episode(batch=2, shots=2)
+    expected = method(query, support, mask).logits
+    torch.testing.assert_close(method(query, support.repeat(1, 2, 1, 1, 1), mask.repeat(1, 2, 1, 1)).logits, expected)
+    monkeypatch.setattr(density_ratio, "_MAX_KERNELS", 64)
+    torch.testing.assert_close(method(query, support, mask).logits, expected)
+
+
+@pytest.mark.parametrize("argument", ["blocks=0", "blocks=4", "temperature=0", "min_ratio=-1"])
+def test_density_ratio_checks_its_arguments(argument: str) -> None:
+    name, value = argument.split("=")
+    with pytest.raises(ValueError, match=argument):
+        DensityRatio(EfficientNetLite0("random"), **{name: int(value)})
 
 
 @pytest.mark.parametrize("blocks", [[2], [3], [4], [2, 4], [3, 4]])

