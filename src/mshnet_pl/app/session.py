@@ -12,7 +12,8 @@ from PIL import Image
 from mshnet_pl.app.files import SessionFolder
 from mshnet_pl.app.levels import Levels
 from mshnet_pl.app.pictures import MAX_PIXELS, check, heat, outlined, painted, read, strokes, thumbnail
-from mshnet_pl.data.io.images import read_image, read_mask
+from mshnet_pl.data.io.images import read_image
+from mshnet_pl.data.io.masks import read_mask
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference.draw import mask_image

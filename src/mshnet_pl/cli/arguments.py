@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -145,6 +146,20 @@ def run(name: str, doc: str, options: Options, act: Callable[[dict[str, Any]], N
     arguments = vars(parser.parse_intermixed_args())
     with errors_end_it():
         act({**parse(arguments.pop("settings"), options, usage), **arguments})
+
+
+@contextmanager
+def log_on_screen() -> Iterator[None]:
+    """What the package logs goes to standard error."""
+    log, handler = logging.getLogger("mshnet_pl"), logging.StreamHandler()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mshnet_pl.cli.arguments import REQUIRED, Option, run
+from mshnet_pl.cli.arguments import REQUIRED, Option, log_on_screen, run
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import Fusion
 
@@ -20,6 +20,7 @@ OPTIONS = {
     "guided": Option("radius of the guided filter as a share of the side, 0 for none", float),
     "tile": Option("cut larger images into overlapping squares of that many pixels", int),
     "value": Option("the object's pixel value, where masks are label maps", int),
+    "bits": Option("depth of 10- to 16-bit images, which have one scale; what holds all of them if left out", int),
     "batch_size": Option("images that go through the network at a time", int, 8),
     "device": Option("such as cpu or cuda:1; CUDA where there is one, if left out"),
     "overwrite": Option("replace results that are there", bool, False),
@@ -34,7 +35,8 @@ def main() -> None:
 def _predict(values: dict[str, Any]) -> None:
     from mshnet_pl.runs.predict import PredictionJob, predict
 
-    unreadable = predict(PredictionJob(**values))
+    with log_on_screen():
+        unreadable = predict(PredictionJob(**values))
     if unreadable:
         heading = f"{len(unreadable)} queries could not be read:"
         print(DataError.listing(heading, unreadable, "All others are done.", limit=len(unreadable)), file=sys.stderr)

@@ -33,13 +33,14 @@ def mask_image(labels: Integer[np.ndarray, "height width"], way: int) -> Image.I
 
 def overlay(image: Image.Image, labels: Integer[np.ndarray, "height width"]) -> Image.Image:
     """The RGB image with every object tinted and outlined in its class's colour."""
-    pixels = np.asarray(image).astype(np.float32)
+    pixels = np.array(image)
     width = max(1, round(max(image.size) / 200))
     for label, colour in enumerate(colours(int(labels.max())), start=1):
         inside = labels == label
-        pixels[inside] += _TINT * (np.array(colour, np.float32) - pixels[inside])
+        tinted = pixels[inside].astype(np.float32)
+        pixels[inside] = (tinted + _TINT * (np.array(colour, np.float32) - tinted)).round()
         pixels[inside & ~binary_erosion(inside, iterations=width, border_value=1)] = colour
-    return Image.fromarray(pixels.round().astype(np.uint8))
+    return Image.fromarray(pixels)
 
 
 def contact_sheet(panels: Sequence[tuple[str, Image.Image]], columns: int = 5) -> Image.Image:
@@ -50,6 +51,7 @@ def contact_sheet(panels: Sequence[tuple[str, Image.Image]], columns: int = 5) -
     draw = ImageDraw.Draw(sheet)
     for i, (caption, picture) in enumerate(panels):
         x, y = _GAP + i % columns * wide, _GAP + i // columns * high
-        draw.text((x, y), caption if len(caption) <= 36 else f"{caption[:20]}...{caption[-13:]}", "black")
+        caption = caption.encode(errors="replace").decode()  # names of files need not be UTF-8
+        draw.text((x, y), caption if len(caption) <= 36 else f"{caption[:18]}...{caption[-15:]}", "black")
         sheet.paste(ImageOps.pad(picture, (SIDE, SIDE), color="white"), (x, y + _LINE))
     return sheet

@@ -11,6 +11,9 @@ from torch.nn.functional import interpolate
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
 
+_STRIP = 1024
+"""So many rows of an image are labelled at a time, which bounds the memory for large ones."""
+
 
 def predict_labels(logits: Float[Tensor, "batch 2 h w"], episode: Episode) -> UInt8[Tensor, "batch height width"]:
     """Upsample logits bilinearly (aligned corners) to each query's mask and take the larger one.
@@ -71,8 +74,9 @@ def to_labels(by_class: Float[Tensor, "way height width"], threshold: float = 0.
     Raises:
         ConfigError: an impossible threshold.
     """
-    labels = label_map(by_class, min_margin(threshold)).cpu().numpy()
-    return labels.astype(np.uint8 if len(by_class) < 256 else np.uint16)
+    kind = torch.uint8 if len(by_class) < 256 else torch.int32
+    strips = [label_map(strip, min_margin(threshold)).to(kind) for strip in by_class.split(_STRIP, dim=1)]
+    return torch.cat(strips).cpu().numpy().astype(np.uint8 if len(by_class) < 256 else np.uint16, copy=False)
 
 
 def to_probabilities(by_class: Float[Tensor, "way height width"]) -> Float[np.ndarray, "*classes height width"]:

@@ -1,15 +1,20 @@
 """The images that are to be segmented, and what their results are called."""
 
 import glob
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
-from mshnet_pl.data.io.images import open_image, pages, read_image
-from mshnet_pl.data.io.manifest import image_files
+from mshnet_pl.data.io.folders import list_images, passed_over_lines
+from mshnet_pl.data.io.images import bits_of, open_image, page_numbers, read_image
 from mshnet_pl.errors import ConfigError
+
+_MAX_NAME = 255 - len("_overlay.png")
+"""Bytes of a result's name without its end, on most file systems."""
 
 
 class Query(NamedTuple):
@@ -21,53 +26,68 @@ class Query(NamedTuple):
     name: str
     """Of its results: unlike any other query's, on any file system."""
 
-    def read(self) -> Image.Image:
-        """The RGB image.
+    def read(self, bits: int = 8) -> Image.Image:
+        """The RGB image; ``bits`` as in ``read_image``.
 
         Raises:
             DataError: it cannot be read; names it.
         """
-        return read_image(open_image(self.path, self.page), str(self.path))
+        return read_image(open_image(self.path, self.page), str(self.path), bits=bits)
+
+    def bits(self) -> int:
+        """How deep it is, see ``bits_of``."""
+        return bits_of(self.path, self.page)
 
 
-def find_queries(wanted: str) -> list[Query]:
+class Queries(NamedTuple):
+    """What is segmented, and the files that are passed over, with the reason."""
+
+    images: list[Query]
+    passed_over: dict[Path, str]
+
+
+def find_queries(wanted: str) -> Queries:
     """The images of a folder, a file, or the files that a pattern such as ``photos/**/*.jpg`` matches; by path.
 
-    A result has its image's stem as name, or where that is taken the file's full name, or that with a number.
+    A result has its image's stem as name, or where that is taken the file's full name, or that with a number; shortened
+    where it would be too long.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none; says why files are none.
     """
     place = Path(wanted).expanduser()
-    if place.is_dir():
-        paths = image_files(place)
-    else:
-        paths = [place] if place.is_file() else sorted(map(Path, glob.glob(str(place), recursive=True)))
-        paths = [path for path in paths if path.is_file()]
-    if not paths:
-        raise ConfigError(f"query={wanted}: no image there; give a folder of images, a file, or a pattern in quotes")
-    return _named(paths)
+    if place.is_file():
+        return Queries([*_named([place])], {})
+    paths = place.iterdir() if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
+    images, passed_over = list_images(path for path in paths if place.is_dir() or not path.is_dir())
+    if not images:
+        reasons = "".join(f"\n  {line}" for line in passed_over_lines(passed_over))
+        found = f"no image that can be read:{reasons}\n" if reasons else "no image there; "
+        raise ConfigError(f"query={wanted}: {found}give a folder of images, a file, or a pattern in quotes")
+    return Queries([*_named(images)], passed_over)
 
 
-def _named(paths: Iterable[Path]) -> list[Query]:
-    queries: list[Query] = []
+def _named(paths: Iterable[Path]) -> Iterator[Query]:
     taken: set[str] = set()
     for path in paths:
-        numbers = range(_pages(path))
-        ends = [f"_p{page}" for page in numbers] if len(numbers) > 1 else [""]
-        name, more = path.stem, 1
-        while not taken.isdisjoint(f"{name}{end}".casefold() for end in ends):
-            name, more = path.name if more == 1 else f"{path.name}_{more}", more + 1
+        pages = page_numbers(path)
+        ends = [f"_p{number}" for number in range(len(pages))] if len(pages) > 1 else [""]
+        for name in _names(path, max(map(len, ends))):
+            if taken.isdisjoint(f"{name}{end}".casefold() for end in ends):
+                break
         taken |= {f"{name}{end}".casefold() for end in ends}
-        queries += [Query(path, page if len(ends) > 1 else None, f"{name}{ends[page]}") for page in numbers]
-    return queries
+        for page, end in zip(pages, ends, strict=True):
+            yield Query(path, page if len(ends) > 1 else None, f"{name}{end}")
 
 
-def _pages(path: Path) -> int:
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return 1
-    try:
-        with Image.open(path) as image:
-            return pages(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return 1  # reading it says what is wrong
+def _names(path: Path, room: int) -> Iterator[str]:
+    """What results may be called, with ``room`` bytes left for the end."""
+    yield _short(path.stem, "", room)
+    yield _short(path.name, "", room)
+    yield from (_short(path.name, f"_{more}", room) for more in count(2))
+
+
+def _short(name: str, end: str, room: int) -> str:
+    stored = os.fsencode(name)
+    most = _MAX_NAME - room - len(end)
+    return f"{name if len(stored) <= most else stored[:most].decode(errors='ignore')}{end}"

@@ -14,7 +14,8 @@ from jaxtyping import Float, Integer
 from PIL import Image
 from torch import Tensor, nn
 
-from mshnet_pl.data.io.images import ImageLike, ImagesLike, as_iterable, name_of, read_image, read_mask
+from mshnet_pl.data.io.images import ImageLike, ImagesLike, as_iterable, bits_of, name_of, read_image
+from mshnet_pl.data.io.masks import read_mask
 from mshnet_pl.data.io.transforms import resize_mask, to_input
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference import support_file
@@ -31,9 +32,10 @@ from mshnet_pl.utils.hashing import weights_digest
 class Segmenter:
     """Segments images with the help of a few masked ones, which it looks at once.
 
-    Pictures are whatever ``data.own_images`` reads: paths, Pillow images, arrays (H, W[, C]), tensors ([C,] H, W). They are
-    resized to the square that the network was trained on; predictions have the pictures' own sizes. Once fitted, a
-    segmenter may be used by several threads.
+    Pictures are whatever ``data.io.images`` reads: paths, Pillow images, arrays (H, W[, C]), tensors ([C,] H, W). Those of
+    more than 8 bits have the scale of the deepest support, or a larger one if they are deeper. All are resized to the
+    square that the network was trained on; predictions have the pictures' own sizes. Once fitted, a segmenter may be used by
+    several threads.
 
     Args:
         method: a trained method; put into eval mode and onto ``device``.
@@ -77,6 +79,7 @@ class Segmenter:
         self._batch_size, self._bf16 = batch_size, bf16
         self._predictor = Predictor(self.method, flip, scales, fusion, guided, batch_size=batch_size)
         self._codes: dict[str, SupportCodes] = {}
+        self._bits = 8
 
     @classmethod
     def from_checkpoint(
@@ -127,8 +130,8 @@ class Segmenter:
         """Learn a class from K images with a mask each; a class of that name is replaced.
 
         Args:
-            *support: the class's name (``object`` if left out), its images, and their masks in the same order. A mask's
-                object is every pixel other than 0, the 255 of a label map among them.
+            *support: the class's name (``object`` if left out), its images, and their masks in the same order; a mask's
+                object is what ``data.io.masks`` says.
             value: the object's value in masks that are label maps.
 
         Raises:
@@ -137,7 +140,8 @@ class Segmenter:
         """
         name, pictures, drawn = support if len(support) == 3 else ("object", *support)
         pictures, drawn = [*as_iterable(pictures)], [*as_iterable(drawn)]
-        images = [read_image(picture, f"{name}: image {i}") for i, picture in enumerate(pictures)]
+        bits = max((self._bits, *map(bits_of, pictures)))
+        images = [read_image(picture, f"{name}: image {i}", bits=bits) for i, picture in enumerate(pictures)]
         masks = [read_mask(picture, value, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
         if len(images) != len(masks) or not images:
             raise DataError(f"{name}: {len(images)} images and {len(masks)} masks; give at least one, and a mask for each")
@@ -146,7 +150,7 @@ class Segmenter:
         with self._precision():
             support_mask = small[None].to(self._device, torch.float32)  # (1, K, S, S)
             codes = self._predictor.encode(self._inputs(images)[None], support_mask)
-        self._codes = {**self._codes, name: codes}
+        self._codes, self._bits = {**self._codes, name: codes}, bits
         return self
 
     def _small(self, image: Image.Image, mask: np.ndarray, name: str) -> Tensor:
@@ -222,7 +226,9 @@ class Segmenter:
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
         check_tile(tile)
         return self._margins(
-            (read_image(picture, f"image {i}") for i, picture in enumerate(as_iterable(images))), tile, codes
+            (read_image(picture, f"image {i}", bits=self._bits) for i, picture in enumerate(as_iterable(images))),
+            tile,
+            codes,
         )
 
     def _margins(

@@ -4,40 +4,75 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from mshnet_pl.data.io.annotations import read_annotations
+from mshnet_pl.data.io.annotations import annotation_files, read_annotations
+from mshnet_pl.data.io.folders import is_system, list_images
 from mshnet_pl.data.io.manifest import read_pairs, read_tree
+from mshnet_pl.data.io.outlines import Outlines
 from mshnet_pl.errors import DataError
 
 
 class Support(NamedTuple):
     """An image, and where it shows the class."""
 
-    image: Path
+    image: Path | Image.Image
+    """A file, or what an annotation file holds itself."""
     mask: Path | np.ndarray
+    file: Path
+    """The image's, or the annotation file that holds it."""
 
 
-def read_supports(root: Path) -> dict[str, list[Support]]:
+class Supports(NamedTuple):
+    """Supports by class, and what is not used: files with the reason, and annotations by their place."""
+
+    classes: dict[str, list[Support]]
+    passed_over: dict[Path, str]
+    left_out: list[str]
+
+
+def read_supports(root: Path) -> Supports:
     """Supports by class.
 
     ``root`` is a folder with ``images/*`` and ``masks/*`` of the same stem, whose class is called ``object``; or a folder of
-    such folders, each a class; or a folder with images and LabelMe's JSON files; or a COCO JSON file, or its folder.
+    such folders, each a class; or a folder with images and LabelMe's JSON files; or a COCO JSON file, its folder or that of
+    an export.
 
     Raises:
-        DataError: it is none of these, or files in it do not pair off or cannot be read.
+        DataError: it is none of these, or files in it do not pair off or cannot be read; lists all that is wrong.
     """
-    annotations = [root] if root.is_file() else sorted(path for path in root.glob("*.json") if path.name[0] != ".")
-    supports: dict[str, list[Support]] = {}
+    supports = Supports({}, {}, [])
     if (root / "masks").is_dir():
-        supports["object"] = [Support(record.image, record.mask) for record in read_pairs(root, [root], "support")]
-    elif annotations:
-        for name, image, mask in (outlined for path in annotations for outlined in read_annotations(path)):
-            supports.setdefault(name, []).append(Support(image, mask))
+        for record in read_pairs(root, [root], "support", supports.passed_over):
+            supports.classes.setdefault("object", []).append(Support(record.image, record.mask, record.image))
+    elif annotations := annotation_files(root):
+        _take_outlines(root, annotations, supports)
     else:
-        for record in read_tree(root, "support"):
-            supports.setdefault(record.class_name, []).append(Support(record.image, record.mask))
-    if not any(supports.values()):
+        for record in read_tree(root, "support", supports.passed_over):
+            supports.classes.setdefault(record.class_name, []).append(Support(record.image, record.mask, record.image))
+    if not any(supports.classes.values()):
         raise DataError(
             f"support={root}: no masked image in it; give images/ and masks/, or images with LabelMe's or COCO's JSON"
         )
     return supports
+
+
+def _take_outlines(root: Path, annotations: list[Path], supports: Supports) -> None:
+    problems = []
+    for path in annotations:
+        outlines = Outlines([], [])
+        try:
+            outlines = read_annotations(path)
+        except DataError as error:
+            problems.append(str(error))
+        supports.left_out.extend(outlines.problems)
+        for label, image, mask, file in outlines.found:
+            supports.classes.setdefault(label, []).append(Support(image, mask, file))
+    if problems and not supports.classes:
+        raise DataError("\n".join(problems))
+    supports.left_out.extend(problems)
+    if root.is_dir():
+        used = {support.file for shown in supports.classes.values() for support in shown} | {*annotations}
+        there = [path for path in sorted(root.iterdir()) if not (path.is_dir() or path in used or is_system(path))]
+        listing = list_images(there)
+        supports.passed_over.update(dict.fromkeys(listing.images, "no outline in it") | listing.passed_over)

@@ -58,7 +58,7 @@ def blend(
         window = (_window(high)[:, None] * _window(wide)).to(whole.device)
         whole[:, upper:lower, left:right] += window * margins(of_box, (high, wide))
         weights[upper:lower, left:right] += window
-    return whole / weights
+    return whole.div_(weights)
 
 
 def _window(length: int) -> Float[Tensor, "length"]:

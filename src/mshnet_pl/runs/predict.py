@@ -1,8 +1,10 @@
 """Masks, overlays and numbers for a folder of images, from a checkpoint and a few masked ones."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,21 +13,27 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mshnet_pl import __version__
-from mshnet_pl.data.io.images import read_image, read_mask
+from mshnet_pl.data.io.folders import passed_over_lines
+from mshnet_pl.data.io.images import MAX_BITS, bits_of, read_image
+from mshnet_pl.data.io.masks import doubt, read_mask
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.draw import SIDE, contact_sheet, mask_image, overlay
 from mshnet_pl.inference.labels import min_margin, to_labels
 from mshnet_pl.inference.queries import Query, find_queries
 from mshnet_pl.inference.segmenter import Segmenter
-from mshnet_pl.inference.supports import Support, read_supports
+from mshnet_pl.inference.supports import Support, Supports, read_supports
 from mshnet_pl.inference.tiling import check_tile
 from mshnet_pl.utils.files import whole_file, write_whole
 from mshnet_pl.utils.hashing import sha256
+
+log = logging.getLogger(__name__)
 
 _MAX_CLASSES = 255
 """So many colours a palette has besides the background's."""
 _MAX_PANELS = 100
 """So many queries come onto the contact sheet."""
+_MAX_LINES = 20
+"""So many annotations that are left out come onto the screen; predictions.json has all."""
 
 
 class PredictionJob(NamedTuple):
@@ -43,6 +51,7 @@ class PredictionJob(NamedTuple):
         guided: radius of the guided filter as a share of the side.
         tile: segment images that are larger by overlapping tiles of that many pixels.
         value: the object's value in masks that are label maps.
+        bits: how deep images of more than 8 bits are, which have one scale; None for the depth that holds all of them.
         batch_size: how many images go through the network at a time.
         device: such as ``cpu`` or ``cuda:1``.
         overwrite: replace results that are there.
@@ -59,6 +68,7 @@ class PredictionJob(NamedTuple):
     guided: float | None = None
     tile: int | None = None
     value: int | None = None
+    bits: int | None = None
     batch_size: int = 8
     device: str | None = None
     overwrite: bool = False
@@ -79,21 +89,22 @@ def predict(given: PredictionJob) -> list[str]:
     """
     min_margin(given.threshold)
     check_tile(given.tile)
-    queries = find_queries(given.query)
+    queries, passed_over = find_queries(given.query)
     sheet, record = given.out / "contact_sheet.png", given.out / "predictions.json"
     _check_out(given, queries, [sheet, record, *(path for query in queries for path in _results(given.out, query))])
     supports = read_supports(given.support)
-    _check_supports(given, supports)
+    _check_supports(given, supports.classes)
+    passed_over |= supports.passed_over
+    for line in (*passed_over_lines(passed_over), *_left_out(supports.left_out)):
+        log.warning("%s", line)
+    given = given._replace(bits=_bits(given.bits, queries, supports.classes))
     segmenter = Segmenter.from_checkpoint(
         given.ckpt, given.device, given.batch_size,
         flip=given.flip, scales=given.scales, fusion=given.fusion, guided=given.guided,
     )  # fmt: skip
     segmenter.check_threshold(given.threshold)
     given = given._replace(**segmenter.settings)
-    panels = []
-    for number, (name, shown) in enumerate(supports.items(), start=1):
-        segmenter.fit(name, [s.image for s in shown], [s.mask for s in shown], value=given.value)
-        panels += [(f"{name}: {s.image.name}", _small(_outlined(s, number, given.value))) for s in shown]
+    panels, shares = _fit(segmenter, supports.classes, given)
     max_panels = len(panels) + _MAX_PANELS
     rows: list[dict[str, Any]] = []
     unreadable: list[dict[str, Any]] = []
@@ -106,9 +117,13 @@ def predict(given: PredictionJob) -> list[str]:
         _save(outlined, overlay_path)
         rows.append(_row(query, segmenter.classes, labels, margins))
         if len(panels) < max_panels:
-            panels.append((query.name, _small(outlined)))
+            share = f"{(labels > 0).mean():.1%}" if labels.any() else "not found"
+            panels.append((f"{query.name}: {share}", _small(outlined)))
     _save(contact_sheet(panels), sheet)
-    write_whole(record, f"{json.dumps(_record(given, supports, rows, unreadable), indent=1)}\n".encode())
+    content = _record(given, supports, shares, rows, unreadable)
+    content |= {"passed_over": {str(path): reason for path, reason in passed_over.items()}, "left_out": supports.left_out}
+    write_whole(record, f"{json.dumps(content, indent=1)}\n".encode())
+    log.info("%s", _summary(given.out, rows))
     return [str(row["error"]) for row in unreadable]
 
 
@@ -130,6 +145,54 @@ def _check_supports(given: PredictionJob, supports: Mapping[str, Sequence[Suppor
         raise ConfigError(f"value={given.value} is for masks that are label maps, but support={given.support} has outlines")
 
 
+def _left_out(problems: Sequence[str]) -> list[str]:
+    """A line for every annotation that cannot be used, the first of many."""
+    more = [f"and {len(problems) - _MAX_LINES} more annotations"] if len(problems) > _MAX_LINES else []
+    return [f"left out: {line}" for line in (*problems[:_MAX_LINES], *more)]
+
+
+def _bits(given: int | None, queries: Sequence[Query], supports: Mapping[str, Sequence[Support]]) -> int:
+    """How deep the images are that are deeper than 8 bits, for one scale."""
+    depths = [query.bits() for query in queries] + [bits_of(s.image) for shown in supports.values() for s in shown]
+    if given is not None and not 8 <= given <= MAX_BITS:
+        raise ConfigError(f"bits={given}: give 8 to {MAX_BITS}, or leave it out")
+    if given is not None and given < max(depths):
+        raise ConfigError(f"bits={given}: there are images of {max(depths)} bits; give that, or leave it out")
+    return given or max(depths)
+
+
+def _fit(
+    segmenter: Segmenter, supports: Mapping[str, Sequence[Support]], given: PredictionJob
+) -> tuple[list[tuple[str, Image.Image]], dict[str, list[float]]]:
+    """Fit every class; gives the supports for the contact sheet, outlined, and the share of each that is the object."""
+    panels: list[tuple[str, Image.Image]] = []
+    shares: dict[str, list[float]] = {}
+    for number, (name, shown) in enumerate(supports.items(), start=1):
+        images = [read_image(support.image, bits=given.bits or 8) for support in shown]
+        segmenter.fit(name, images, [support.mask for support in shown], value=given.value)
+        shares[name] = []
+        for support, image in zip(shown, images, strict=True):
+            mask = read_mask(support.mask, given.value)
+            shares[name].append(float(mask.mean()))
+            title = f"{name}: {support.file.name} {mask.mean():.1%}"
+            log.info("support %s", title)
+            if doubt(mask):
+                log.warning("%s: %s", support.file, doubt(mask))
+            panels.append((title, _small(overlay(image, number * mask.astype(np.uint8)))))
+    return panels, shares
+
+
+def _summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Where the results are, how many images show nothing, and how large objects are in the others."""
+    shares = sorted(sum(row["area"].values()) / (row["width"] * row["height"]) for row in rows)
+    found = [share for share in shares if share]
+    sizes = (
+        f"; in the others they cover {found[0]:.1%} to {found[-1]:.1%}, {median(found):.1%} in the middle" if found else ""
+    )
+    nothing = len(shares) - len(found)
+    return f"{out}: {len(rows)} images are done; {nothing} of them show nothing that was looked for{sizes}"
+
+
 def _results(out: Path, query: Query) -> tuple[Path, Path]:
     """Where a query's mask and overlay go."""
     return out / f"{query.name}_mask.png", out / f"{query.name}_overlay.png"
@@ -143,7 +206,7 @@ def _segmented(
         read = []
         for query in queries[start : start + given.batch_size]:
             try:
-                read.append((query, query.read()))
+                read.append((query, query.read(given.bits or 8)))
             except DataError as error:
                 unreadable.append({"file": str(query.path), "page": query.page, "error": str(error)})
         found = segmenter.margins([image for _, image in read], given.tile)
@@ -172,24 +235,27 @@ def _row(query: Query, classes: Sequence[str], labels: np.ndarray, margins: Tens
 
 
 def _record(
-    given: PredictionJob, supports: Mapping[str, Sequence[Support]], rows: Sequence[Any], unreadable: Sequence[Any]
+    given: PredictionJob,
+    supports: Supports,
+    shares: Mapping[str, Sequence[float]],
+    rows: Sequence[Any],
+    unreadable: Sequence[Any],
 ) -> dict[str, Any]:
     return {
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in given._asdict().items()},
         "checkpoint_sha256": sha256(given.ckpt),
         "version": __version__,
-        "classes": {name: number for number, name in enumerate(supports, start=1)},
+        "classes": {name: number for number, name in enumerate(supports.classes, start=1)},
         "supports": {
-            name: [{"image": str(s.image), "mask": str(s.mask) if isinstance(s.mask, Path) else None} for s in shown]
-            for name, shown in supports.items()
+            name: [
+                {"image": str(s.file), "mask": str(s.mask) if isinstance(s.mask, Path) else None, "share": share}
+                for s, share in zip(shown, shares[name], strict=True)
+            ]
+            for name, shown in supports.classes.items()
         },
         "predictions": rows,
         "unreadable": unreadable,
     }
-
-
-def _outlined(support: Support, number: int, value: int | None) -> Image.Image:
-    return overlay(read_image(support.image), number * read_mask(support.mask, value).astype(np.uint8))
 
 
 def _small(image: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 import re
 import unicodedata
@@ -12,15 +13,18 @@ from itertools import zip_longest
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
-from PIL import Image
-
+from mshnet_pl.data.io.folders import is_system, list_images, passed_over_lines, plain
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.text import read_text
+
+log = logging.getLogger(__name__)
 
 _NEEDED = ("image", "mask", "class")
 _OPTIONAL = ("split", "value")
 _SPLITS = ("train", "val")
 _SEPARATORS = ",;\t|"
+_MASK_ENDS = ("_mask", "-mask", "_masks", "_seg", "_segmentation", "_label", "_gt", "_matte")
+"""What tools add to an image's name for its mask."""
 
 
 class Record(NamedTuple):
@@ -37,40 +41,43 @@ class Record(NamedTuple):
     """``train`` or ``val``; None where nothing says so."""
 
 
-def read_tree(root: Path, setting: str = "data.root") -> list[Record]:
+def read_tree(root: Path, setting: str = "data.root", passed_over: dict[Path, str] | None = None) -> list[Record]:
     """Records of ``root/CLASS/images/*`` with ``root/CLASS/masks/*`` of the same stem.
-
-    Hidden files, and files whose extension Pillow does not know, are passed over.
 
     Args:
         root: folder of the classes' folders.
         setting: what messages call it.
+        passed_over: takes the files that are no images, with the reason; else the log does.
 
     Raises:
         DataError: there is no class, a folder is missing, or an image and a mask do not pair off.
     """
     if not root.is_dir():
         raise DataError(f"{setting}={root}: no such folder; give the folder that holds CLASS/images and CLASS/masks")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    records = read_pairs(root, folders, setting)
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system(path))
+    records = read_pairs(root, folders, setting, passed_over)
     if not records:
         raise DataError(f"{setting}={root}: no CLASS/images and CLASS/masks in it; give the folder of the classes' folders")
     return records
 
 
-def read_pairs(root: Path, folders: Iterable[Path], setting: str) -> list[Record]:
+def read_pairs(
+    root: Path, folders: Iterable[Path], setting: str, passed_over: dict[Path, str] | None = None
+) -> list[Record]:
     """Records of ``images/*`` with ``masks/*`` of the same stem in every one of ``folders``, each a class of its name.
 
     Raises:
         DataError: a folder is missing, or an image and a mask do not pair off.
     """
     records, problems = [], []
+    others: dict[Path, str] = {} if passed_over is None else passed_over
     for folder in folders:
         gone = [part for part in ("images", "masks") if not (folder / part).is_dir()]
         if gone:
             problems.append(f"{folder}: no folder {' and no folder '.join(gone)}")
             continue
-        images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
+        images, masks = (_by_stem(folder / part, others) for part in ("images", "masks"))
+        _rename(masks, images)
         for stem in sorted({*images, *masks}):
             found = images.get(stem, []), masks.get(stem, [])
             if len(found[0]) == len(found[1]) == 1:
@@ -82,20 +89,32 @@ def read_pairs(root: Path, folders: Iterable[Path], setting: str) -> list[Record
         raise DataError.listing(
             f"{setting}={root}: files that do not pair off:", problems, "Every image needs one mask of the same stem."
         )
+    for line in passed_over_lines(others) if passed_over is None else []:
+        log.warning("%s", line)
     return records
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
+def _rename(masks: dict[str, list[Path]], images: Mapping[str, list[Path]]) -> None:
+    """Give masks whose stem no image has that of the one image without mask which differs in spelling or a usual end."""
+    lonely: dict[str, list[str]] = {}
+    for stem in images:
+        if stem not in masks:
+            lonely.setdefault(plain(stem), []).append(stem)
+    for stem in [stem for stem in masks if stem not in images]:
+        for end in ("", *_MASK_ENDS):
+            match = lonely.get(plain(stem).removesuffix(end), []) if plain(stem).endswith(end) else []
+            if len(match) == 1:
+                masks.setdefault(match[0], []).extend(masks.pop(stem))
+                break
+
+
+def _by_stem(folder: Path, passed_over: dict[Path, str]) -> dict[str, list[Path]]:
     stems: dict[str, list[Path]] = {}
-    for path in image_files(folder):
+    listing = list_images(folder.iterdir())
+    passed_over |= listing.passed_over
+    for path in listing.images:
         stems.setdefault(path.stem, []).append(path)
     return stems
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Files in a folder whose extension Pillow knows and that are not hidden, by name."""
-    known = Image.registered_extensions()
-    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in known and not path.name.startswith(".")]
 
 
 def read_manifest(path: Path) -> list[Record]:

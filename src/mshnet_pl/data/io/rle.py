@@ -1,8 +1,15 @@
 """Run-length encodings of masks, as COCO's annotations have them."""
 
+from itertools import chain
 from typing import Any
 
 from pycocotools import mask as rle_tools
+
+from mshnet_pl.data.io.images import check_size
+from mshnet_pl.data.io.outlines import checked
+
+_MAX_SHIFT = 35
+"""Bits of a run length."""
 
 
 def encode(segmentation: Any, height: int, width: int) -> dict[str, Any]:  # noqa: ANN401 - parsed JSON
@@ -14,21 +21,43 @@ def encode(segmentation: Any, height: int, width: int) -> dict[str, Any]:  # noq
         width: of the image.
 
     Raises:
-        ValueError: it is none of these, or does not fit the image.
+        ValueError: it is none of these, does not fit the image, or has points that are no place in it.
     """
+    if type(height) is not int or type(width) is not int:
+        raise ValueError(f"an image of height {height} and width {width}; give whole numbers")
+    check_size(width, height)
     if isinstance(segmentation, list):
         if not segmentation or any(not isinstance(p, list) or len(p) < 6 or len(p) % 2 for p in segmentation):
             raise ValueError("a polygon is a list of at least three points x, y, x, y, ...")
-        return rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
+        polygons = [[*chain(*checked(zip(p[::2], p[1::2], strict=True), width, height))] for p in segmentation]
+        return rle_tools.merge(rle_tools.frPyObjects(polygons, height, width))
     size, counts = segmentation["size"], segmentation["counts"]
     if list(size) != [height, width]:
         raise ValueError(f"encoded at height and width {size}, but the image has {[height, width]}")
-    if isinstance(counts, list):
-        if sum(counts) != height * width or min(counts) < 0:
-            raise ValueError(f"run lengths that add up to {sum(counts)} pixels, but the image has {height * width}")
-        return rle_tools.frPyObjects(segmentation, height, width)
-    if not counts or not all("0" <= letter <= "o" for letter in counts):
+    runs = counts if isinstance(counts, list) else _runs(counts)
+    if any(type(run) is not int or run < 0 for run in runs) or sum(runs) != height * width:
+        total = sum(run for run in runs if type(run) is int)
+        raise ValueError(f"run lengths that add up to {total} pixels, but the image has {height * width}")
+    return rle_tools.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+
+
+def _runs(counts: object) -> list[int]:
+    """The run lengths of a compressed encoding: five bits a letter, of differences from the last run but one."""
+    if not isinstance(counts, str) or not counts or not all("0" <= letter <= "o" for letter in counts):
         raise ValueError("counts that are no compressed run-length encoding")
-    encoding = {"size": size, "counts": counts.encode()}
-    rle_tools.decode(encoding)  # raises where the runs do not fit
-    return encoding
+    runs: list[int] = []
+    value = shift = 0
+    for letter in counts:
+        bits = ord(letter) - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            if shift > _MAX_SHIFT:
+                raise ValueError("counts that are no compressed run-length encoding")
+            continue
+        value -= (bits & 0x10) << (shift - 4)
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("counts that are cut short")
+    return runs

@@ -15,6 +15,7 @@ from jaxtyping import Int32, Int64, UInt8
 from platformdirs import user_cache_dir
 from pycocotools import mask as rle_tools
 
+from mshnet_pl.data.io.images import check_size
 from mshnet_pl.data.io.rle import encode
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.files import whole_path
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _FORMAT = 2
 """Part of an index's name on disk; another layout has another number."""
+_MAX_ID = 10**12
 _CHECKSUM = "checksum"
 """File with that of the arrays."""
 _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
@@ -178,7 +180,7 @@ def _save(arrays: _Arrays, folder: Path) -> bool:
 def _build(path: Path, classes: int) -> _Arrays:
     try:
         document = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no valid JSON: {error}; it may be cut off, so download it again") from error
     try:
         sizes = {int(image["id"]): (int(image["height"]), int(image["width"])) for image in document["images"]}
@@ -195,7 +197,12 @@ def _build(path: Path, classes: int) -> _Arrays:
         raise DataError(f"{path} has {len(set(ids))} categories, but COCO-20i has {classes}; take the original file")
     if len(sizes) != len(document["images"]):
         raise DataError(f"{path}: {len(document['images']) - len(sizes)} image ids occur twice; take the original file")
-    odd = [f"{name!r} (id {i})" for i, name in names.items() if not name.endswith(f"{i:012d}.jpg")]
+    for image_id, (height, width) in sizes.items():
+        try:
+            check_size(width, height)
+        except ValueError as error:
+            raise DataError(f"{path}: image {image_id}: {error}") from error
+    odd = [f"{name!r} (id {i})" for i, name in names.items() if i >= _MAX_ID or not name.endswith(f"{i:012d}.jpg")]
     if odd:
         raise DataError.listing(f"{path}: file names that do not end in their id:", odd, "Take the original file.")
     del document

@@ -1,26 +1,23 @@
-"""Masks as people have them: binary or label maps, with one channel or several, of 1, 8 or 16 bits."""
+"""Masks of one's own images: of one object, or label maps."""
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Integer
 from PIL import ImageOps
 
-from mshnet_pl.data.io.images import decoding, one_channel
+from mshnet_pl.data.io.images import decoding
+from mshnet_pl.data.io.masks import coded, mark, one_channel
 from mshnet_pl.data.sources.verification import AbstractMaskReader
-from mshnet_pl.episode import UNKNOWN
-
-_MAX_VALUES = 12
-"""How many of a mask's values a message lists."""
 
 
 class FolderMasks(AbstractMaskReader):
-    """Binary masks and label maps, turned as their EXIF orientation says, and so are their images.
+    """Masks of one object by the rule of ``data.io.masks``, and label maps; turned as their EXIF orientation says.
 
     Args:
-        wanted: class and pixel value (None in binary masks) of every entry.
+        wanted: class and pixel value (None where the mask shows one object) of every entry.
         value_of: the pixel value of every class where all masks agree on it.
     """
 
@@ -32,64 +29,30 @@ class FolderMasks(AbstractMaskReader):
     def __repr__(self) -> str:
         """See the base class."""
         settings = sorted(self._wanted.items(), key=lambda item: item[0]), sorted(self._value_of.items())
-        return f"FolderMasks(turned, {hashlib.sha256(repr(settings).encode()).hexdigest()})"
+        return f"FolderMasks(turned, by colours, {hashlib.sha256(repr(settings).encode()).hexdigest()})"
 
     def read(self, name: str, path: Path) -> np.ndarray:
         """See the base class."""
-        return read_values(path)
+        return read_values(path, self._wanted[name][1])
 
     def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
         """See the base class."""
         class_id, value = self._wanted[name]
-        shown, _ = separate(mask, value)
-        if not shown.any():
-            raise ValueError(f"no pixel of the object, only {_values(mask)}; mend the mask, or leave the image out")
         others = {c: int((mask == v).sum()) for c, v in self._value_of.items()}
-        return {**{c: n for c, n in others.items() if n}, class_id: int(shown.sum())}
+        return {**{c: n for c, n in others.items() if n}, class_id: int((mask == own_value(value)).sum())}
 
 
-def separate(
-    mask: Integer[np.ndarray, "height width"], value: int | None
-) -> tuple[Bool[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
-    """Where the object is, and where nothing is known.
-
-    Args:
-        mask: pixel values.
-        value: the object's, or None for a binary mask.
-
-    Raises:
-        ValueError: a binary mask with other values, or a label map without the object's; says what to set.
-    """
-    found = set(np.unique(mask).tolist())
-    if value is not None:
-        if value not in found:
-            raise ValueError(
-                f"the values are {_values(mask)}, but not {value}; set data.source.mask_value to the object's, or the "
-                "manifest's value column (null or empty for binary masks)"
-            )
-        return mask == value, (mask == UNKNOWN) & (value != UNKNOWN)
-    if not found <= {0, 1, UNKNOWN}:
-        raise ValueError(
-            f"the values are {_values(mask)}, but a binary mask has 0 and 1, or 0 and 255; if this is a label map, give the "
-            "object's value: data.source.mask_value=VALUE, data.source.mask_value={CLASS:VALUE}, or a value column in the "
-            "manifest"
-        )
-    return (mask == 1, mask == UNKNOWN) if 1 in found else (mask == UNKNOWN, np.zeros(mask.shape, bool))
+def own_value(value: int | None) -> int:
+    """The object's value in what ``read_values`` gives."""
+    return 1 if value is None else value
 
 
-def _values(mask: np.ndarray) -> str:
-    values = np.unique(mask).tolist()
-    return f"{values[:_MAX_VALUES]}" + (f" and {len(values) - _MAX_VALUES} more" if len(values) > _MAX_VALUES else "")
-
-
-def read_values(path: Path) -> Integer[np.ndarray, "height width"]:
-    """The pixel values of a mask with one channel, or with several equal ones (an alpha channel does not count).
+def read_values(path: Path, value: int | None) -> Integer[np.ndarray, "height width"]:
+    """A label map's values; or without ``value`` 1 where the object is, 255 where nothing is known, 0 elsewhere.
 
     Raises:
-        ValueError: the file cannot be read, or is coloured; names it.
+        ValueError: the file cannot be read, shows no object or not clearly which; names it.
     """
     with decoding(path) as stored:
-        values = one_channel(np.asarray(ImageOps.exif_transpose(stored)))
-        if not np.issubdtype(values.dtype, np.integer):
-            raise ValueError(f"pixel values of type {values.dtype}; save it as an 8- or 16-bit grayscale image")
-        return values
+        marked = mark(stored, value)
+        return coded(marked) if value is None else one_channel(np.asarray(ImageOps.exif_transpose(stored)))

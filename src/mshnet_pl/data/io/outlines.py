@@ -1,0 +1,129 @@
+"""What the readers of annotation tools' JSON share: outlines, where their images are, and which points may be."""
+
+import math
+import os
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path, PureWindowsPath
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from mshnet_pl.data.io.folders import plain
+from mshnet_pl.data.io.images import EXTENSIONS
+
+UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, OSError, SyntaxError)
+"""What code meets in JSON that is not of the expected form."""
+_MAX_OUTLINE = 2_000_000
+"""Pixels along an outline: drawing one takes memory and time in proportion."""
+_MAX_MASKS = 2**31
+"""Pixels of all masks of a file together, a byte each."""
+ANNOTATION_FOLDERS = ("annotations", "labels", "json")
+"""Where exports have their JSON, beside their images."""
+_DEPTH = 3
+"""So many folders below an export's own are looked through for its images."""
+
+
+class Outlined(NamedTuple):
+    """A class, an image, and where the image shows the class."""
+
+    label: str
+    image: Path | Image.Image
+    """A file, or what an annotation file holds itself."""
+    mask: Bool[np.ndarray, "height width"]
+    source: Path
+    """The image's file, or the annotation file that holds it."""
+
+
+class Outlines(NamedTuple):
+    """What an annotation file outlines, and what in it cannot be used, each with its place."""
+
+    found: list[Outlined]
+    problems: list[str]
+
+
+def checked(points: Iterable[Any], width: int, height: int) -> list[tuple[float, float]]:
+    """Points as numbers that an outline in an image of that size may have.
+
+    Raises:
+        ValueError: one is not finite, or lies farther from the image than the image is large; or a line that is so long
+            that it was not drawn by anyone.
+    """
+    found = []
+    for number, (x, y) in enumerate(points):
+        x, y = float(x), float(y)
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise ValueError(f"point {number} is ({x}, {y}); give finite numbers")
+        if not (-width <= x <= 2 * width and -height <= y <= 2 * height):
+            raise ValueError(f"point {number}, ({x:g}, {y:g}), lies far outside of the image of {width} x {height} pixels")
+        found.append((x, y))
+    length = sum(max(abs(a - c), abs(b - d)) for (a, b), (c, d) in pairwise(found))
+    if length > _MAX_OUTLINE:
+        raise ValueError(f"an outline of {length:.0f} pixels, but at most {_MAX_OUTLINE} are drawn")
+    return found
+
+
+def check_memory(masks: int, pixels: int) -> None:
+    """Refuse masks that together need too much memory.
+
+    Raises:
+        ValueError: says so.
+    """
+    if pixels > _MAX_MASKS:
+        raise ValueError(f"{masks} masks of {pixels // 10**6} megapixels together; give fewer, or smaller images")
+
+
+class ImageFinder:
+    """Finds the images of an annotation file that an export put beside it, under it or in a neighbouring folder.
+
+    Args:
+        annotations: the file. Of ``annotations/instances_SUBSET.json`` the export is the folder above, and images lie in
+            ``images/SUBSET``, ``SUBSET``, ``images`` or wherever the name is found once.
+    """
+
+    def __init__(self, annotations: Path) -> None:
+        folder = annotations.parent
+        self._subset = annotations.stem.partition("_")[2]
+        inside = folder.name.lower() in ANNOTATION_FOLDERS
+        self._root = folder.parent if inside else folder
+        self._near = [folder, folder / "images", self._root, self._root / "images"]
+        self._by_name: dict[str, list[Path]] | None = None
+
+    def find(self, name: str) -> Path:
+        """The file of an image that is written as on whatever system.
+
+        Raises:
+            ValueError: there is none, or several.
+        """
+        relative = Path(PureWindowsPath(name).as_posix())
+        subset = [self._root / "images" / self._subset, self._root / self._subset] if self._subset else []
+        for written in (relative, Path(unquote(str(relative)))):
+            for folder in (*self._near, *subset):
+                if (folder / written).is_file():
+                    return folder / written
+        if self._by_name is None:
+            self._by_name = _by_name(self._root)
+        parts = [plain(unquote(part)) for part in relative.parts]
+        found = self._by_name.get(parts[-1], []) if parts else []
+        closer = [path for path in found if [*map(plain, path.parts[-len(parts) :])] == parts]
+        found = closer or found
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"several images are called {relative}: {found[0]}, {found[1]}; give each folder its own file")
+        raise ValueError(f"no image {relative} in {self._root} or the folders in it")
+
+
+def _by_name(root: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for folder, folders, names in os.walk(root):
+        if len(Path(folder).relative_to(root).parts) >= _DEPTH:
+            folders.clear()
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        for name in sorted(names):
+            if name[0] != "." and Path(name).suffix.lower() in EXTENSIONS:
+                found.setdefault(plain(name), []).append(Path(folder, name))
+    return found
