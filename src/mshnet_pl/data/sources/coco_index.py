@@ -19,7 +19,7 @@ from mshnet_pl.data.io.images import check_size
 from mshnet_pl.data.io.rle import encode
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.files import whole_path
-from mshnet_pl.utils.hashing import checksum
+from mshnet_pl.utils.hashing import checksum, stamp
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class CocoIndex:
 def open_index(path: Path, classes: int, cache_dir: Path | None = None) -> CocoIndex:
     """The index of an ``instances_*.json``, made at the first call and mapped from disk at later ones.
 
-    It is remembered under the file's path, size and modification time; a changed file is parsed anew.
+    It is remembered under the file's path, size and times of change; a changed file is parsed anew.
 
     Args:
         path: the JSON.
@@ -132,8 +132,7 @@ def open_index(path: Path, classes: int, cache_dir: Path | None = None) -> CocoI
     """
     if not path.is_file():
         raise DataError(f"annotations {path} are missing; give the folder with annotations/ as data.root")
-    stat = path.stat()
-    key = json.dumps([_FORMAT, classes, str(path.absolute()), stat.st_size, stat.st_mtime_ns])
+    key = json.dumps([_FORMAT, classes, *stamp(path)])
     folder = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"coco-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
     if folder.is_dir():
         try:
