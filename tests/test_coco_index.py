@@ -73,7 +73,7 @@ MALFORMED = {
     ),
     "encoding": (
         lambda d: d["annotations"][0].update(segmentation={"size": [64, 96], "counts": "oooo"}),
-        "Invalid RLE",
+        "counts that are cut short",
     ),
 }
 

@@ -73,7 +73,7 @@ def test_every_bad_file_is_named(pascal_root: Path) -> None:
     message = str(caught.value)
     for part in (
         "trn_01_0.jpg: ",
-        "trn_01_1.jpg: cannot identify image file",
+        "trn_01_1.jpg: no image of a format that is read",
         "trn_01_2.png: 11 x 9 pixels, but its image has",
         "val_02_0.png: labels [37]",
         "val_02_1.png: mode RGB",
