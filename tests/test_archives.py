@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from damage import damaged
 from mshnet_pl.data.prepare.archives import unpack
 from mshnet_pl.errors import DataError
 from voc_files import tar_of
@@ -171,3 +173,26 @@ def test_a_full_disk_is_foreseen(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(DataError, match=r"needs 0.0 GB, but .* make room"):
         unpack(write_tar(root.parent / "x.tar", GOOD), root, "top")
     assert everything(root) == {}
+
+
+@pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("tries", [20, pytest.param(300, marks=pytest.mark.slow)])
+def test_flips_and_cuts_of_compressed_archives(root: Path, mode: str, tries: int) -> None:
+    """What is compressed has a checksum: nothing is written of a damaged archive, or what it holds is right."""
+    rng = random.Random(0)
+    noise = {f"top/{number}": rng.randbytes(3000) for number in range(5)}
+    whole = tar_of({**GOOD, **noise}, mode=f"w:{mode}")
+    files = {name.removeprefix("top/"): content for name, content in {**GOOD, **noise}.items()}
+    refused = 0
+    for number in range(tries):
+        archive, target = root.parent / f"{number}.tar.{mode}", root / str(number)
+        archive.write_bytes(damaged(whole, rng))
+        target.mkdir()
+        try:
+            unpack(archive, target, "top")
+        except DataError:
+            refused += 1
+            assert everything(target) == {}
+        else:
+            assert {name: content for name, content in everything(target).items() if content is not None} == files
+    assert refused > tries * 0.9

@@ -58,6 +58,7 @@ MALFORMED = {
     "categories": (lambda d: d["categories"].pop(), "79 categories, but COCO-20i has 80"),
     "twice": (lambda d: d["images"].append(d["images"][0]), "1 image ids occur twice"),
     "file name": (lambda d: d["images"][0].update(file_name="x.jpg"), r"do not end in their id:\n  'x.jpg'"),
+    "large id": (lambda d: d["images"][0].update(id=10**30, file_name=f"{10**30}.jpg"), "do not end in their id"),
     "unknown image": (lambda d: d["annotations"][0].update(image_id=10**9), "KeyError: 1000000000"),
     "unknown category": (lambda d: d["annotations"][0].update(category_id=12345), "KeyError: 12345"),
     "polygon": (lambda d: d["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), r"annotation \d+ .*three points"),
@@ -72,7 +73,7 @@ MALFORMED = {
     ),
     "encoding": (
         lambda d: d["annotations"][0].update(segmentation={"size": [64, 96], "counts": "oooo"}),
-        "Invalid RLE",
+        "counts that are cut short",
     ),
 }
 

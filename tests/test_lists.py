@@ -129,7 +129,10 @@ def test_two_columns_of_one_image(voc: Path) -> None:
     ("lines", "message"),
     [
         (["val_01_0 -1", "val_01_1 1"], r"lines that do not name one image:\n  .*val\.txt:1: 'val_01_0 -1'\n  .*val\.txt:2"),
-        (["val_01_0", "val_01_9", "val_02_\u200b0"], r"without a mask(.|\n)*val\.txt:2: val_01_9\n.*val\.txt:3: val_02_"),
+        (
+            ["val_01_0", "val_01_9", "val_02_\u200b0"],
+            r"not there:(.|\n)*val\.txt:2: val_01_9: no file .*\n.*txt:3: val_02_",
+        ),
         (["# nothing"], r"val\.txt is empty"),
     ],
 )

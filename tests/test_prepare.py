@@ -1,5 +1,6 @@
 """mshnet-prepare on files in the real formats: from archives, twice, killed in the middle, with damaged files."""
 
+import hashlib
 import re
 import signal
 import struct
@@ -12,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import SHARED
+from conftest import SHARED, Command
 from local_server import serve
 from mshnet_pl.data.prepare import pascal5i as prepare_voc
-from mshnet_pl.data.prepare.pascal5i_lists import read_published
 from mshnet_pl.data.prepare.prepare import prepare
+from mshnet_pl.data.protocol.split_lists import read_published
 from mshnet_pl.data.sources.pascal5i import Pascal5i
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import Subset
@@ -53,7 +54,7 @@ def drawn() -> Drawn:
 
 
 def run(root: Path, splits_dir: Path | None = None, download: bool = False) -> None:
-    prepare("pascal5i", root, splits_dir, download)
+    prepare("pascal5i", root, splits_dir, download, any_archive=True)
 
 
 def installed(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,7 +84,7 @@ def assert_correct(root: Path, drawn: Drawn, without: tuple[str, ...] = ()) -> N
 
 def test_the_installed_command_and_a_second_run(root: Path, drawn: Drawn) -> None:
     drawn.write_archives(root)
-    done = installed("data=pascal5i", f"data.root={root}")
+    done = installed("data=pascal5i", f"data.root={root}", "--any-archive")
     assert done.returncode == 0, done.stderr
     assert_correct(root, drawn)
     cats = sum(mask[0, 0] == 8 for name, mask in drawn.masks.items() if name not in VOC_VAL)
@@ -107,7 +108,7 @@ def test_what_it_makes_is_what_the_source_reads(root: Path, drawn: Drawn) -> Non
 @pytest.mark.parametrize("writes", [35, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 5, 21, 46, 53, 57, 62))])
 def test_killed_and_run_again(root: Path, drawn: Drawn, writes: int) -> None:
     drawn.write_archives(root)
-    command = [sys.executable, "-c", KILLED, str(writes), "data=pascal5i", f"data.root={root}"]
+    command = [sys.executable, "-c", KILLED, str(writes), "data=pascal5i", f"data.root={root}", "--any-archive"]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
     assert not (root / "splits" / "val" / "fold3.txt").exists() or writes > 60
     run(root)
@@ -147,7 +148,7 @@ def test_damaged_files_are_listed_and_the_others_done(root: Path, drawn: Drawn) 
     )
     sbd = {name: bad.get(name, content) for name, content in drawn.sbd.items()}
     (root / "benchmark.tgz").write_bytes(tar_of(sbd, "benchmark_RELEASE/", "w:gz"))
-    done = installed("data=pascal5i", f"data.root={root}")
+    done = installed("data=pascal5i", f"data.root={root}", "--any-archive")
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr, done.stderr
     for name in bad.keys() - {f"dataset/cls/{SBD_ONLY[2]}.mat"}:
         assert done.stderr.count(str(root / name)) == 1, name
@@ -257,7 +258,7 @@ def test_lists_are_compared_with_published_ones(
     root: Path, drawn: Drawn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn.write_archives(root)
-    with pytest.raises(DataError, match=r"split list .*fold0\.txt is missing"):
+    with pytest.raises(DataError, match=r"split lists (.|\n)*trn/fold0\.txt is missing(.|\n)*val/fold3\.txt is missing"):
         run(root, tmp_path / "lists")
     assert not (root / "JPEGImages").exists()  # refused before any work
     run(root)
@@ -272,7 +273,7 @@ def test_lists_are_compared_with_published_ones(
 
 
 def test_missing_pieces_are_all_named(root: Path) -> None:
-    done = installed("data=pascal5i", f"data.root={root}")
+    done = installed("data=pascal5i", f"data.root={root}", "--any-archive")
     assert done.returncode == 2
     assert done.stderr == (
         f"error: data.root={root}: archives are missing:\n"
@@ -286,6 +287,28 @@ def test_missing_pieces_are_all_named(root: Path) -> None:
         "Run this again then; or run it with --download now, which fetches them.\n"
     )
     assert list(root.iterdir()) == []
+
+
+def test_an_archive_is_held_to_its_published_md5(
+    command: Command, root: Path, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the MD5 tells a flipped bit in a plain ``.tar``."""
+    drawn.write_archives(root)
+    for constant in ("VOC", "SBD"):
+        known = getattr(prepare_voc, constant)
+        digest = hashlib.md5(known.path(root).read_bytes()).hexdigest()
+        monkeypatch.setattr(prepare_voc, constant, known._replace(md5=digest))
+    voc = root / "VOCtrainval_11-May-2012.tar"
+    whole = voc.read_bytes()
+    voc.write_bytes(bytes([*whole[:1400], whole[1400] ^ 1, *whole[1401:]]))
+    done = command("mshnet-prepare", "data=pascal5i", f"data.root={root}")
+    assert done.code == 2 and re.search(r"2012\.tar: its MD5 is \w{32}, the published one \w{32}: damaged", done.err), (
+        done.err
+    )
+    assert not (root / "JPEGImages").exists()
+    voc.write_bytes(whole)
+    assert command("mshnet-prepare", "data=pascal5i", f"data.root={root}").code == 0
+    assert_correct(root, drawn)
 
 
 def test_missing_pieces_are_fetched(root: Path, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,12 +384,13 @@ def test_real_masks_give_nearly_the_published_pairs(root: Path) -> None:
         pytest.skip(f"no {mini} or no {splits}")
     for name in ("JPEGImages", "SegmentationClassAug"):
         (root / name).symlink_to(mini / name)
-    published = read_published(splits)
+    published = read_published(splits, 20)
     (root / "ImageSets" / "Segmentation").mkdir(parents=True)
-    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join({name for name, _ in published[Subset.VAL]}))
-    run(root)
     names = {path.stem for path in (mini / "SegmentationClassAug").iterdir()}
-    for subset, pairs in read_published(root / "splits").items():
+    tested = {name for name, _ in published[Subset.VAL]} & names
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(tested))
+    run(root)
+    for subset, pairs in read_published(root / "splits", 20).items():
         there = {pair for pair in published[subset] if pair[0] in names}
         assert len(there - set(pairs)) < 0.01 * len(there) < len(there) / 2 < len(pairs)
         assert len(set(pairs) - there) < 0.05 * len(there)

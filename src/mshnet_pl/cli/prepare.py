@@ -10,7 +10,10 @@ OPTIONS = {
     "data.root": Option("its folder", Path, REQUIRED),
     "data.splits_dir": Option("the folder with the published split lists, to compare with or to use", Path),
 }
-FLAGS = ("--download: fetch official archives that are missing",)
+FLAGS = (
+    "--download: fetch official archives that are missing",
+    "--any-archive: unpack archives that are there, too, if their MD5 is not the published one",
+)
 
 
 def main() -> None:
@@ -21,4 +24,4 @@ def main() -> None:
 def _prepare(values: dict[str, Any]) -> None:
     from mshnet_pl.data.prepare.prepare import prepare
 
-    prepare(values["data"], values["data.root"], values["data.splits_dir"], values["download"])
+    prepare(values["data"], values["data.root"], values["data.splits_dir"], values["download"], values["any_archive"])

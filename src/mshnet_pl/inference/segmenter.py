@@ -45,9 +45,10 @@ class Segmenter:
 
     One picture in gives one result out; a list or another iterable of pictures gives a list of results.
 
-    Pictures are whatever ``data.own_images`` reads: paths, Pillow images, arrays (H, W[, C]), tensors ([C,] H, W). They are
-    resized to the square that the network was trained on; predictions have the pictures' own sizes. Once fitted, a
-    segmenter may be used by several threads.
+    Pictures are whatever ``data.io.images`` reads: paths, Pillow images, arrays (H, W[, C]), tensors ([C,] H, W). Those of
+    more than 8 bits have the scale of the deepest support, or a larger one if they are deeper. All are resized to the
+    square that the network was trained on; predictions have the pictures' own sizes. Once fitted, a segmenter may be used by
+    several threads.
 
     Args:
         method: a trained method; put into eval mode and onto ``device``.
@@ -93,6 +94,7 @@ class Segmenter:
         self._batch_size, self._bf16 = batch_size, bf16
         self._predictor = Predictor(self.method, flip, scales, fusion, guided, batch_size=batch_size)
         self._codes: dict[str, SupportCodes] = {}
+        self._bits = 8
         self.source = source
 
     def __repr__(self) -> str:
@@ -186,8 +188,8 @@ class Segmenter:
         ``fit(images, masks)``, or ``fit("cat", images, masks)`` where there are several classes.
 
         Args:
-            *support: the class's name (``object`` if left out), its images, and their masks in the same order. A mask's
-                object is every pixel other than 0, the 255 of a label map among them.
+            *support: the class's name (``object`` if left out), its images, and their masks in the same order; a mask's
+                object is what ``data.io.masks`` says.
             value: the object's value in masks that are label maps.
             **named: ``name``, ``images`` and ``masks``, by name.
 
@@ -197,11 +199,11 @@ class Segmenter:
                 read; a mask of another size than its image, or one without an object.
         """
         name, pictures, masks = arguments(support, named)
-        images, small = read_shots(name, pictures, masks, value, self.image_size)
+        images, small, bits = read_shots(name, pictures, masks, value, self.image_size, self._bits)
         with self._precision():
             support_mask = small[None].to(self._device, torch.float32)  # (1, K, S, S)
             codes = self._predictor.encode(self._inputs(images)[None], support_mask)
-        self._codes = {**self._codes, name: codes}
+        self._codes, self._bits = {**self._codes, name: codes}, bits
         return self
 
     @overload
@@ -276,7 +278,9 @@ class Segmenter:
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
         check_tile(tile)
         return self._margins(
-            (read_image(picture, f"image {i}") for i, picture in enumerate(as_iterable(images))), tile, codes
+            (read_image(picture, f"image {i}", bits=self._bits) for i, picture in enumerate(as_iterable(images))),
+            tile,
+            codes,
         )
 
     def _margins(

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from mshnet_pl.data.io.images import ImagesLike, as_iterable, name_of, read_image
+from mshnet_pl.data.io.images import ImagesLike, as_iterable, bits_of, name_of, read_image
 from mshnet_pl.data.io.masks import read_mask
 from mshnet_pl.data.io.transforms import resize_mask
 from mshnet_pl.errors import DataError
@@ -30,9 +30,9 @@ def arguments(given: Sequence[Any], named: Mapping[str, Any]) -> tuple[str, Any,
 
 
 def read_shots(
-    name: str, images: ImagesLike, masks: ImagesLike, value: int | None, side: int
-) -> tuple[list[Image.Image], UInt8[Tensor, "shots side side"]]:
-    """A class's images, and their masks resized to ``side`` x ``side``.
+    name: str, images: ImagesLike, masks: ImagesLike, value: int | None, side: int, bits: int
+) -> tuple[list[Image.Image], UInt8[Tensor, "shots side side"], int]:
+    """A class's images, their masks resized to ``side`` x ``side``, and how deep the images are.
 
     Args:
         name: the class's.
@@ -40,18 +40,20 @@ def read_shots(
         masks: as many.
         value: the object's value in masks that are label maps.
         side: of the network's images.
+        bits: how deep images are at least, see ``bits_of``.
 
     Raises:
         DataError: what is no image, whose type it names; not as many masks as images, or none; a file that cannot be read;
             a mask of another size than its image, or one without an object, at ``side`` too.
     """
     pictures, drawn = [*as_iterable(images, f"{name}: images")], [*as_iterable(masks, f"{name}: masks")]
-    read = [read_image(picture, f"{name}: image {i}") for i, picture in enumerate(pictures)]
+    bits = max((bits, *map(bits_of, pictures)))
+    read = [read_image(picture, f"{name}: image {i}", bits=bits) for i, picture in enumerate(pictures)]
     shown = [read_mask(picture, value, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
     if len(read) != len(shown) or not read:
         raise DataError(f"{name}: {len(read)} images and {len(shown)} masks; give at least one, and a mask for each")
     titles = [name_of(picture, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
-    return read, torch.stack([_small(*shot, side) for shot in zip(read, shown, titles, strict=True)])
+    return read, torch.stack([_small(*shot, side) for shot in zip(read, shown, titles, strict=True)]), bits
 
 
 def _small(image: Image.Image, mask: np.ndarray, name: str, side: int) -> UInt8[Tensor, "side side"]:

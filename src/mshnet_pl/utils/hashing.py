@@ -37,6 +37,15 @@ def checksum(place: str, *content: bytes | memoryview) -> bytes:
     return (value or 1).to_bytes(4, "little")
 
 
+def stamp(path: Path) -> tuple[str, int, int, int]:
+    """Absolute path, size, and when content and entry were changed last (ns): what tells a file from its other versions.
+
+    Also from one of the same size whose time of modification was set back, as copies and archives set it.
+    """
+    found = path.stat()
+    return str(path.absolute()), found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def weights_digest(module: "nn.Module") -> str:
     """SHA-256 of a module's state dict: names and values, in the order of the names, wherever the module lies."""
     import torch  # only here: what reads results needs no PyTorch

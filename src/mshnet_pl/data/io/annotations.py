@@ -5,21 +5,18 @@ from pathlib import Path
 
 from mshnet_pl.data.io.coco import read_coco
 from mshnet_pl.data.io.labelme import read_labelme
-from mshnet_pl.data.io.outlines import UNREADABLE, Outlines
+from mshnet_pl.data.io.outlines import ANNOTATION_FOLDERS, UNREADABLE, Outlines
 from mshnet_pl.errors import DataError
-
-_FOLDER = "annotations"
-"""Where exports of COCO's form have their JSON."""
 
 
 def annotation_files(root: Path) -> list[Path]:
-    """The JSON files of a folder or of the ``annotations`` in it; or ``root``, if that is a file.
+    """The JSON files of a folder, or of the folder of annotations in it; or ``root``, if that is a file.
 
     Of COCO's own release only ``instances_*.json`` outline objects once; captions and key points belong to the same images.
     """
     if root.is_file():
         return [root]
-    for folder in (root, root / _FOLDER):
+    for folder in (root, *(root / name for name in ANNOTATION_FOLDERS)):
         files = sorted(path for path in folder.glob("*.json") if path.name[0] != ".") if folder.is_dir() else []
         instances = [path for path in files if path.name.startswith("instances_")]
         if files:

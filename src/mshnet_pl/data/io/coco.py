@@ -1,12 +1,12 @@
 """COCO's instance annotations, as annotation tools export them: any number of images a file."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mshnet_pl.data.io.images import image_size
+from mshnet_pl.data.io.images import decoding, image_size, turned_mask
 from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlines, check_memory
 
 
@@ -29,19 +29,19 @@ def read_coco(path: Path, document: Mapping[str, Any]) -> Outlines:
             image_id, category_id = annotation["image_id"], annotation["category_id"]
             if image_id not in images or category_id not in names:
                 raise ValueError("the file has no such image or category")
-            size = files.size(images[image_id])
-            for encoded in _encoded(annotation, *size, problems, where):
+            file = files.look(images[image_id])
+            for encoded in _encoded(annotation, file.height, file.width, problems, where):
                 parts.setdefault((category_id, image_id), []).append(encoded)
         except UNREADABLE as error:
             problems.append(f"{where}: {_said(error)}")
-    sizes = [files.size(images[image_id]) for _, image_id in parts]
-    check_memory(len(sizes), sum(height * width for height, width in sizes))
+    check_memory(len(parts), sum(file.height * file.width for _, i in parts for file in [files.look(images[i])]))
     found = []
     for (category_id, image_id), encodings in sorted(parts.items()):
         mask = rle_tools.decode(rle_tools.merge(encodings)) > 0
         if mask.any():
-            file = files.path(images[image_id])
-            found.append(Outlined(names[category_id], file, np.ascontiguousarray(mask), file))
+            file = files.look(images[image_id])
+            mask = turned_mask(mask, file.path) if file.as_stored else np.ascontiguousarray(mask)
+            found.append(Outlined(names[category_id], file.path, mask, file.path))
         else:
             problems.append(f"{path}: image {image_id}: the outlines of {names[category_id]} enclose no pixel")
     return Outlines(found, problems)
@@ -80,25 +80,25 @@ def _encoded(
                 problems.append(f"{where}: {error}")
 
 
+class _File(NamedTuple):
+    path: Path
+    height: int
+    width: int
+    as_stored: bool
+    """The outlines are not turned as the image's EXIF orientation says."""
+
+
 class _Files:
     """The images' files and sizes, looked up once each."""
 
     def __init__(self, annotations: Path) -> None:
         self._finder = ImageFinder(annotations)
-        self._known: dict[Any, tuple[Path, tuple[int, int]] | str] = {}
+        self._known: dict[Any, _File | str] = {}
 
-    def path(self, image: Mapping[str, Any]) -> Path:
-        return self._look(image)[0]
-
-    def size(self, image: Mapping[str, Any]) -> tuple[int, int]:
-        """Height and width."""
-        return self._look(image)[1]
-
-    def _look(self, image: Mapping[str, Any]) -> tuple[Path, tuple[int, int]]:
+    def look(self, image: Mapping[str, Any]) -> _File:
         if image["id"] not in self._known:
             try:
-                file = self._finder.find(str(image["file_name"]))
-                self._known[image["id"]] = file, _size(file, image)
+                self._known[image["id"]] = _fitting(self._finder.find(str(image["file_name"])), image)
             except ValueError as error:
                 self._known[image["id"]] = str(error)
         known = self._known[image["id"]]
@@ -107,11 +107,12 @@ class _Files:
         return known
 
 
-def _size(file: Path, image: Mapping[str, Any]) -> tuple[int, int]:
-    width, height = image_size(file)
-    said: Iterable[Any] = (image.get("width"), image.get("height"))
-    if any(number not in (None, own) for number, own in zip(said, (width, height), strict=True)):
-        raise ValueError(
-            f"outlined at {image.get('width')} x {image.get('height')} pixels, but {file.name} has {width} x {height}"
-        )
-    return height, width
+def _fitting(path: Path, image: Mapping[str, Any]) -> _File:
+    turned = image_size(path)
+    with decoding(path) as stored:
+        own = stored.size
+    said = image.get("width", turned[0]), image.get("height", turned[1])
+    if said not in (turned, own):
+        raise ValueError(f"outlined at {said[0]} x {said[1]} pixels, but {path.name} has {turned[0]} x {turned[1]}")
+    width, height = turned if said == turned else own
+    return _File(path, height, width, as_stored=said != turned)

@@ -1,5 +1,6 @@
 """Which files of a folder are images, and why the others are not used."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +51,11 @@ def passed_over_lines(passed_over: Mapping[Path, str]) -> list[str]:
         more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
         lines.append(f"{folder}: {len(names)} passed over, {', '.join(names[:_MAX_NAMES])}{more}: {reason}")
     return lines
+
+
+def plain(name: str) -> str:
+    """A name without what systems change in it: macOS writes letters with accents as two characters, others ignore case."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def is_system(path: Path) -> bool:

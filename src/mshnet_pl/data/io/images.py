@@ -1,11 +1,11 @@
 """Images as people have them: files, Pillow images, arrays or tensors, of 8 or 16 bits or floating point."""
 
+import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -161,7 +161,7 @@ def open_image(path: Path, page: int | None = None) -> Image.Image:
         raise DataError(str(error)) from error
 
 
-def image_size(image: Path | BinaryIO | Image.Image) -> tuple[int, int]:
+def image_size(image: Path | io.BytesIO | Image.Image) -> tuple[int, int]:
     """Width and height of an image as ``read_image`` turns it; of a file only the header is read.
 
     Raises:
@@ -174,8 +174,20 @@ def image_size(image: Path | BinaryIO | Image.Image) -> tuple[int, int]:
     return (image.height, image.width) if on_the_side else image.size
 
 
+def turned_mask(mask: np.ndarray, path: Path) -> np.ndarray:
+    """A mask (H, W) of an image as it is stored, turned as that image's EXIF orientation says.
+
+    Raises:
+        ValueError: the image cannot be read; names it.
+    """
+    with decoding(path) as stored:
+        drawn = Image.fromarray(mask.astype(np.uint8))
+        drawn.getexif()[ExifTags.Base.Orientation] = stored.getexif().get(ExifTags.Base.Orientation, 1)
+    return np.asarray(ImageOps.exif_transpose(drawn)).astype(mask.dtype)
+
+
 @contextmanager
-def decoding(path: Path | BinaryIO, page: int | None = None) -> Iterator[Image.Image]:
+def decoding(path: Path | io.BytesIO, page: int | None = None) -> Iterator[Image.Image]:
     """One page of an image file, open for its pixels to be read within the ``with``.
 
     Raises:
@@ -218,7 +230,7 @@ def check_size(width: int, height: int) -> None:
         raise ValueError(f"{width} x {height} pixels: {_TOO_LARGE}")
 
 
-def _called(file: Path | BinaryIO) -> str:
+def _called(file: Path | io.BytesIO) -> str:
     return str(file) if isinstance(file, Path) else "the image inside"
 
 

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
-from mshnet_pl.data.io.folders import is_system, list_images, passed_over_lines
+from mshnet_pl.data.io.folders import is_system, list_images, passed_over_lines, plain
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.text import read_text
 
@@ -23,6 +23,8 @@ _NEEDED = ("image", "mask", "class")
 _OPTIONAL = ("split", "value")
 _SPLITS = ("train", "val")
 _SEPARATORS = ",;\t|"
+_MASK_ENDS = ("_mask", "-mask", "_masks", "_seg", "_segmentation", "_label", "_gt", "_matte")
+"""What tools add to an image's name for its mask."""
 
 
 class Record(NamedTuple):
@@ -75,6 +77,7 @@ def read_pairs(
             problems.append(f"{folder}: no folder {' and no folder '.join(gone)}")
             continue
         images, masks = (_by_stem(folder / part, others) for part in ("images", "masks"))
+        _rename(masks, images)
         for stem in sorted({*images, *masks}):
             found = images.get(stem, []), masks.get(stem, [])
             if len(found[0]) == len(found[1]) == 1:
@@ -89,6 +92,20 @@ def read_pairs(
     for line in passed_over_lines(others) if passed_over is None else []:
         log.warning("%s", line)
     return records
+
+
+def _rename(masks: dict[str, list[Path]], images: Mapping[str, list[Path]]) -> None:
+    """Give masks whose stem no image has that of the one image without mask which differs in spelling or a usual end."""
+    lonely: dict[str, list[str]] = {}
+    for stem in images:
+        if stem not in masks:
+            lonely.setdefault(plain(stem), []).append(stem)
+    for stem in [stem for stem in masks if stem not in images]:
+        for end in ("", *_MASK_ENDS):
+            match = lonely.get(plain(stem).removesuffix(end), []) if plain(stem).endswith(end) else []
+            if len(match) == 1:
+                masks.setdefault(match[0], []).extend(masks.pop(stem))
+                break
 
 
 def _by_stem(folder: Path, passed_over: dict[Path, str]) -> dict[str, list[Path]]:

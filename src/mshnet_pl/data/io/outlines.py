@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from mshnet_pl.data.io.folders import plain
 from mshnet_pl.data.io.images import EXTENSIONS
 
 UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, OSError, SyntaxError)
@@ -19,7 +21,9 @@ _MAX_OUTLINE = 2_000_000
 """Pixels along an outline: drawing one takes memory and time in proportion."""
 _MAX_MASKS = 2**31
 """Pixels of all masks of a file together, a byte each."""
-_DEPTH = 2
+ANNOTATION_FOLDERS = ("annotations", "labels", "json")
+"""Where exports have their JSON, beside their images."""
+_DEPTH = 3
 """So many folders below an export's own are looked through for its images."""
 
 
@@ -83,7 +87,7 @@ class ImageFinder:
     def __init__(self, annotations: Path) -> None:
         folder = annotations.parent
         self._subset = annotations.stem.partition("_")[2]
-        inside = folder.name.lower() in ("annotations", "labels", "ann", "json")
+        inside = folder.name.lower() in ANNOTATION_FOLDERS
         self._root = folder.parent if inside else folder
         self._near = [folder, folder / "images", self._root, self._root / "images"]
         self._by_name: dict[str, list[Path]] | None = None
@@ -96,13 +100,15 @@ class ImageFinder:
         """
         relative = Path(PureWindowsPath(name).as_posix())
         subset = [self._root / "images" / self._subset, self._root / self._subset] if self._subset else []
-        for folder in (*self._near, *subset):
-            if (folder / relative).is_file():
-                return folder / relative
+        for written in (relative, Path(unquote(str(relative)))):
+            for folder in (*self._near, *subset):
+                if (folder / written).is_file():
+                    return folder / written
         if self._by_name is None:
             self._by_name = _by_name(self._root)
-        found = self._by_name.get(relative.name, [])
-        closer = [path for path in found if path.parts[-len(relative.parts) :] == relative.parts]
+        parts = [plain(unquote(part)) for part in relative.parts]
+        found = self._by_name.get(parts[-1], []) if parts else []
+        closer = [path for path in found if [*map(plain, path.parts[-len(parts) :])] == parts]
         found = closer or found
         if len(found) == 1:
             return found[0]
@@ -119,5 +125,5 @@ def _by_name(root: Path) -> dict[str, list[Path]]:
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for name in sorted(names):
             if name[0] != "." and Path(name).suffix.lower() in EXTENSIONS:
-                found.setdefault(name, []).append(Path(folder, name))
+                found.setdefault(plain(name), []).append(Path(folder, name))
     return found

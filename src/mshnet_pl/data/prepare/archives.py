@@ -8,8 +8,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from gzip import BadGzipFile
 from io import BufferedIOBase
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
@@ -60,7 +60,9 @@ def unpack(archive: Path, root: Path, prefix: str = "", wanted: Sequence[str] = 
                 progress.update()
         progress.close()
         sync_all()
-    except (tarfile.TarError, zipfile.BadZipFile, BadGzipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, no decompressor's
+            raise
         raise DataError(f"{archive}: damaged or cut off ({error}); fetch it again and run this again") from error
     return kept
 
@@ -165,6 +167,8 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
         file.seek(tar.offset)  # tarfile takes a damaged header, or the end of the file, for the end of the archive
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError(f"no end of the archive at byte {tar.offset}")
+        while file.read(_CHUNK):  # what compresses it has its checksum at the very end
+            pass
 
 
 def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> BufferedIOBase:

@@ -30,7 +30,7 @@ def coco_archives(year: int) -> list[Archive]:
     ]
 
 
-def prepare_coco20i(root: Path, splits_dir: Path | None, download: bool) -> list[str]:
+def prepare_coco20i(root: Path, splits_dir: Path | None, download: bool, any_archive: bool) -> list[str]:
     """Unpack, and see that every image that the annotations describe is there.
 
     The release of 2014, which the published lists name, unless the folder only has parts of that of 2017.
@@ -47,7 +47,7 @@ def prepare_coco20i(root: Path, splits_dir: Path | None, download: bool) -> list
             f"data.splits_dir={splits_dir}: the published lists name the images of COCO 2014, but data.root={root} "
             "has those of 2017; fetch the release of 2014, or leave data.splits_dir out"
         )
-    obtain(root, coco_archives(year), download)
+    obtain(root, coco_archives(year), download, any_archive)
     return [problem for part in ("train", "val") for problem in _check(root, f"{part}{year}")]
 
 

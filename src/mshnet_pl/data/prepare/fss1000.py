@@ -9,7 +9,7 @@ _IMAGES = 10
 _CLASSES = 1000
 
 
-def prepare_fss1000(root: Path, splits_dir: Path | None, download: bool) -> list[str]:
+def prepare_fss1000(root: Path, splits_dir: Path | None, download: bool, any_archive: bool) -> list[str]:
     """See that every class has its ten images and masks, and that every class of the lists is there.
 
     Returns:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.files import write_whole
+from mshnet_pl.utils.records import read_json
 
 FOLDER = ".mshnet-prepare"
 
@@ -25,7 +26,7 @@ class Ledger:
         self._changed = False
         if self._path.is_file():
             try:
-                stored = json.loads(self._path.read_text())
+                stored = read_json(self._path)
                 self._records = {result: (own, source) for result, (own, source) in stored.items()}
             except (ValueError, AttributeError, TypeError) as error:
                 raise DataError(f"{self._path}: damaged ({error}); delete it and run this again") from error

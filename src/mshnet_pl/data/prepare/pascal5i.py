@@ -45,7 +45,7 @@ SBD = Archive(
 )
 
 
-def prepare_pascal5i(root: Path, splits_dir: Path | None, download: bool) -> list[str]:
+def prepare_pascal5i(root: Path, splits_dir: Path | None, download: bool, any_archive: bool) -> list[str]:
     """Unpack, convert, list and compare; what is wrong with single files does not keep the others from being done.
 
     A ``SegmentationClassAug`` that was made elsewhere takes the place of SBD, and with ``splits_dir`` that of VOC's masks.
@@ -59,7 +59,7 @@ def prepare_pascal5i(root: Path, splits_dir: Path | None, download: bool) -> lis
     if (root / VOC.prefix / "JPEGImages").is_dir() and not (root / "JPEGImages").exists():
         raise DataError(f"data.root={root}: the images are further down; give data.root={root / VOC.prefix}")
     published = None if splits_dir is None else read_published(splits_dir, len(Pascal5i.classes))
-    obtain(root, _needed(root, published is not None), download)
+    obtain(root, _needed(root, published is not None), download, any_archive)
     problems = [*_gaps(root), *_make_masks(root)]
     _complete_images(root)
     source = Pascal5i(str(root))

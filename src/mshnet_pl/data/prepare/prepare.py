@@ -10,12 +10,12 @@ from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.utils.files import remove_leftovers
 
 
-def _prepare_folder(root: Path, splits_dir: Path | None, download: bool) -> list[str]:
+def _prepare_folder(root: Path, splits_dir: Path | None, download: bool, any_archive: bool) -> list[str]:
     print(f"{root}: images of your own are used as they are; there is nothing to prepare")
     return []
 
 
-PREPARE: Mapping[str, Callable[[Path, Path | None, bool], Sequence[str]]] = {
+PREPARE: Mapping[str, Callable[[Path, Path | None, bool, bool], Sequence[str]]] = {
     "pascal5i": prepare_pascal5i,
     "coco20i": prepare_coco20i,
     "fss1000": prepare_fss1000,
@@ -23,7 +23,9 @@ PREPARE: Mapping[str, Callable[[Path, Path | None, bool], Sequence[str]]] = {
 }
 
 
-def prepare(data: str, root: Path, splits_dir: Path | None = None, download: bool = False) -> None:
+def prepare(
+    data: str, root: Path, splits_dir: Path | None = None, download: bool = False, any_archive: bool = False
+) -> None:
     """Put the folder of a data set in order; a second call changes nothing.
 
     Args:
@@ -31,6 +33,7 @@ def prepare(data: str, root: Path, splits_dir: Path | None = None, download: boo
         root: ``data.root``.
         splits_dir: ``data.splits_dir``.
         download: fetch official archives that are missing.
+        any_archive: unpack archives that are there, too, if their MD5 is not the published one.
 
     Raises:
         ConfigError: no such data set.
@@ -42,7 +45,7 @@ def prepare(data: str, root: Path, splits_dir: Path | None = None, download: boo
         raise DataError(f"data.root={root}: no such folder; make it, and put there what you have of {data}")
     remove_leftovers(root)
     try:
-        problems = PREPARE[data](root, splits_dir, download)
+        problems = PREPARE[data](root, splits_dir, download, any_archive)
     except OSError as error:  # a full disk, a folder that may not be written
         raise DataError(f"data.root={root}: {error}; once that is mended, run this again to go on") from error
     if problems:

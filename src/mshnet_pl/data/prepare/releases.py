@@ -10,6 +10,7 @@ from mshnet_pl.data.prepare.archives import unpack
 from mshnet_pl.data.prepare.download import fetch
 from mshnet_pl.data.prepare.ledger import FOLDER, Ledger
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils import hashing
 
 
 class Archive(NamedTuple):
@@ -36,10 +37,16 @@ class Archive(NamedTuple):
         return [landmark for landmark in self.landmarks if not (root / landmark).exists()]
 
 
-def obtain(root: Path, archives: Sequence[Archive], download: bool) -> None:
+def obtain(root: Path, archives: Sequence[Archive], download: bool, any_archive: bool) -> None:
     """Have every archive unpacked in ``root``.
 
     An archive that lies there and was unpacked before is not opened again while all of its files are there.
+
+    Args:
+        root: the data set's folder.
+        archives: what belongs there.
+        download: fetch those that are missing.
+        any_archive: unpack an archive whose MD5 is not the published one, too.
 
     Raises:
         DataError: names every archive that is missing, with its address, size and place; or every archive that is damaged.
@@ -58,7 +65,7 @@ def obtain(root: Path, archives: Sequence[Archive], download: bool) -> None:
     for archive in archives:
         try:
             if archive.path(root).is_file():
-                _unpack_once(root, archive)
+                _unpack_once(root, archive, any_archive)
             if lacking := archive.lacks(root):
                 problems.append(f"{archive.path(root)}: holds no {', no '.join(lacking)}; take the official archive")
         except DataError as error:
@@ -83,12 +90,17 @@ def _fetch_once(root: Path, archive: Archive) -> None:
             fetch(archive.address, archive.path(root), archive.md5)
 
 
-def _unpack_once(root: Path, archive: Archive) -> None:
+def _unpack_once(root: Path, archive: Archive, any_archive: bool) -> None:
     path = archive.path(root)
     ledger = Ledger(root, path.name)
     known = ledger.results()
     if known and all(file.is_file() and ledger.is_made_from(file, path) for file in known):
         return
+    if archive.md5 is not None and not any_archive and (found := hashing.md5(path)) != archive.md5:
+        raise DataError(
+            f"{path}: its MD5 is {found}, the published one {archive.md5}: damaged, or another archive; fetch it again from "
+            f"{archive.address}, or give --any-archive if you trust it"
+        )
     files = unpack(path, root, archive.prefix, archive.wanted)
     for file in files:
         ledger.note(root / file, path)

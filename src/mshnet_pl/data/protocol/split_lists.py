@@ -31,7 +31,7 @@ def read_names(path: Path) -> dict[str, str]:
     Folders and extensions do not count; a line may name an image and its mask.
 
     Raises:
-        DataError: the file is missing or no text, names nothing, or has lines that do not name one image; lists them.
+        DataError: the file is missing or no text, or has lines that do not name one image; lists them.
     """
     names: dict[str, str] = {}
     problems = []
@@ -43,8 +43,6 @@ def read_names(path: Path) -> dict[str, str]:
             problems.append(f"{path}:{number}: {line!r}")
     if problems:
         raise DataError.listing("lines that do not name one image:", problems, "Give one image a line.")
-    if not names:
-        raise DataError(f"list {path} is empty; it names one image a line")
     return names
 
 

@@ -19,12 +19,13 @@ from mshnet_pl.data.io.images import check_size
 from mshnet_pl.data.io.rle import encode
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.files import whole_path
-from mshnet_pl.utils.hashing import checksum
+from mshnet_pl.utils.hashing import checksum, stamp
 
 log = logging.getLogger(__name__)
 
 _FORMAT = 2
 """Part of an index's name on disk; another layout has another number."""
+_MAX_ID = 10**12
 _CHECKSUM = "checksum"
 """File with that of the arrays."""
 _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
@@ -119,7 +120,7 @@ class CocoIndex:
 def open_index(path: Path, classes: int, cache_dir: Path | None = None) -> CocoIndex:
     """The index of an ``instances_*.json``, made at the first call and mapped from disk at later ones.
 
-    It is remembered under the file's path, size and modification time; a changed file is parsed anew.
+    It is remembered under the file's path, size and times of change; a changed file is parsed anew.
 
     Args:
         path: the JSON.
@@ -131,8 +132,7 @@ def open_index(path: Path, classes: int, cache_dir: Path | None = None) -> CocoI
     """
     if not path.is_file():
         raise DataError(f"annotations {path} are missing; give the folder with annotations/ as data.root")
-    stat = path.stat()
-    key = json.dumps([_FORMAT, classes, str(path.absolute()), stat.st_size, stat.st_mtime_ns])
+    key = json.dumps([_FORMAT, classes, *stamp(path)])
     folder = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"coco-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
     if folder.is_dir():
         try:
@@ -179,7 +179,7 @@ def _save(arrays: _Arrays, folder: Path) -> bool:
 def _build(path: Path, classes: int) -> _Arrays:
     try:
         document = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no valid JSON: {error}; it may be cut off, so download it again") from error
     try:
         sizes = {int(image["id"]): (int(image["height"]), int(image["width"])) for image in document["images"]}
@@ -201,7 +201,7 @@ def _build(path: Path, classes: int) -> _Arrays:
             check_size(width, height)
         except ValueError as error:
             raise DataError(f"{path}: image {image_id}: {error}") from error
-    odd = [f"{name!r} (id {i})" for i, name in names.items() if not name.endswith(f"{i:012d}.jpg")]
+    odd = [f"{name!r} (id {i})" for i, name in names.items() if i >= _MAX_ID or not name.endswith(f"{i:012d}.jpg")]
     if odd:
         raise DataError.listing(f"{path}: file names that do not end in their id:", odd, "Take the original file.")
     del document

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mshnet_pl.data.io.images import read_image
+from mshnet_pl.data.io.images import bits_of, read_image
 from mshnet_pl.data.io.manifest import Record, read_manifest, read_tree
 from mshnet_pl.data.protocol.folds import Fold, make_fold
 from mshnet_pl.data.protocol.split_lists import Pair
@@ -23,10 +23,11 @@ from mshnet_pl.options import EVERY_FOLD, Subset
 class Folder(AbstractSource):
     """``root/CLASS/images/*`` with ``root/CLASS/masks/*`` of the same stem, or the entries of a manifest.
 
-    A mask is binary (0 and 1, or 0 and 255; with 0, 1 and 255 the last means unknown), or a label map in which one value
-    is the class and 255 is unknown. Where all masks are label maps and no two classes share a value, a mask also tells
-    which other classes an image shows, and ``data.novel_pixels`` heeds them; elsewhere it heeds the manifest's entries. An
-    image that shows several classes therefore belongs into a manifest, not into several folders.
+    A mask shows one object, by the rule of ``data.io.masks``, or is a label map in which one value is the class and 255 is
+    unknown. Images of more than 8 bits have one scale, that of the deepest. Where all masks are label maps and no two
+    classes share a value, a mask also tells which other classes an image shows, and ``data.novel_pixels`` heeds them;
+    elsewhere it heeds the manifest's entries. An image that shows several classes therefore belongs into a manifest, not
+    into several folders.
 
     Args:
         root: folder of the classes' folders; None with a manifest.
@@ -78,6 +79,7 @@ class Folder(AbstractSource):
         self.splits = "derived" if records[0].split is None else "manifest"
         self._val_fraction = val_fraction
         self._areas: ClassAreas = {}
+        self._bits = 8
 
     def _with_values(self, records: list[Record], mask_value: int | Mapping[str | int, int] | None) -> list[Record]:
         if isinstance(mask_value, Mapping):
@@ -121,6 +123,7 @@ class Folder(AbstractSource):
         keys = {_key(name, class_id): record for (name, class_id), record in self._records.items()}
         files = {key: Files(record.image, record.mask) for key, record in keys.items()}
         reader = FolderMasks({key: (self.classes.index(r.class_name), r.value) for key, r in keys.items()}, self._value_of)
+        self._bits = max(bits_of(self._path(name)) for name in self._by_name)
         entries: dict[str, str] = {}
         self._areas = take_inventory(files, len(self.classes), reader=reader, bad=None if bad is None else entries)
         if bad is not None:
@@ -167,11 +170,15 @@ class Folder(AbstractSource):
 
     def identity(self) -> str:
         """See the base class."""
-        return fingerprint({_key(*pair): Files(record.image, record.mask) for pair, record in self._records.items()})
+        files = {_key(*pair): Files(record.image, record.mask) for pair, record in self._records.items()}
+        return fingerprint(files, *([f"{self._bits} bits"] if self._bits > 8 else []))
 
     def image(self, name: str) -> Image.Image:
         """See the base class."""
-        return read_image(next(iter(self._by_name[name].values())).image)
+        return read_image(self._path(name), bits=self._bits)
+
+    def _path(self, name: str) -> Path:
+        return next(iter(self._by_name[name].values())).image
 
     def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
         """See the base class."""

@@ -78,7 +78,7 @@ class Pascal5i(AbstractSource):
         """
         masks = sorted(path for path in (self._root / "SegmentationClassAug").glob("*.png") if not is_system(path))
         files = {path.stem: self._files(path.stem) for path in masks}
-        val = self._val_names(files)
+        val = self._val_names(files, bad)
         self._areas = take_inventory(files, len(self.classes), bad=bad)
         large = [(name, c) for name, areas in self._areas.items() for c, n in areas.items() if n >= _MIN_PIXELS]
         large.sort(key=lambda pair: (pair[1] // 5, pair))  # by fold, as the published lists are
@@ -104,7 +104,7 @@ class Pascal5i(AbstractSource):
             )
         return {subset: [*pairs] for subset, pairs in published.items()}
 
-    def _val_names(self, there: Collection[str]) -> Collection[str]:
+    def _val_names(self, there: Collection[str], bad: dict[str, str] | None) -> Collection[str]:
         """VOC's own images for testing; one that is not ``there`` could be a training image by another name."""
         path = self._root / "ImageSets" / "Segmentation" / "val.txt"
         if not path.is_file():
@@ -113,12 +113,19 @@ class Pascal5i(AbstractSource):
                 f"(data.splits_dir=DIR), or put VOC 2012's own list at {path}"
             )
         names = read_names(path)
-        unknown = [f"{place}: {name}" for name, place in names.items() if name not in there]
-        if unknown:
+        if not names:
+            raise DataError(f"{path} is empty; it names the images for testing, one a line")
+        lacking = {name: f"{place}: {name}: no file {self._files(name).mask}" for name, place in names.items()}
+        lacking = {name: problem for name, problem in lacking.items() if name not in there}
+        if bad is not None:  # a mask is lost, but the name is an image's
+            lost = {name: problem for name, problem in lacking.items() if self._files(name).image.is_file()}
+            bad |= lost
+            lacking = {name: problem for name, problem in lacking.items() if name not in lost}
+        if lacking:
             raise DataError.listing(
-                f"data.root={self._root}: images for testing without a mask in SegmentationClassAug:",
-                unknown,
-                "Put the masks there, or take these lines off the list.",
+                f"data.root={self._root}: images for testing that are not there:",
+                [*lacking.values()],
+                "Put them there, or take these lines off the list.",
             )
         return names
 

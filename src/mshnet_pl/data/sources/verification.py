@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +20,7 @@ from mshnet_pl.data.io.images import decoding, read_image
 from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.files import write_whole
-from mshnet_pl.utils.hashing import checksum
+from mshnet_pl.utils.hashing import checksum, stamp
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def take_inventory(
 ) -> ClassAreas:
     """Decode every image and mask, check them, and count each class's pixels.
 
-    The result is remembered under the files' paths, sizes and modification times: a second start takes a fraction of a
+    The result is remembered under the files' paths, sizes and times of change: a second start takes a fraction of a
     second, and a changed file is looked at again, and so is a damaged one.
 
     Args:
@@ -149,16 +149,9 @@ def take_inventory(
 
 
 def fingerprint(files: Mapping[str, Files], *more: str) -> str:
-    """SHA-256 over the files' names, paths, sizes and modification times, and ``more`` that matters."""
-    return hashlib.sha256(json.dumps([*more, sorted(_stamp(files))]).encode()).hexdigest()
-
-
-def _stamp(files: Mapping[str, Files]) -> Sequence[tuple[str, str, int, int]]:
-    return [
-        (name, str(path.absolute()), (stat := path.stat()).st_size, stat.st_mtime_ns)
-        for name, pair in files.items()
-        for path in pair
-    ]
+    """SHA-256 over the files' names, paths, sizes and times of change, and ``more`` that matters."""
+    stamps = sorted((name, *stamp(path)) for name, pair in files.items() for path in pair)
+    return hashlib.sha256(json.dumps([*more, stamps]).encode()).hexdigest()
 
 
 def _look_at(name: str, pair: Files, reader: AbstractMaskReader) -> dict[int, int] | str:
