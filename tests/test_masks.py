@@ -100,6 +100,12 @@ UNCLEAR: dict[str, tuple[Callable[[], Image.Image], str]] = {
     "a label map": (lambda: Image.fromarray(labels(0, 3, 7)), r"0 \(2304 pixels\), 3 \(2304\), 7 \(2304\); .*value=VALUE"),
     "VOC in gray": (lambda: Image.fromarray(labels(0, 15, 255)), r"15 \(2304\), 255 \(2304\)"),
     "train ids": (lambda: Image.fromarray(labels(*range(19), 255)), r"and 8 more; .*value=VALUE"),
+    "many classes": (
+        lambda: Image.fromarray(
+            np.where(labels(0, 1, 1, 1), labels(0, *range(60, 160, 12), 250, 250, 250, 250, 250), 0).astype(np.uint8)
+        ),
+        "more; .*value=VALUE|value=VALUE",
+    ),
     "1 and 2": (lambda: gray(1, 2), r"1 \(\d+ pixels\), 2 \(\d+\)"),
     "a class and unknown": (lambda: gray(15, 255), r"15 \(\d+ pixels\), 255"),
     "1 and unknown": (lambda: gray(1, 255), r"1 \(\d+ pixels\), 255"),

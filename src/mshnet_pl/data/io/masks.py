@@ -28,9 +28,11 @@ from mshnet_pl.errors import DataError
 _BLACK = 1 / 8
 """Share of the full range up to which a value counts as black, where the other is bright."""
 _BRIGHT = 1 / 2
-_MAX_BETWEEN = 0.1
+_MAX_BETWEEN = 0.3
 """Share of a soft mask's pixels that lie farther than an eighth of its range from both ends."""
-_MIN_AGREEMENT = 0.8
+_MAX_FLAT = 0.3
+"""Share of these that equal their neighbours to the left and above: slopes do not, regions of a label map do."""
+_MIN_AGREEMENT = 0.6
 """Intersection over union of a soft mask's objects above a quarter and above three quarters of its range."""
 _MIN_LEVELS = 4
 """So many values between a soft mask's ends, or beside the brighter one; label maps have fewer."""
@@ -239,8 +241,14 @@ def _is_soft(values: np.ndarray, low: int | float, high: int | float, full: int,
     place = (values.astype(np.float32) - low) / span
     between, top = (place > _BLACK) & (place < 1 - _BLACK), place >= 1 - _BLACK
     levels = max(len(np.unique(values[between])), len(np.unique(values[top])))
-    agreement = (place > 3 / 4).sum() / (place > 1 / 4).sum()
-    return bool((lossy or levels >= _MIN_LEVELS) and between.mean() <= _MAX_BETWEEN and agreement >= _MIN_AGREEMENT)
+    inner = values[1:, 1:]
+    flat = between[1:, 1:] & (inner == values[1:, :-1]) & (inner == values[:-1, 1:])
+    return bool(
+        (lossy or levels >= _MIN_LEVELS)
+        and between.mean() <= _MAX_BETWEEN
+        and flat.sum() <= _MAX_FLAT * between.sum()
+        and (place > 3 / 4).sum() >= _MIN_AGREEMENT * (place > 1 / 4).sum()
+    )
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:
