@@ -1,5 +1,6 @@
 """Checkpoints of ``mshnet-train`` as files: read without executing anything in them."""
 
+import shlex
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,10 +31,16 @@ def read_checkpoint(path: Path, setting: str = "ckpt", finite: bool = True) -> d
     try:
         _check_zip(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(checkpoint, Mapping) or not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
+            raise ValueError("it holds no network with its settings")
         checkpoint["hyper_parameters"]["config"]
         check_weights(checkpoint["state_dict"], finite)
     except Exception as error:  # a damaged or hostile file raises almost anything
-        raise ConfigError(f"{setting}={path} is not a checkpoint of mshnet-train: {error}") from error
+        way_out = (
+            f"; if the authors' code wrote it, mshnet-convert in={shlex.quote(str(path))} out=mshnet.ckpt makes one of it"
+        )
+        foreign = "" if path.suffix == ".ckpt" else way_out
+        raise ConfigError(f"{setting}={path} is not a checkpoint of mshnet-train: {error}{foreign}") from error
     return dict(checkpoint)
 
 
