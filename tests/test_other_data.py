@@ -116,6 +116,7 @@ def test_classes_of_coco_are_known_by_their_voc_names(command: Command, other: P
 
 def test_what_cannot_be_tested(command: Command, other: Path) -> None:
     for arguments, parts in (
+        (("data=folder,synthetic", "-m"), ("data=folder,synthetic: give one data set",)),
         (("data=voc",), ("data=voc: there is no such choice", "pascal5i")),
         (("data=folder",), ("data.root=None, data.source.manifest=None: give one of the two",)),
         (("data=pascal5i",), ("data.root is not set",)),

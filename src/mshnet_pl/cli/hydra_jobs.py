@@ -44,9 +44,12 @@ def run_on_checkpoint(job: Callable[[DictConfig], float | None], config_name: st
         _check_files(stored.files)
     choice = quoting.value_of("data", sys.argv[1:])
     if choice is not None:  # in the place of the checkpoint's data, of which nothing may stay
+        given = [argument for argument in sys.argv[1:] if argument.lstrip("+").startswith("data=")]
+        if len(given) > 1 or not isinstance(choice, str):
+            fail(ConfigError(f"{' '.join(given)}: give one data set; a command each tests several"))
         with errors_end_it():
-            config.take_data(stored.config, str(choice))
-        sys.argv[1:] = [argument for argument in sys.argv[1:] if not argument.startswith("data=")]
+            config.take_data(stored.config, choice)
+        sys.argv[1:] = [argument for argument in sys.argv[1:] if argument not in given]
     ConfigStore.instance().store(name="checkpoint", node=stored.config, package="_global_")
     run(job, config_name)
 

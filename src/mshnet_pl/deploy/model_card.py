@@ -98,7 +98,7 @@ def _classes(config: Mapping[str, Any], past: Sequence[Training], result: Result
     trained = {name for one in known for name in one.classes or ()}
     several = len(past) > 1
     base = "; ".join((f"{one.data}: " if several else "") + _list(one.classes or []) for one in known)
-    return base or "all others", _list([name for name in novel if name not in trained])
+    return base or "all others", _list([name for name in novel if name not in trained]) or "none"
 
 
 def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:
