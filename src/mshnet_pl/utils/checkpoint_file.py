@@ -85,7 +85,12 @@ def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any]) -> None:
     try:
         module.load_state_dict(checkpoint["state_dict"], assign=next(module.parameters()).is_meta)
     except (RuntimeError, TypeError, AttributeError) as error:
-        problem = str(error).partition("\n\t")[2].partition("\n")[0] or error
+        problem = shortened(str(error).partition("\n\t")[2].partition("\n")[0] or str(error))
         raise ConfigError(
             f"ckpt={path} does not hold the weights of the network that its settings describe: {problem}"
         ) from error
+
+
+def shortened(message: str, letters: int = 1000) -> str:
+    """A message whose rest is only counted: that of another network names every tensor."""
+    return message if len(message) <= letters else f"{message[:letters]} ... and {len(message) - letters:,} letters more"
