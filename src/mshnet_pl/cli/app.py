@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mshnet_pl.cli.arguments import REQUIRED, Option, run
+from mshnet_pl.cli.entry import entry
 
 OPTIONS = {
     "ckpt": Option("a checkpoint of mshnet-train", Path, REQUIRED),
@@ -18,6 +19,7 @@ OPTIONS = {
 }
 
 
+@entry
 def main() -> None:
     """``mshnet-app``: serve until Ctrl-C."""
     run("mshnet-app", "Serve a page: paint an object in one picture, have it outlined in others.", OPTIONS, _serve)
