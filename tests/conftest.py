@@ -17,7 +17,7 @@ from PIL import Image
 from mshnet_pl import Segmenter
 from mshnet_pl.cli import app, bench, convert, export, predict, prepare, report, test, train
 from mshnet_pl.data.sources.synthetic import Synthetic
-from tiny import TINY_RUN
+from tiny import TINY, TINY_RUN
 
 # Of the processes that tests start: one thread each, or as many as a run is told, which sleep while they wait.
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -129,6 +129,17 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = torch.load(path, weights_only=True)
     state["state_dict"]["method.decoder.head.2.bias"][1] -= margin.median()
     torch.save(state, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of two steps on fold 0 of the synthetic images, with the settings of ``TINY``."""
+    folder = tmp_path_factory.mktemp("other")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["mshnet-train", *TINY, f"runs={folder}"])
+        train.main()
+    (path,) = folder.rglob("last.ckpt")
     return path
 
 

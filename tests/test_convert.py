@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from conftest import SHARED, Command
@@ -89,6 +90,24 @@ def test_a_converted_checkpoint_is_tested(command: Command, tmp_path: Path, pasc
     assert result["tests"][0]["episodes"] == 2 and result["training"]["shot"] is None
     report = command("mshnet-report", tmp_path / "runs", "--format", "csv")
     assert report.code == 0 and "? training" in report.out
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_who_takes_a_checkpoint_names_the_way_from_the_authors_file(command: Command, tmp_path: Path, legacy: bool) -> None:
+    state = authors_file(tmp_path / "their net.pth", ("prototype",))
+    if legacy:
+        torch.save(state, tmp_path / "their net.pth", _use_new_zipfile_serialization=False)
+    for path in ("q/a.png", "s/images/a.png", "s/masks/a.png"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        Image.new("L", (32, 32), 255).save(tmp_path / path)
+    for name, *arguments in (
+        ("mshnet-test", "ckpt=their net.pth"), ("mshnet-predict", "ckpt=their net.pth", "support=s", "query=q", "out=o"),
+        ("mshnet-export", "ckpt=their net.pth", "format=onnx", "out=net.onnx"), ("mshnet-train", "init_from=their net.pth"),
+    ):  # fmt: skip
+        done = command(name, *arguments)
+        assert done.code == 2 and "Traceback" not in done.err
+        assert "their net.pth is not a checkpoint of mshnet-train" in done.err, done.err
+        assert "mshnet-convert in='their net.pth' out=mshnet.ckpt" in done.err
 
 
 def test_a_file_that_does_not_fit_is_refused_by_its_first_key(command: Command, tmp_path: Path) -> None:

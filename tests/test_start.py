@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from PIL import Image
 
 from conftest import Command
 from mshnet_pl import config
-from mshnet_pl.cli import train
 from mshnet_pl.data.sources import Synthetic
 from mshnet_pl.errors import ConfigError
 from test_convert import authors_file
@@ -29,17 +27,6 @@ def run(command: Command, name: str, runs: str, *arguments: str) -> tuple[dict[s
     assert done.code == 0, done.err
     (path,) = Path(runs).rglob("result.json")
     return json.loads(path.read_text()), path.parent
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The last checkpoint of two steps on fold 0."""
-    folder = tmp_path_factory.mktemp("other")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["mshnet-train", *TINY, f"runs={folder}"])
-        train.main()
-    (path,) = folder.rglob("last.ckpt")
-    return path
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def _classes(config: Mapping[str, Any], past: Sequence[Training], result: Result
     trained = {name for one in known for name in one.classes or ()}
     several = len(past) > 1
     base = "; ".join((f"{one.data}: " if several else "") + ", ".join(one.classes or []) for one in known)
-    return base or "all others", ", ".join(name for name in novel if name not in trained)
+    return base or "all others", ", ".join(name for name in novel if name not in trained) or "none"
 
 
 def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:

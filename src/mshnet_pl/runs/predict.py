@@ -24,6 +24,7 @@ from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.inference.supports import Support, Supports, read_supports
 from mshnet_pl.inference.tiling import check_tile
 from mshnet_pl.utils.files import whole_file, write_whole
+from mshnet_pl.utils.signals import Interruption
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def predict(given: PredictionJob) -> list[str]:
     Raises:
         ConfigError: a setting that is impossible, or files that would be overwritten.
         DataError: supports that cannot be used, or a folder that cannot be written.
+        Interrupted: a signal asked for the end; what is done is recorded.
     """
     min_margin(given.threshold)
     check_tile(given.tile)
@@ -108,20 +110,30 @@ def predict(given: PredictionJob) -> list[str]:
     rows: list[dict[str, Any]] = []
     unreadable: list[dict[str, Any]] = []
     segmented = _segmented(segmenter, queries, given, unreadable)
-    for query, image, margins in tqdm(segmented, total=len(queries), unit="image", disable=None):
-        labels = to_labels(margins, given.threshold)
-        outlined = overlay(image, labels)
-        mask_path, overlay_path = _results(given.out, query)
-        _save(mask_image(labels, len(margins)), mask_path)
-        _save(outlined, overlay_path)
-        rows.append(_row(query, segmenter.classes, labels, margins))
-        if len(panels) < max_panels:
-            share = f"{(labels > 0).mean():.1%}" if labels.any() else "not found"
-            panels.append((f"{query.name}: {share}", _small(outlined)))
-    _save(contact_sheet(panels), sheet)
-    content = _record(given, segmenter, supports, shares, rows, unreadable)
-    content |= {"passed_over": {str(path): reason for path, reason in passed_over.items()}, "left_out": supports.left_out}
-    write_whole(record, f"{json.dumps(content, indent=1)}\n".encode())
+    with Interruption(waits=True) as interruption:
+        for query, image, margins in tqdm(segmented, total=len(queries), unit="image", disable=None):
+            labels = to_labels(margins, given.threshold)
+            outlined = overlay(image, labels)
+            mask_path, overlay_path = _results(given.out, query)
+            _save(mask_image(labels, len(margins)), mask_path)
+            _save(outlined, overlay_path)
+            rows.append(_row(query, segmenter.classes, labels, margins))
+            if len(panels) < max_panels:
+                share = f"{(labels > 0).mean():.1%}" if labels.any() else "not found"
+                panels.append((f"{query.name}: {share}", _small(outlined)))
+            if interruption.signal is not None:
+                break
+        _save(contact_sheet(panels), sheet)
+        left = len(queries) - len(rows) - len(unreadable)
+        content = _record(given, segmenter, supports, shares, rows, unreadable, left)
+        content |= {
+            "passed_over": {str(path): reason for path, reason in passed_over.items()},
+            "left_out": supports.left_out,
+        }
+        write_whole(record, f"{json.dumps(content, indent=1)}\n".encode())
+        if left:
+            kept = f"{len(rows)} of {len(queries)} images are segmented, as {record} says"
+            raise interruption.ended(kept, "The same command with overwrite=true does them all.")
     log.info("%s", _summary(given.out, rows))
     return [str(row["error"]) for row in unreadable]
 
@@ -240,6 +252,7 @@ def _record(
     shares: Mapping[str, Sequence[float]],
     rows: Sequence[Any],
     unreadable: Sequence[Any],
+    left: int,
 ) -> dict[str, Any]:
     return {
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in given._asdict().items()},
@@ -255,6 +268,7 @@ def _record(
         },
         "predictions": rows,
         "unreadable": unreadable,
+        "left_undone": left,
     }
 
 

@@ -16,7 +16,7 @@ from mshnet_pl.config import plain
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference import lineage
-from mshnet_pl.options import NonFinite
+from mshnet_pl.options import NonFinite, Which
 from mshnet_pl.results import Measurement, Result
 from mshnet_pl.runs import build, start
 from mshnet_pl.runs.job import Run
@@ -66,6 +66,12 @@ def _train(run: Run, interruption: Interruption) -> Result:
     datamodule.check_supply(config.test.shots or [config.shot], training=bool(learnable) and trainer.max_steps != 0)
     if trainer.max_steps == -1 and trainer.max_epochs in (-1, None):
         raise ConfigError("training would never end: give trainer.max_steps or trainer.max_epochs")
+    if config.test.checkpoint is Which.best and 0 < trainer.max_steps < config.val.every_n_steps:
+        raise ConfigError(
+            f"val.every_n_steps={config.val.every_n_steps}: trainer.max_steps={trainer.max_steps} ends before the first "
+            f"validation, and test.checkpoint=best needs one; give val.every_n_steps={trainer.max_steps}, or "
+            "test.checkpoint=last"
+        )
     resume = start.checkpoint_to_resume(run, trainer)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     tester = Tester(run, trainer, datamodule, keeper)

@@ -168,7 +168,7 @@ def track_sweep(runs: Sequence[Result]) -> None:
     tracker = WandbTracker(save_dir=Path(tracked[0].config["runs"]), **settings)
     groups = [labels(run.config)["group"] for run in tracked]
     tracker._wandb_init |= {"group": groups[0], "job_type": "sweep", "name": f"sweep, results: {len(tracked)}"}
-    table = wandb.Table(columns=[*_SUMMARY])
+    table = wandb.Table(columns=[*_SUMMARY], allow_mixed_types=True)  # a fold is a number or "all"
     for group, run in zip(groups, tracked, strict=True):
         for test in run.tests:
             row = {"group": group, "fold": run.config["fold"], "variant": run.config.get("variant"), **vars(test)}

@@ -20,7 +20,7 @@ from mshnet_pl.data.protocol.sampling import (
 from mshnet_pl.data.protocol.split_lists import Pair, by_class
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.options import BadFiles, NovelPixels, Protocol, Subset, ValClasses
+from mshnet_pl.options import EVERY_FOLD, BadFiles, NovelPixels, Protocol, Subset, ValClasses
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class FoldImages:
         val_episodes: int,
     ) -> None:
         try:
+            if isinstance(fold, str) and fold != EVERY_FOLD:
+                raise ValueError(f"fold={fold}: give the fold's number, or {EVERY_FOLD} for every class")
             self.fold = source.fold(fold) if isinstance(fold, int) else source.every_class()
         except ValueError as error:
             raise ConfigError(str(error)) from error

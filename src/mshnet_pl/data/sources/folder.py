@@ -52,7 +52,7 @@ class Folder(AbstractSource):
         novel: Sequence[str | int] | None = None,
         folds: int = 4,
         mask_value: int | Mapping[str | int, int] | None = None,
-        val_fraction: float = 0.3,
+        val_fraction: float | int = 0.3,
     ) -> None:
         if (root is None) == (manifest is None):
             raise ConfigError(f"data.root={root}, data.source.manifest={manifest}: give one of the two")

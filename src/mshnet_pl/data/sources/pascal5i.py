@@ -110,7 +110,8 @@ class Pascal5i(AbstractSource):
         if not path.is_file():
             raise DataError(
                 f"data.root={self._root}: nothing says which images are for testing; give the published lists "
-                f"(data.splits_dir=DIR), or put VOC 2012's own list at {path}"
+                f"(data.splits_dir=DIR), or put VOC 2012's own list at {path}: it is ImageSets/Segmentation/val.txt in "
+                "VOCtrainval_11-May-2012.tar, which mshnet-prepare data=pascal5i --download fetches and unpacks"
             )
         names = read_names(path)
         if not names:
