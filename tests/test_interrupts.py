@@ -28,7 +28,8 @@ def started(folder: Path, name: str, *arguments: object) -> "subprocess.Popen[st
     """A command in a process group of its own, as a shell starts it."""
     module, environment = name.removeprefix("mshnet-"), {**os.environ}
     environment.pop("COVERAGE_PROCESS_CONFIG", None)
-    call = f"import sys; from mshnet_pl.cli.{module} import main; sys.argv[0] = {name!r}; main()"
+    begin = f"import sys; sys.argv[0] = {name!r}; import mshnet_pl.cli; print('begun', file=sys.stderr, flush=True)"
+    call = f"{begin}; from mshnet_pl.cli.{module} import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", call, *map(str, arguments)], cwd=folder, env=environment, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -93,8 +94,9 @@ def test_a_command_that_saves_nothing(tmp_path: Path) -> None:
     """While it imports what it needs, and at work: no line, or one."""
     for number in range(100):
         (tmp_path / "runs" / str(number)).mkdir(parents=True)
-    for seconds in (0.1, 1.0):
+    for seconds in (0.0, 1.0, 2.0):
         process = started(tmp_path, "mshnet-report", *["runs"] * 20_000)
+        assert process.stderr is not None and process.stderr.readline() == "begun\n"
         until = time.monotonic() + seconds
         code, err = interrupted_when(lambda until=until: time.monotonic() > until, process)
         assert (code, err) == (-signal.SIGINT, "") or (code == 130 and err.count("\n") == 1 and "SIGINT: every file" in err)
@@ -107,4 +109,4 @@ def test_a_reader_that_has_enough(tmp_path: Path, name: str) -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         err = process.stderr.read()
-    assert process.returncode in (0, 141) and err == "", err
+    assert process.returncode in (0, 141) and err == "begun\n", err
