@@ -36,7 +36,7 @@ def main() -> None:
     """Into the package."""
     folder = Path(pretrained.__file__).parents[1] / "pretrained" / "training-free"
     state = pretrained.installed_backbone()
-    network = pretrained.Pretrained(folder.name, "", assemble(NETWORK, 473, {}, state), LEARNED_FROM)
+    network = pretrained.Pretrained(folder.name, "", assemble(NETWORK, 473, {}, state), False, lambda: LEARNED_FROM)
     pretrained.save(folder, network, overwrite=True)
 
 

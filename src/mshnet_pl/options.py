@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from enum import StrEnum
 
+DEFAULT_NETWORK = "training-free"
+"""The network of the package that is used where none is named."""
 MIN_SIDE, MAX_SIDE = 32, 4096
 """Of an image, in pixels, that a network can take, and that fits into a machine's memory."""
 

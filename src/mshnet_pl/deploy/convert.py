@@ -55,7 +55,7 @@ def convert(
     with whole_path(output.card_path(out)) as card, whole_path(out) as partial:
         run.write_checkpoint(module, partial)
         written = pretrained.load(partial)
-        card.write_text(model_card.text(out.name, written.sha256, written.learned_from, written.trained.image_size))
+        card.write_text(model_card.text(out.name, written.sha256, written.describe(), written.trained.image_size))
     return out
 
 

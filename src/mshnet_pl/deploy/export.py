@@ -106,7 +106,7 @@ def export(
             _WRITERS[kind](ExportedNetwork(trained.method), inputs, axes, metadata, partial)
         made_of = f"exported from {Path(ckpt).name}, SHA-256 {network.sha256}"
         card.write_text(model_card.text(
-            out.name, sha256(partial), network.learned_from, trained.image_size, made_of, _signature(size, shots)
+            out.name, sha256(partial), network.describe(), trained.image_size, made_of, _signature(size, shots)
         ))  # fmt: skip
     return out
 

@@ -26,7 +26,7 @@ from mshnet_pl.backbones import EfficientNetLite0
 from mshnet_pl.data.prepare.download import fetch
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference import model_card
-from mshnet_pl.inference.provenance import Provenance, of_checkpoint
+from mshnet_pl.inference.provenance import Provenance, is_synthetic, of_checkpoint
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import Trained, assemble, read_method
 from mshnet_pl.options import DEFAULT_NETWORK
@@ -80,12 +80,15 @@ class Pretrained(NamedTuple):
     sha256: str
     """Of the checkpoint; or of ``config.json``, which states the weights' own."""
     trained: Trained
-    learned_from: Provenance
+    synthetic: bool
+    """Whether it was trained on synthetic images alone."""
+    describe: Callable[[], Provenance]
+    """Says what it learned from; a checkpoint's run is looked up only then."""
 
     @property
     def warning(self) -> str | None:
         """What whoever uses it on pictures must know."""
-        if not self.learned_from.synthetic:
+        if not self.synthetic:
             return None
         return (
             f"{self.name} was trained on synthetic images and finds little on other pictures; "
@@ -131,8 +134,9 @@ def load(name: str | os.PathLike[str] = DEFAULT_NETWORK) -> Pretrained:
 
 def _read_checkpoint(path: Path) -> Pretrained:
     trained, digest = read_method(path), sha256(path)
-    hyper_parameters = read_checkpoint(path)["hyper_parameters"]
-    return Pretrained(str(path), digest, trained, of_checkpoint(path, digest, hyper_parameters, trained.method))
+    told = read_checkpoint(path)["hyper_parameters"]
+    synthetic = is_synthetic(told["config"], trained.method)
+    return Pretrained(str(path), digest, trained, synthetic, lambda: of_checkpoint(path, digest, told, trained.method))
 
 
 def _read(name: str, find: Callable[[str], Path]) -> Pretrained:
@@ -155,7 +159,7 @@ def _read(name: str, find: Callable[[str], Path]) -> Pretrained:
         raise
     except Exception as error:  # a damaged or hostile folder raises almost anything
         raise ConfigError(f"ckpt={name} holds no network that can be built: {error}") from error
-    return Pretrained(name, sha256(path), trained, config.learned_from)
+    return Pretrained(name, sha256(path), trained, config.learned_from.synthetic, lambda: config.learned_from)
 
 
 def _record(content: object) -> NetworkConfig:
@@ -255,7 +259,7 @@ def save(folder: Path, network: Pretrained, overwrite: bool = False, half: bool 
     there = [file for file in (CONFIG, WEIGHTS, CARD) if (folder / file).exists()]
     if there and not overwrite:
         raise ConfigError(f"{folder} has a {there[0]} already; give another folder, or overwrite=True")
-    method, learned_from = network.trained.method, network.learned_from
+    method, learned_from = network.trained.method, network.describe()
     state = {key: value.detach().cpu().contiguous() for key, value in method.state_dict().items()}
     installed = _is_installed(method)
     if installed:
@@ -272,10 +276,17 @@ def save(folder: Path, network: Pretrained, overwrite: bool = False, half: bool 
         backbone=_installed_file() if installed else None,
         version=__version__,
     )
-    card = model_card.text(folder.resolve().name, config.weights.sha256, learned_from, config.image_size)
+    backbone = (
+        f"the backbone's weights of {config.backbone.file}, SHA-256 {config.backbone.sha256}" if config.backbone else None
+    )
+    card = model_card.text(folder.resolve().name, config.weights.sha256, learned_from, config.image_size, backbone)
     write_whole(folder / WEIGHTS, content)
     write_whole(folder / CARD, card.encode())
     write_whole(folder / CONFIG, f"{json.dumps(asdict(config), indent=1)}\n".encode())
+
+
+def _named(backbone: WeightFile | None) -> str | None:
+    return backbone and f"the backbone's weights of {backbone.file}, SHA-256 {backbone.sha256}"  # type: ignore[return-value]
 
 
 def _is_installed(method: AbstractMethod) -> bool:

@@ -1,16 +1,16 @@
 """What a network learned from, how well it does and under which terms: what its card, its file and the page tell of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mshnet_pl import results
-from mshnet_pl.config.schema import EvalConfig
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference import lineage
 from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.models.builder import prediction_settings
 from mshnet_pl.results import Result, Training
 from mshnet_pl.utils.targets import class_name
 
@@ -73,7 +73,7 @@ def of_checkpoint(path: Path, digest: str, hyper_parameters: Mapping[str, Any], 
         classes=classes,
         novel_classes=novel,
         episodes=f"{config['way']}-way {config['shot']}-shot{told}; any number of shots can be given",
-        synthetic=source == "Synthetic" and method.learnable_parameters() > 0,
+        synthetic=is_synthetic(config, method),
         # what the authors' training did is not in their file
         novel_pixels=None if origin else f"data.novel_pixels={_known(config['data']['novel_pixels'])}",
         origin=origin,
@@ -81,6 +81,12 @@ def of_checkpoint(path: Path, digest: str, hyper_parameters: Mapping[str, Any], 
         remarks=_refinements(result) if result and tests else [],
         terms=_terms(class_name(config["backbone"]["_target_"]), source, origin),
     )
+
+
+def is_synthetic(config: Mapping[str, Any], method: AbstractMethod) -> bool:
+    """Whether something was learned, and from synthetic images."""
+    source = config["data"].get("source") or {}
+    return class_name(source.get("_target_")) == "Synthetic" and method.learnable_parameters() > 0
 
 
 def _result(ckpt: Path, digest: str) -> Result | None:
@@ -128,9 +134,8 @@ def _backbone(node: Mapping[str, Any]) -> str:
 
 def _refinements(result: Result) -> list[str]:
     """What tests did beside running the network, as a sentence."""
-    plain = asdict(EvalConfig())
-    found = result.config.get("eval", {})
-    changes = [f"eval.{key}={value}" for key, value in found.items() if key != "resolution" and value != plain.get(key)]
+    found, plain = result.config.get("eval", {}), prediction_settings({}, 473)
+    changes = [f"eval.{key}={value}" for key, value in found.items() if value != plain.get(key, value)]
     return [f"Predictions were refined, which is not part of the network: {', '.join(changes)}."] if changes else []
 
 

@@ -22,7 +22,7 @@ _PREFIX = "method."
 
 
 class Trained(NamedTuple):
-    """What a checkpoint is used for without its run."""
+    """A trained network, without the run that trained it."""
 
     method: AbstractMethod
     """In eval mode on the CPU."""
@@ -30,6 +30,8 @@ class Trained(NamedTuple):
     """Side of the square that it was trained on."""
     prediction: Mapping[str, Any]
     """The run's settings ``eval.flip``, ``eval.scales``, ``eval.fusion`` and ``eval.guided``, as plain values."""
+    network: Mapping[str, Any]
+    """The description that ``method`` was built from, see ``build_method``."""
 
 
 def read_method(path: Path) -> Trained:
@@ -44,14 +46,35 @@ def read_method(path: Path) -> Trained:
     try:
         config = checkpoint["hyper_parameters"]["config"]
         state = {key.removeprefix(_PREFIX): t for key, t in checkpoint["state_dict"].items() if key.startswith(_PREFIX)}
-        image_size = resolve(config, "data.image_size")
-        if type(image_size) is not int or not MIN_SIDE <= image_size <= MAX_SIDE:
-            raise ValueError(f"data.image_size={image_size}: give a number from {MIN_SIDE} to {MAX_SIDE}")
-        method = build_method(resolve(config, "model"), state, config)
-        prediction = _prediction(resolve(config, "eval") if "eval" in config else {}, image_size)
+        evaluation = resolve(config, "eval") if "eval" in config else {}
+        return assemble(resolve(config, "model"), resolve(config, "data.image_size"), evaluation, state, config)
     except Exception as error:  # as above
         raise ConfigError(f"ckpt={path} holds no network that can be built: {error}") from error
-    return Trained(method, image_size, prediction)
+
+
+def assemble(
+    network: Mapping[str, Any],
+    image_size: object,
+    prediction: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    config: Mapping[str, Any] | None = None,
+) -> Trained:
+    """What a file says, checked and put together.
+
+    Args:
+        network: see ``build_method``, as ``state`` and ``config``.
+        image_size: side of the square that images are resized to.
+        prediction: settings of prediction; those that are absent are at their defaults.
+        state: the weights.
+        config: the settings that the network's description was resolved from.
+
+    Raises:
+        ValueError: a setting that is impossible, or as ``build_method``.
+        ImportError: as ``build_method``.
+    """
+    if type(image_size) is not int or not MIN_SIDE <= image_size <= MAX_SIDE:
+        raise ValueError(f"{'data.' if config else ''}image_size={image_size}: give a number from {MIN_SIDE} to {MAX_SIDE}")
+    return Trained(build_method(network, state, config), image_size, prediction_settings(prediction, image_size), network)
 
 
 def build_method(
@@ -111,7 +134,7 @@ def _made(node: Any, place: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN
         raise ValueError(with_key(str(error), place, config)) from error
 
 
-def _prediction(stored: Mapping[str, Any], image_size: int) -> dict[str, Any]:
+def prediction_settings(stored: Mapping[str, Any], image_size: int) -> dict[str, Any]:
     """How the run predicts; settings that the file does not have are at their defaults.
 
     Raises:
