@@ -25,6 +25,7 @@ from mshnet_pl.models.hsnet.model import HSNet
 from mshnet_pl.models.layers import middle_maps
 from mshnet_pl.models.panet.model import PANet
 from mshnet_pl.models.pfenet.model import PFENet
+from mshnet_pl.models.ppnet.graph import LatentGraph
 from mshnet_pl.models.ppnet.model import PPNet
 from mshnet_pl.models.prior import prior_mask
 from mshnet_pl.models.rpmm.mixture import probabilities
@@ -420,16 +421,23 @@ def check_ppnet(case: Case) -> None:
     backbone = resnet(
         meta, trainable=True, dilation="torchvision", blocks=[4], last_maps=True, learns_from=3, batch_statistics=True
     )  # fmt: skip
-    graph = meta["variant"] == "graph"
-    method = PPNet(
-        backbone, classes=15, semantic=meta["base_loss_weight"], **({"share": 0.8, "iterations": 20} if graph else {})
-    )
+    with_graph = meta["variant"] == "graph"
+    settings: dict[str, Any] = {"share": 0.8, "iterations": 20} if with_graph else {}
+    if with_graph:
+        settings["graph"] = LatentGraph(
+            2048, meta["pt_lambda"], meta["p_value_thres"], meta["topk"], meta["un_bs"]
+        )  # fmt: skip
+    method = PPNet(backbone, classes=15, semantic=meta["base_loss_weight"], **settings)
+    graph_names = {"within": "inner_w1", "change": "inner_trans", "pixels": "inter_w1", "parts": "inter_w2"}
 
     def name(own: str) -> str:
+        if own.startswith("graph."):
+            return f"latentGraph.{graph_names[own.split('.')[1]]}.weight"
         return own.removeprefix("backbone.net.").replace("classifiers.", "aspp.c")
 
     case.fill(method, name)
-    assert method.learnable_parameters() == meta["params_optimised"]
+    of_graph = sum(p.numel() for p in method.graph.parameters()) if method.graph else 0  # which the reference does not train
+    assert method.learnable_parameters() - of_graph == meta["params_optimised"]
     assert sum(p.numel() for p in method.parameters()) == meta["params"]
     query, support, mask, truth = case.inputs()
     images, size = meta["batch"] * (meta["shot"] + 1), meta["size"]
@@ -442,17 +450,26 @@ def check_ppnet(case: Case) -> None:
         return torch.from_numpy(case.draw.seeds(meta["seed"], *calls.pop(0), n))
 
     method.starts = pinned  # type: ignore[method-assign]
-    pairs = [
-        [(i, side) for i in range(meta["batch"]) for side in sides] for sides in (("fg", "bg"), ("align_bg", "align_fg"))
-    ]
+    orders = (("fg", "bg"), ("align_bg", "align_fg"))
+    pairs = [[(i, side) for i in range(meta["batch"]) for side in sides] for sides in orders]
     calls.extend(pairs[0])
+
+    def unlabelled() -> list[Tensor]:
+        if not with_graph:
+            return []
+        drawn = [torch.from_numpy(x).double() for x in case.draw.unlabelled(meta, meta["unlabelled"])]
+        return method.superpixels(*(x.transpose(0, 1).flatten(0, 1) for x in drawn))
+
     with torch.no_grad():
         of_query, of_support = method.eval().features(query, support)
-        code = method.encode(of_support, mask)
+        plain = method.encode(of_support, mask)
+        calls.extend(pairs[0])
+        code = method.encode(of_support, mask, unlabelled())
         prediction = method.decode(of_query, code)
         output = prediction.resized(query.shape[2:])
-    for array, side in (("bg_kmeans", 0), ("fg_kmeans", 1)):
-        close(code["parts"][0][:, side, :, ::16], case.arrays[array], array)
+    for kind, parts in (("kmeans", plain["parts"][0]), ("used", code["parts"][0])):
+        for side, number in (("bg", 0), ("fg", 1)):
+            close(parts[:, number, :, ::16], case.arrays[f"{side}_{kind}"], f"{side}_{kind}")
     close(output[..., :: meta["stride"], :: meta["stride"]], case.arrays["logits"], "logits")
     close(episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)[0], meta["eval_loss"], "evaluation loss")
     assert output.argmax(1).sum((1, 2)).tolist() == meta["eval_pred_fg_pixels"]
@@ -464,11 +481,12 @@ def check_ppnet(case: Case) -> None:
         if prefix == "train_bneval":
             method.backbone.eval()
         calls[:] = [*pairs[0], *pairs[1]]
-        prediction = method(query, support, mask)
+        of_query, of_support = method.features(query, support)
+        prediction = method.decode(of_query, method.encode(of_support, mask, unlabelled()))
         close(prediction.resized(query.shape[2:])[..., ::8, ::8], case.arrays[f"{prefix}_logits"], f"{prefix} logits")
-        loss, parts = episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)
+        loss, losses = episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)
         for part, key in (("final", "query"), ("alignment", "align"), ("semantic", "base")):
-            close(parts[part], meta[f"{prefix}_{key}_loss"], f"{prefix} {key} loss")
+            close(losses[part], meta[f"{prefix}_{key}_loss"], f"{prefix} {key} loss")
         close(loss, meta[f"{prefix}_loss"], f"{prefix} loss")
         loss.backward()
         norms_close(method, case, f"{prefix}_grad_norms", name)
@@ -478,7 +496,8 @@ CYCTR = {
     "reduce_query.0.": "adjust_feature_qry.", "reduce_support.0.": "adjust_feature_supp.", "join_query.": "qry_merge_feat.",
     "join_support.": "supp_merge_feat.", "reduce.": "merge_multi_lvl_reduce.", "project.": "pred_supp_qry_proj.",
     "join_back.": "supp_init_merge.", "head.0.0.": "cls.0.", "head.2.": "cls.3.", "head_back.0.0.": "supp_cls.0.",
-    "head_back.2.": "supp_cls.3.", "transformer.level": "transformer.level_embed", "transformer.norms.": "transformer.layer_norms.",
+    "head_back.2.": "supp_cls.3.", "transformer.level": "transformer.level_embed",
+    "transformer.norms.": "transformer.layer_norms.",
 }  # fmt: skip
 CYCTR_LAYERS = {
     "offsets": "sampling_offsets", "weights": "attention_weights", "values": "value_proj", "query": "q_fc", "key": "k_fc",

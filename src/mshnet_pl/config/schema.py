@@ -105,7 +105,7 @@ class LossConfig:
     )
     grid: LossGrid = setting(
         LossGrid.logits,
-        "Where logits and mask meet: on the logits' grid, or at the image's size, as all published code but MSHNet's has it.",
+        "Where logits and mask meet: on the logits' grid, or at the image's size, as most published code has it.",
     )
     criterion: Criterion = setting(
         Criterion.cross_entropy, "What compares them: cross_entropy, or dice, the sum of both classes' Dice losses (CyCTR)."
