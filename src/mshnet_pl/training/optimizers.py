@@ -25,7 +25,7 @@ def grouped(
     made = [{"params": [], "factor": 1.0}, *({"params": [], "factor": 1.0, **group} for group in groups.values())]
     for name, parameter in learnable:
         found = next((i for i, group in enumerate(made[1:], 1) if re.search(str(group["pattern"]), name)), 0)
-        made[found]["params"].append(parameter)  # type: ignore[attr-defined]  # a list
+        made[found]["params"].append(parameter)
     return [{key: value for key, value in group.items() if key != "pattern"} for group in made if group["params"]]
 
 
@@ -65,7 +65,7 @@ class SGDAndAdamW(Optimizer):
         super().load_state_dict(state_dict)
         self._share()
 
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]  # noqa: ANN401 - as torch's
+    def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - as torch's
         """One step of both."""
         loss = None
         if closure is not None:
