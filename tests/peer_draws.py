@@ -50,7 +50,7 @@ class Case:
     def method(self) -> str:
         """The folder's name, as the published ones are called."""
         known = {"hsnet", "panet", "pfenet", "RPMM", "PPNet", "ASGNet", "CyCTR", "FWB"}
-        return next(part for part in reversed(self.path.relative_to(PEERS).parts[:-1]) if part in known)
+        return next((part for part in reversed(self.path.parts[:-1]) if part in known), "")
 
     @property
     def folder(self) -> Path:

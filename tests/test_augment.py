@@ -16,7 +16,7 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.options import Protocol
 
 SIZE = 64
-ALL = {"flip": True, "crop_scale": 0.3, "jitter": 0.4}
+ALL = {"flip": True, "crop_scale": 0.3, "jitter": 0.4, "rotate": 20.0, "zoom": 0.3, "blur": True}
 
 
 def blobs(number: int) -> Tensor:
@@ -40,6 +40,22 @@ def episodes(augment: Augment | None, workers: int = 0, batches: int = 8) -> Epi
 
 def same(a: Episode, b: Episode) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_image_and_mask_turn_and_zoom_together() -> None:
+    augment = Augment(0, rotate=30.0, zoom=0.4)
+    filled = moved = 0
+    for number in range(30):
+        mask = blobs(number)
+        image, label = change(augment, mask[..., None].expand(-1, -1, 3) * 255, mask, number, 0)
+        known = label != 255
+        filled += int((~known).any())
+        pixels = image[..., 0].float() / 255
+        assert (((pixels > 0.5).byte() != label) & known).float().mean() < 0.05
+        moved += int(not torch.equal(label, mask))
+        inner = pixels[~known]  # ImageNet's mean but at the seam
+        assert len(inner) < 20 or (inner - 0.485).abs().median() < 0.01
+    assert 10 < filled < 30 and moved > 25
 
 
 def test_image_and_mask_move_together() -> None:

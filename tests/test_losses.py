@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mshnet_pl.episode import Prediction
+from mshnet_pl.options import Criterion, LossGrid
 from mshnet_pl.training.losses import episode_loss
 
 
@@ -30,3 +31,30 @@ def test_loss(ignore: bool, foreground: float) -> None:
     assert [*parts] == ["final", "block0", "block1", "block2"]
     np.testing.assert_allclose([part.item() for part in parts.values()], expected, rtol=1e-12)
     assert loss.item() == pytest.approx(expected[0] + 0.25 * sum(expected[1:]), rel=1e-12)
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+@pytest.mark.parametrize("aligned", [False, True])
+def test_losses_at_the_images_size(ignore: bool, aligned: bool) -> None:
+    rng = np.random.default_rng(1)
+    mask = rng.choice([0, 1, 255], (3, 9, 7)).astype(np.uint8)
+    logits = {name: torch.from_numpy(rng.normal(size=(3, 2, n, n))) for name, n in (("final", 4), ("inner", 3))}
+    large = {
+        name: torch.nn.functional.interpolate(x, (9, 7), mode="bilinear", align_corners=aligned).numpy()
+        for name, x in logits.items()
+    }
+    prediction = Prediction(logits["final"], {"inner": logits["inner"]}, aligned=aligned)
+    counted = mask != 255 if ignore else np.ones_like(mask, bool)
+    _, parts = episode_loss(prediction, torch.from_numpy(mask), ignore_unknown=ignore, grid=LossGrid.image)
+    for name, part in parts.items():
+        expected = cross_entropy(large[name], (mask == 1).astype(int), counted, 1.0)
+        assert part.item() == pytest.approx(expected, rel=1e-12)
+    _, parts = episode_loss(
+        prediction, torch.from_numpy(mask), ignore_unknown=ignore, grid=LossGrid.image, criterion=Criterion.dice
+    )
+    for name, part in parts.items():
+        share, total = 1 / (1 + np.exp(-large[name])), 0.0
+        for b, c in np.ndindex(3, 2):
+            truth = (mask[b] == c) | ((mask[b] == 255) & (c == 0) & (not ignore))
+            total += 1 - 2 * share[b, c][truth].sum() / ((share[b, c] ** 2).sum() + truth.sum())
+        assert part.item() == pytest.approx(total / 3, rel=1e-12)

@@ -4,13 +4,15 @@ Every ``.npz`` below the folder of golden numbers is read; what a case holds fol
 """
 
 import json
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from torch import Tensor, nn
 
 from mshnet_pl.backbones.resnet import ResNet
@@ -25,17 +27,16 @@ from mshnet_pl.models.hsnet.model import HSNet
 from mshnet_pl.models.layers import middle_maps
 from mshnet_pl.models.panet.model import PANet
 from mshnet_pl.models.pfenet.model import PFENet
+from mshnet_pl.models.ppnet.graph import LatentGraph
 from mshnet_pl.models.ppnet.model import PPNet
 from mshnet_pl.models.prior import prior_mask
 from mshnet_pl.models.rpmm.mixture import probabilities
 from mshnet_pl.models.rpmm.model import RPMM
 from mshnet_pl.options import Criterion, LossGrid
 from mshnet_pl.training.losses import episode_loss
-from peer_draws import Case, cases
+from peer_draws import PEERS, Case, cases
 
 Meta = Mapping[str, Any]
-CLOSE = {"rtol": 1e-9, "atol": 1e-11}
-"""Of differences to the largest value of an array."""
 
 
 def close(found: Tensor | np.ndarray | float, expected: np.ndarray | float, what: str, rtol: float = 1e-9) -> None:
@@ -184,51 +185,40 @@ def pfenet_name(own: str) -> str:
 def check_pfenet(case: Case) -> None:
     meta = case.meta
     from_features = meta["source"] == "features"
-    bins = [round(60 * share) for share in meta["bins"]]  # of its grid: 60 / 8 is published as 8, which 7.5 rounds to
-    moving = [False] if from_features else [False, True]
+    n = (meta["size"] - 1) // 8 + 1
     query, support, mask, truth = case.inputs()
-    for batch_statistics, scale in [(moves, scale) for moves in moving for scale in (1, 2)]:
-        backbone = resnet(
-            meta, deep_stem=True, dilation="whole", last_maps=True, batch_statistics=batch_statistics
-        )  # fmt: skip
-        method = PFENet(backbone, bins=bins, masked_deep=not from_features, scale=scale)
+    for batch_statistics in (False,) if from_features else (False, True):
+        backbone = resnet(meta, deep_stem=True, dilation="whole", last_maps=True, batch_statistics=batch_statistics)
+        method = PFENet(backbone, bins=meta["bins"], masked_deep=not from_features, scale=1)
         case.fill(method, pfenet_name)
         assert method.learnable_parameters() == meta["params"]
         without_dropout(method)
-        n = (meta["size"] - 1) // 8 + 1
-
-        def run(method: PFENet = method, n: int = n) -> Prediction:
-            if not from_features:
-                prediction: Prediction = method(query, support, mask)
-                return prediction
-            maps = case.pfenet_features(n)
-            return method.decode(maps[0], method.encode(maps[1], mask))
-
-        method.eval()
-        if not batch_statistics and scale == 1:
+        if not batch_statistics:
             with torch.no_grad():
-                prediction = run()
-                close(prediction.logits, case.arrays["logits"], "logits")
-                loss, parts = episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)
-                close(parts["final"], meta["eval_loss"], "evaluation loss")
-                packed(case, prediction.resized(query.shape[2:]).argmax(1))
-                if not from_features:
-                    of_query, of_support = method.features(query, support)
-                    code = method.encode(of_support, mask)
-                    close(code["means"][0], case.arrays["means"], "means")
-                    close(prior_mask(of_query[2][:, -1].relu(), code["deep"][0])[:, 0], case.arrays["prior"], "prior")
+                of_query, of_support = case.pfenet_features(n) if from_features else method.eval().features(query, support)
+                code = method.eval().encode(of_support, mask)
+                prediction = method.decode(of_query, code)
+            close(prediction.logits, case.arrays["logits"], "logits")
+            loss, _ = episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)
+            close(loss, meta["eval_loss"], "evaluation loss")
+            packed(case, prediction.resized(query.shape[2:]).argmax(1))
+            close(code["means"][0], case.arrays["means"], "means")
+            close(prior_mask(of_query[2][:, -1].relu(), code["deep"][0])[:, 0], case.arrays["prior"], "prior")
         fresh(method)
-        prediction = run()
+        of_query, of_support = case.pfenet_features(n) if from_features else method.features(query, support)
         prefix = "bn_" if batch_statistics else ""
-        if scale == 1:
-            close(prediction.logits, case.arrays[f"{prefix}train_logits"], f"{prefix}training logits")
-        grid, kind = (LossGrid.image, "") if scale == 1 else (LossGrid.logits, "grid_")
-        loss, parts = episode_loss(prediction, truth, inner_weight=0.25, ignore_unknown=True, grid=grid)
-        main, aux = f"{prefix}{kind}main_loss", f"{prefix}{kind}aux_loss"
-        close(parts["final"], meta[main], main)
-        close(torch.stack([value for key, value in parts.items() if key != "final"]).mean(), meta[aux], aux)
-        loss.backward()
-        norms_close(method, case, f"{prefix}{kind}grad_norms", pfenet_name)
+        for scale, grid, kind in ((1, LossGrid.image, ""), (2, LossGrid.logits, "grid_")):
+            method.scale = scale
+            method.zero_grad()
+            prediction = method.decode(of_query, method.encode(of_support, mask))
+            if scale == 1:
+                close(prediction.logits, case.arrays[f"{prefix}train_logits"], f"{prefix}training logits")
+            loss, parts = episode_loss(prediction, truth, inner_weight=0.25, ignore_unknown=True, grid=grid)
+            main, aux = f"{prefix}{kind}main_loss", f"{prefix}{kind}aux_loss"
+            close(parts.pop("final"), meta[main], main)
+            close(torch.stack([*parts.values()]).mean(), meta[aux], aux)
+            loss.backward()
+            norms_close(method, case, f"{prefix}{kind}grad_norms", pfenet_name)
 
 
 def rpmm_name(own: str) -> str:
@@ -420,16 +410,23 @@ def check_ppnet(case: Case) -> None:
     backbone = resnet(
         meta, trainable=True, dilation="torchvision", blocks=[4], last_maps=True, learns_from=3, batch_statistics=True
     )  # fmt: skip
-    graph = meta["variant"] == "graph"
-    method = PPNet(
-        backbone, classes=15, semantic=meta["base_loss_weight"], **({"share": 0.8, "iterations": 20} if graph else {})
-    )
+    with_graph = meta["variant"] == "graph"
+    settings: dict[str, Any] = {"share": 0.8, "iterations": 20} if with_graph else {}
+    if with_graph:
+        settings["graph"] = LatentGraph(
+            2048, meta["pt_lambda"], meta["p_value_thres"], meta["topk"], meta["un_bs"]
+        )  # fmt: skip
+    method = PPNet(backbone, classes=15, semantic=meta["base_loss_weight"], **settings)
+    graph_names = {"within": "inner_w1", "change": "inner_trans", "pixels": "inter_w1", "parts": "inter_w2"}
 
     def name(own: str) -> str:
+        if own.startswith("graph."):
+            return f"latentGraph.{graph_names[own.split('.')[1]]}.weight"
         return own.removeprefix("backbone.net.").replace("classifiers.", "aspp.c")
 
     case.fill(method, name)
-    assert method.learnable_parameters() == meta["params_optimised"]
+    of_graph = sum(p.numel() for p in method.graph.parameters()) if method.graph else 0  # which the reference does not train
+    assert method.learnable_parameters() - of_graph == meta["params_optimised"]
     assert sum(p.numel() for p in method.parameters()) == meta["params"]
     query, support, mask, truth = case.inputs()
     images, size = meta["batch"] * (meta["shot"] + 1), meta["size"]
@@ -442,17 +439,37 @@ def check_ppnet(case: Case) -> None:
         return torch.from_numpy(case.draw.seeds(meta["seed"], *calls.pop(0), n))
 
     method.starts = pinned  # type: ignore[method-assign]
-    pairs = [
-        [(i, side) for i in range(meta["batch"]) for side in sides] for sides in (("fg", "bg"), ("align_bg", "align_fg"))
-    ]
+    orders = (("fg", "bg"), ("align_bg", "align_fg"))
+    pairs = [[(i, side) for i in range(meta["batch"]) for side in sides] for sides in orders]
     calls.extend(pairs[0])
+
+    def aligned(points: list[int]) -> list[tuple[int, str]]:
+        """The calls of the alignment loss; an episode without predicted foreground has none."""
+        found, place = [], 0
+        for i in range(meta["batch"]):
+            place += 2
+            of_query = sum(points[place : place + 2]) >= 4 * ((size + 7) // 8) ** 2  # both regions, on twice the grid
+            if len(points) > 2 * meta["batch"] and (len(points) == 4 * meta["batch"] or of_query):
+                found += [(i, side) for side in orders[1]]
+                place += 2
+        return found
+
+    def unlabelled() -> list[Tensor]:
+        if not with_graph:
+            return []
+        drawn = [torch.from_numpy(x).double() for x in case.draw.unlabelled(meta, meta["unlabelled"])]
+        return method.superpixels(*(x.transpose(0, 1).flatten(0, 1) for x in drawn))
+
     with torch.no_grad():
         of_query, of_support = method.eval().features(query, support)
-        code = method.encode(of_support, mask)
+        plain = method.encode(of_support, mask)
+        calls.extend(pairs[0])
+        code = method.encode(of_support, mask, unlabelled())
         prediction = method.decode(of_query, code)
         output = prediction.resized(query.shape[2:])
-    for array, side in (("bg_kmeans", 0), ("fg_kmeans", 1)):
-        close(code["parts"][0][:, side, :, ::16], case.arrays[array], array)
+    for kind, parts in (("kmeans", plain["parts"][0]), ("used", code["parts"][0])):
+        for side, number in (("bg", 0), ("fg", 1)):
+            close(parts[:, number, :, ::16], case.arrays[f"{side}_{kind}"], f"{side}_{kind}")
     close(output[..., :: meta["stride"], :: meta["stride"]], case.arrays["logits"], "logits")
     close(episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)[0], meta["eval_loss"], "evaluation loss")
     assert output.argmax(1).sum((1, 2)).tolist() == meta["eval_pred_fg_pixels"]
@@ -463,12 +480,13 @@ def check_ppnet(case: Case) -> None:
         fresh(method)
         if prefix == "train_bneval":
             method.backbone.eval()
-        calls[:] = [*pairs[0], *pairs[1]]
-        prediction = method(query, support, mask)
+        calls[:] = [*pairs[0], *aligned(meta[f"{prefix}_kmeans_points"])]
+        of_query, of_support = method.features(query, support)
+        prediction = method.decode(of_query, method.encode(of_support, mask, unlabelled()))
         close(prediction.resized(query.shape[2:])[..., ::8, ::8], case.arrays[f"{prefix}_logits"], f"{prefix} logits")
-        loss, parts = episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)
+        loss, losses = episode_loss(prediction, truth, ignore_unknown=True, grid=LossGrid.image)
         for part, key in (("final", "query"), ("alignment", "align"), ("semantic", "base")):
-            close(parts[part], meta[f"{prefix}_{key}_loss"], f"{prefix} {key} loss")
+            close(losses[part], meta[f"{prefix}_{key}_loss"], f"{prefix} {key} loss")
         close(loss, meta[f"{prefix}_loss"], f"{prefix} loss")
         loss.backward()
         norms_close(method, case, f"{prefix}_grad_norms", name)
@@ -478,7 +496,8 @@ CYCTR = {
     "reduce_query.0.": "adjust_feature_qry.", "reduce_support.0.": "adjust_feature_supp.", "join_query.": "qry_merge_feat.",
     "join_support.": "supp_merge_feat.", "reduce.": "merge_multi_lvl_reduce.", "project.": "pred_supp_qry_proj.",
     "join_back.": "supp_init_merge.", "head.0.0.": "cls.0.", "head.2.": "cls.3.", "head_back.0.0.": "supp_cls.0.",
-    "head_back.2.": "supp_cls.3.", "transformer.level": "transformer.level_embed", "transformer.norms.": "transformer.layer_norms.",
+    "head_back.2.": "supp_cls.3.", "transformer.level": "transformer.level_embed",
+    "transformer.norms.": "transformer.layer_norms.",
 }  # fmt: skip
 CYCTR_LAYERS = {
     "offsets": "sampling_offsets", "weights": "attention_weights", "values": "value_proj", "query": "q_fc", "key": "k_fc",
@@ -563,9 +582,27 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "hsnet": check_hsnet, "panet": check_panet, "pfenet": check_pfenet, "RPMM": check_rpmm, "ASGNet": check_asgnet,
     "FWB": check_fwb, "PPNet": check_ppnet, "CyCTR": check_cyctr,
 }  # fmt: skip
-CASES = cases()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
+def large(case: Case) -> bool:
+    """Whether it takes long, among the published ones: several shots through a trained or a deep network."""
+    return case.meta["shot"] > 1 and any(key.endswith("grad_norms") for key in case.arrays) and case.meta["batch"] > 1
+
+
+def parameters() -> Iterator[ParameterSet]:
+    every = "MSHNET_GOLDEN_PEERS" in os.environ  # whoever names a folder wants all of it
+    for case in cases():
+        slow = not every and case.meta.get("source") != "features" and large(case)
+        yield pytest.param(case, marks=pytest.mark.slow if slow else (), id=case.title)
+
+
+def test_golden_folder_has_cases() -> None:
+    if not PEERS.is_dir():
+        pytest.skip(f"no golden numbers at {PEERS}")
+    found = {case.method for case in cases()}
+    assert found and found <= {*CHECKS}, f"{PEERS}: files in folders of other names than {', '.join(CHECKS)}"
+
+
+@pytest.mark.parametrize("case", [*parameters()])
 def test_a_method_equals_its_published_implementation(case: Case) -> None:
     CHECKS[case.method](case)

@@ -10,8 +10,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 def convolve(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Float[Tensor, "n _ _ _"]) -> Float[Tensor, "n _ _ _"]:
     """``norm(convolution(x))``.
 
-    In eval mode and without a graph the two are folded into one convolution, whose weights are kept in the dtype that is computed in
-    (autocast's, if it is on) until any of the originals changes. State dicts keep the originals alone.
+    In eval mode and without a graph the two are folded into one convolution, whose weights are kept in the dtype that is
+    computed in (autocast's, if it is on) until any of the originals changes. State dicts keep the originals alone.
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or norm.training:
         if norm.training:  # moves the running statistics, without telling

@@ -88,7 +88,8 @@ class ResNet(AbstractBackbone):
         self.net.fc = nn.Identity()
         if stride_in_1x1:
             for stage in self._stages()[1:]:
-                stage[0].conv1.stride, stage[0].conv2.stride = stage[0].conv2.stride, stage[0].conv1.stride
+                first: Any = stage[0]
+                first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
         if dilation == "whole":
             for stage, rate in zip(self._stages()[2:], (2, 4), strict=True):
                 _dilate(stage, rate)
@@ -99,7 +100,7 @@ class ResNet(AbstractBackbone):
         self._learns_from, self.batch_statistics = learns_from, batch_statistics
         strides = (4, 8, 16, 32) if dilation == "none" else (4, 8, 8, 8)
         self.blocks = tuple(
-            BlockSpec(layers=1 if last_maps else len(stage), channels=stage[0].bn3.num_features, stride=stride)
+            BlockSpec(layers=1 if last_maps else len(stage), channels=_channels(stage), stride=stride)
             for number, (stage, stride) in enumerate(zip(self._stages(), strides, strict=True), 1)
             if number in blocks
         )
@@ -170,6 +171,12 @@ def _before_last_relu(block: Bottleneck, x: Tensor) -> Tensor:
     y = convolve(block.conv3, block.bn3, y)
     y += x if block.downsample is None else convolve(block.downsample[0], block.downsample[1], x)
     return y
+
+
+def _channels(stage: nn.Sequential) -> int:
+    last = stage[-1]
+    assert isinstance(last, Bottleneck)
+    return last.conv3.out_channels
 
 
 def _deepen_stem(net: torchvision.models.ResNet) -> None:

@@ -1,12 +1,14 @@
 """What must hold for settings and between them, before any work is done."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from math import inf
 from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from mshnet_pl.config.schema import Config, EnergyConfig
+from mshnet_pl.config.schema import AugmentConfig, Config, EnergyConfig
 from mshnet_pl.config.settings import settings
 from mshnet_pl.options import EVERY_FOLD, Criterion, Protocol, Which, guided_problems, scale_problems
 
@@ -126,7 +128,7 @@ def _caches(config: Config) -> Iterator[str]:
     data, augment = config.data, config.data.augment
     if data.cache_dir is not None and not data.cache_mb:
         yield f"data.cache_dir={data.cache_dir} needs a budget: give data.cache_mb=10000, or leave data.cache_dir=null"
-    if data.feature_cache is not None and (augment.flip or augment.crop_scale != 1 or augment.jitter):
+    if data.feature_cache is not None and augment != AugmentConfig():
         yield (
             f"data.feature_cache={data.feature_cache}: changed pictures have no lasting features; "
             "leave data.augment off, or data.feature_cache=null"
@@ -202,6 +204,37 @@ def _switches(config: Config) -> Iterator[str]:
             yield f"trainer.{name}={value}: a run decides that by its own settings; give {way_out}"
 
 
+_GROUP = {"pattern": str, "factor": float, "weight_decay": float, "adamw": bool, "constant": bool}
+
+
+def _parameter_groups(config: Config) -> Iterator[str]:
+    """Each has a pattern and nothing that no optimizer here would understand."""
+    if config.groups is None:
+        return
+    if not isinstance(config.groups, dict) or not all(isinstance(group, dict) for group in config.groups.values()):
+        yield f"groups={config.groups}: give groups by name, each with its pattern, or null for none"
+        return
+    both = str(config.optimizer.get("_target_")).endswith("SGDAndAdamW")
+    for name, group in config.groups.items():
+        for key, value in group.items():
+            if key not in _GROUP:
+                yield f"groups.{name}.{key}={value}: there is no such argument; give some of {', '.join(_GROUP)}"
+            elif not _is(value, _GROUP[key]) or (_GROUP[key] is float and not 0 <= value < inf):
+                yield f"groups.{name}.{key}={value}: give {_called(_GROUP[key], 'of at least 0' * (_GROUP[key] is float))}"
+        if not _compiles(group.get("pattern")):
+            yield f"groups.{name}.pattern={group.get('pattern')}: give a regular expression of parameters' names"
+        if group.get("adamw") and not both:
+            yield f"groups.{name}.adamw=true: only optimizer=sgd_adamw has AdamW beside; take it, or leave adamw out"
+
+
+def _compiles(pattern: object) -> bool:
+    try:
+        re.compile(pattern)  # type: ignore[call-overload]  # whatever it is
+    except (re.error, TypeError):
+        return False
+    return True
+
+
 def _dice(config: Config) -> Iterator[str]:
     if config.loss.criterion is Criterion.dice and config.loss.foreground_weight != 1:
         yield (
@@ -215,5 +248,7 @@ def _figure(config: Config) -> Iterator[str]:
         yield f"out={config.out}: give a name that ends in .png, .pdf or .svg"
 
 
-_RULES = (_views, _caches, _published_episodes, _validation, _dice, _fold, _start, _switches, _figure)
+_RULES = (
+    _views, _caches, _published_episodes, _validation, _parameter_groups, _dice, _fold, _start, _switches, _figure,
+)  # fmt: skip
 """What must hold between settings; each yields a line a problem, which begins with ``key=value``."""

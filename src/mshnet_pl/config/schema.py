@@ -50,6 +50,14 @@ class AugmentConfig:
     crop_scale: float = setting(
         1.0, "Cut out at least this fraction of the area and enlarge it; 1 for no crop.", min=0.01, max=1
     )
+    rotate: float = setting(0.0, "Turn half of the pictures by up to this many degrees; 0 for no turn.", min=0, max=180)
+    zoom: float = setting(
+        0.0,
+        "Enlarge or shrink by up to this fraction, cut or filled to the size (masks with 255); 0 for no change.",
+        min=0,
+        max=0.9,
+    )
+    blur: bool = setting(False, "Blur half of the pictures a little.")
     jitter: float = setting(
         0.0, "Change brightness, contrast and saturation by up to this fraction; 0 for no change.", min=0, max=1
     )
@@ -107,7 +115,7 @@ class LossConfig:
     )
     grid: LossGrid = setting(
         LossGrid.logits,
-        "Where logits and mask meet: on the logits' grid, or at the image's size, as all published code but MSHNet's has it.",
+        "Where logits and mask meet: on the logits' grid, or at the image's size, as most published code has it.",
     )
     criterion: Criterion = setting(
         Criterion.cross_entropy, "What compares them: cross_entropy, or dice, the sum of both classes' Dice losses (CyCTR)."
@@ -246,6 +254,11 @@ class Config:
     )
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: Any = setting(None, "torch.optim's class and its arguments, such as optimizer.lr.")
+    groups: Any = setting(
+        None,
+        "Parameters with rates of their own: by any name, a pattern of parameters' names, a factor of optimizer.lr, and "
+        "further arguments of the optimizer; constant: true keeps a group from the schedule.",
+    )
     scheduler: Any = setting(None, "Learning rate over the steps of training.")
     trainer: Any = setting(None, "Lightning's Trainer; any further argument as +trainer.NAME=VALUE.", arguments=_TRAINER)
     logger: Any = setting(None, "Where the course of training is recorded.", effect=Effect.NO)

@@ -1,4 +1,4 @@
-"""PFENet's prior, which CyCTR has too: how much a query pixel is like the most similar one of the support, without parameters."""
+"""PFENet's prior, and CyCTR's: how much a query pixel is like the most similar one of the support, without parameters."""
 
 from jaxtyping import Float
 from torch import Tensor

@@ -4,10 +4,11 @@ from mshnet_pl.training.callbacks.early_stopping import ResumableEarlyStopping
 from mshnet_pl.training.callbacks.ema import ExponentialMovingAverage
 from mshnet_pl.training.callbacks.lr_finder import ResumableLRFinder
 from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.training.optimizers import SGDAndAdamW
 from mshnet_pl.training.schedules import constant, every_epochs, every_steps, exponential, polynomial
 from mshnet_pl.training.wandb_logger import WandbTracker
 
 __all__ = [
-    "EpisodicModule", "ExponentialMovingAverage", "ResumableEarlyStopping", "ResumableLRFinder", "WandbTracker", "constant",
-    "every_epochs", "every_steps", "exponential", "polynomial",
+    "EpisodicModule", "ExponentialMovingAverage", "ResumableEarlyStopping", "ResumableLRFinder", "SGDAndAdamW",
+    "WandbTracker", "constant", "every_epochs", "every_steps", "exponential", "polynomial",
 ]  # fmt: skip

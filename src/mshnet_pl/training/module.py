@@ -19,7 +19,9 @@ from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.inference.predictor import Predictor
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.options import Criterion, Fusion, LossGrid
+from mshnet_pl.training.dead_taps import single_precision_for_dead_taps
 from mshnet_pl.training.losses import episode_loss
+from mshnet_pl.training.optimizers import grouped, scale_rates
 
 
 class EpisodicModule(pl.LightningModule):
@@ -43,6 +45,7 @@ class EpisodicModule(pl.LightningModule):
         scales: factors of the image size that tests predict at.
         fusion: how the supports of a test become one prediction.
         guided: radius of the guided filter of tests as a share of the query's side; 0 for no filter.
+        groups: of parameters with rates of their own.
     """
 
     def __init__(
@@ -61,9 +64,10 @@ class EpisodicModule(pl.LightningModule):
         scales: Sequence[float] = (1.0,),
         fusion: str = Fusion.network,
         guided: float = 0.0,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
-        self.method = method
+        self.method, self._groups = method, groups or {}
         self.backbone = CachedBackbone(method.backbone)
         """The method's, with the features that are kept."""
         self.predictor = Predictor(method, flip, scales, fusion, guided, backbone=self.backbone)
@@ -102,8 +106,9 @@ class EpisodicModule(pl.LightningModule):
         """The loss of eq. 1 (), its parts, and the prediction; the same whenever it is asked for the same episodes."""
         step_seed = np.random.SeedSequence((self._seed, int(batch.number[0]))).generate_state(1)
         torch.manual_seed(int(step_seed[0]))
-        prediction = self(batch)
-        loss, parts = self._loss(prediction, batch.query_mask, class_id=batch.class_id)
+        with single_precision_for_dead_taps(batch.query):
+            prediction = self(batch)
+            loss, parts = self._loss(prediction, batch.query_mask, class_id=batch.class_id)
         return loss, parts, prediction
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
@@ -173,10 +178,11 @@ class EpisodicModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's many forms
         """Optimizer over the learnable parameters, schedule per step."""
-        learnable = [p for p in self.method.parameters() if p.requires_grad]
+        learnable = grouped(self.method.named_parameters(), self._groups)
         if self._optimizer is None or not learnable:
             return None
         optimizer = self._optimizer(learnable, **({} if self.lr is None else {"lr": self.lr}))
+        scale_rates(optimizer)
         if self._schedule is None:
             return optimizer
         schedule = self._schedule(optimizer, total_steps=self.planned_steps, steps_per_epoch=self._steps_per_epoch)

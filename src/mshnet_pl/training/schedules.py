@@ -1,19 +1,21 @@
 """Learning-rate schedules over optimizer steps, each a factory of the same signature."""
 
+from collections.abc import Callable
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
 def exponential(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, final: float = 0.1) -> LambdaLR:
     """Exponential decay from the initial rate to ``final`` times it at the last step (the paper gives no rate)."""
-    return LambdaLR(optimizer, lambda step: final ** (step / total_steps))
+    return _scaled(optimizer, lambda step: final ** (step / total_steps))
 
 
 def every_epochs(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, epochs: int = 5, factor: float = 0.9
 ) -> LambdaLR:
     """The authors' code: times ``factor`` every ``epochs`` epochs."""
-    return LambdaLR(optimizer, lambda step: factor ** (step // (epochs * steps_per_epoch)))
+    return _scaled(optimizer, lambda step: factor ** (step // (epochs * steps_per_epoch)))
 
 
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LambdaLR:
@@ -25,9 +27,14 @@ def every_steps(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, steps: int = 10_000, factor: float = 0.1
 ) -> LambdaLR:
     """Times ``factor`` every ``steps`` steps."""
-    return LambdaLR(optimizer, lambda step: factor ** (step // steps))
+    return _scaled(optimizer, lambda step: factor ** (step // steps))
 
 
 def polynomial(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, power: float = 0.9) -> LambdaLR:
     """The initial rate times ``(1 - step / total) ** power``."""
-    return LambdaLR(optimizer, lambda step: max(1 - step / total_steps, 0) ** power)
+    return _scaled(optimizer, lambda step: max(1 - step / total_steps, 0) ** power)
+
+
+def _scaled(optimizer: Optimizer, factor: Callable[[int], float]) -> LambdaLR:
+    """Rates times ``factor`` of the step; those of groups that are ``constant`` stay."""
+    return LambdaLR(optimizer, [(lambda _: 1.0) if group.get("constant") else factor for group in optimizer.param_groups])

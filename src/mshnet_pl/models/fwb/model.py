@@ -18,8 +18,8 @@ class FWB(AbstractMethod):
     """The query's cosines to the support's class vector, features weighted by relevance, gate its finest map.
 
     The relevance of a channel of the last block is how much its mean over the object exceeds that over the background, as a
-    unit vector. Cosines of query pixels with the mean object vector, both weighted by it, scaled to at most 1, are multiplied
-    with the finest map and decoded by two convolutions. In tests the class vector is refined on the supports themselves by a
+    unit vector. Cosines of query pixels with the mean object vector, both weighted by it, scaled to at most 1, multiply
+    the finest map, which two convolutions decode. In tests the class vector is refined on the supports themselves by a
     few steps of Adam; every step's vector is an expert that votes with the IoU it reached there. Published with a ResNet-101
     that learns (``backbone.dilation=torchvision blocks=[1,4]``, statistics of the batch with momentum 0.05): 42,795,458
     learnable parameters.

@@ -28,8 +28,7 @@ class HSNet(AbstractMethod):
     published, the loss is taken on twice block 2's grid (published: on the image's); several shots' logits are averaged.
 
     The paper's mIoU, 1-shot / 5-shot: PASCAL-5i VGG-16 59.7 / 64.1, ResNet-50 64.0 / 69.5, ResNet-101 66.2 / 70.4; COCO-20i
-    ResNet-50 39.2 / 46.9, ResNet-101 41.2 / 49.5. Measured, fold 0 of a small part of PASCAL-5i after 6,400 episodes, 1-shot
-    (experiments/field): 23.6.
+    ResNet-50 39.2 / 46.9, ResNet-101 41.2 / 49.5.
 
     Args:
         backbone: of three blocks, finest first.

@@ -22,8 +22,7 @@ class PANet(AbstractMethod):
     a frozen backbone nothing is. Published with VGG-16's conv5_3 at stride 8 (``backbone.dilated``); corners are not aligned
     where maps are resized.
 
-    The paper's mIoU, 1-shot / 5-shot, VGG-16: PASCAL-5i 48.1 / 55.7. Measured with ResNet-50, block 3, fold 0 of a small
-    part of PASCAL-5i after 6,400 episodes, 1-shot (experiments/field): 43.2.
+    The paper's mIoU, 1-shot / 5-shot, VGG-16: PASCAL-5i 48.1 / 55.7.
 
     Args:
         backbone: trainable, as published, or frozen.

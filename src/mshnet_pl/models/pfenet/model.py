@@ -68,7 +68,7 @@ class PFENet(EnrichingMethod):
     def features(
         self, query: Float[Tensor, "batch 3 height width"], support: Float[Tensor, "batch shots 3 height width"]
     ) -> tuple[Features, tuple[Float[Tensor, "batch shots _ _ _ _"], ...]]:
-        """As the base class; where statistics of block 4 move, supports that are masked before it do not pass it unmasked."""
+        """As the base class; where block 4's statistics move, supports masked before it do not pass it unmasked."""
         if not (self.masked_deep and isinstance(self.backbone, ResNet) and self.backbone.training):
             return super().features(query, support)
         of_query = self.backbone(query)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
 
@@ -12,6 +12,7 @@ from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import UNKNOWN, Prediction, Supervised
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.layers import resize
+from mshnet_pl.models.ppnet.graph import LatentGraph, superpixel_means
 from mshnet_pl.models.ppnet.parts import PARTS, cluster_means, region
 from mshnet_pl.models.prototypes import pooled
 from mshnet_pl.models.randomness import generators
@@ -26,9 +27,10 @@ class PPNet(AbstractMethod):
     Parts are k-means clusters of the last block's features in the supports' masks (before its last ReLU), plus a share of
     the region's mean. As in PANet, in training the query's predicted regions segment the supports in turn (alignment), and
     a branch that tells the base classes apart is learned beside. The clusters' starts are random, drawn from the supports'
-    masks in tests. This is the published network without unlabelled images (+PAP+SEM): no episode here has any. Published
-    with a ResNet-50 of stride 8 whose blocks 3 and 4 learn on statistics of the batch (``backbone.dilation=torchvision
-    blocks=[4] learns_from=3``): 23,242,816 learnable parameters with 15 classes.
+    masks in tests. This is the published network without unlabelled images (+PAP+SEM), of which episodes here have none;
+    who has some calls ``encode`` with them and a ``graph`` (+UD). Published with a ResNet-50 of stride 8 whose blocks 3 and
+    4 learn on statistics of the batch (``backbone.dilation=torchvision blocks=[4] learns_from=3``): 23,242,816 learnable
+    parameters with 15 classes.
 
     The paper's mIoU, ResNet-50, 1-shot / 5-shot: PASCAL-5i 51.5 / 62.0, with unlabelled images 52.8 / 63.0; COCO-20i
     29.0 / 38.5.
@@ -40,6 +42,7 @@ class PPNet(AbstractMethod):
         iterations: of k-means.
         alignment: weight of the alignment loss.
         semantic: weight of the loss of the classes.
+        graph: refines parts by unlabelled images.
 
     Raises:
         ValueError: a number of classes or of iterations below 1, or a negative weight.
@@ -55,6 +58,7 @@ class PPNet(AbstractMethod):
         iterations: int = 10,
         alignment: float = 1.0,
         semantic: float = 0.1,
+        graph: LatentGraph | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (("classes", classes, 1), ("iterations", iterations, 1)):
@@ -62,7 +66,7 @@ class PPNet(AbstractMethod):
                 raise ValueError(f"{name}={value}: give a number of at least {least}")
         if min(share, alignment, semantic) < 0:
             raise ValueError(f"share={share}, alignment={alignment}, semantic={semantic}: give weights of at least 0")
-        self.backbone = backbone
+        self.backbone, self.graph = backbone, graph
         self.share, self.iterations, self.alignment, self.semantic = share, iterations, alignment, semantic
         channels = backbone.blocks[-1].channels
         self.classifiers = nn.ModuleList(
@@ -90,8 +94,15 @@ class PPNet(AbstractMethod):
         self,
         support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
         support_mask: Float[Tensor, "batch shots height width"],
+        unlabelled: Sequence[Float[Tensor, "_ channels"]] = (),
     ) -> SupportCode:
-        """(B, 2, 5, d) parts of background and foreground; in training also what they came from."""
+        """(B, 2, 5, d) parts of background and foreground; in training also what they came from.
+
+        Args:
+            support: features.
+            support_mask: 1 on the object.
+            unlabelled: superpixels of images that all episodes of the batch share, for the graph: ``superpixels``.
+        """
         x = support[-1][:, :, -1]  # (B, K, d, h, w)
         foreground = (support_mask == 1).to(x.dtype)
         masks = torch.stack([1 - foreground, foreground], dim=2)  # (B, K, 2, H, W)
@@ -105,8 +116,20 @@ class PPNet(AbstractMethod):
                 for side, factor in zip(sides.flip(0), (2, 1), strict=True)  # the foreground first
             ]
             parts.append(torch.stack([self._means(pixels, generator) for pixels in by_side]).flip(0))
-        code = {"parts": (torch.stack(parts) + self.share * means[:, :, None],)}
+        whole = torch.stack(parts) + self.share * means[:, :, None]  # (B, 2, 5, d)
+        if self.graph is not None and unlabelled:
+            sides = zip(whole.flatten(0, 1), means.flatten(0, 1), strict=True)
+            whole = torch.stack([self.graph(*side, unlabelled) for side in sides]).unflatten(0, whole.shape[:2])
+        code = {"parts": (whole,)}
         return {**code, "support": (x, support_mask)} if self.training else code
+
+    @torch.no_grad()
+    def superpixels(
+        self, images: Float[Tensor, "n 3 height width"], ids: Shaped[Tensor, "n height width"]
+    ) -> list[Float[Tensor, "_ channels"]]:
+        """Mean features of the superpixels of unlabelled images, which ``ids`` numbers; one pass of the backbone."""
+        features = self.backbone(images)[-1][:, -1]
+        return [superpixel_means(of_image, numbers) for of_image, numbers in zip(features, ids, strict=True)]
 
     def _means(self, pixels: Float[Tensor, "n d"], generator: torch.Generator) -> Float[Tensor, "parts d"]:
         return cluster_means(pixels, self.starts(len(pixels), generator).to(pixels.device), self.iterations)

@@ -94,7 +94,7 @@ class RPMM(AbstractMethod):
         }
 
     def decode(self, query: Features, code: SupportCode) -> Prediction:
-        """Logits (B, 2, h, w) of the last stage, in training with the earlier ones; the mean probability for several shots."""
+        """Logits (B, 2, h, w) of the last stage, in training with the earlier ones; several shots' mean probability."""
         x = self.reduce(middle_maps(query[0], query[1]))
         stages: list[Tensor] = []
         history = x.new_zeros(len(x), 2, *x.shape[2:])
