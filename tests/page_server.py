@@ -47,13 +47,13 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving(checkpoint: Path, folder: Path, *settings: str, program: str = COMMAND) -> Iterator[Server]:
-    """Serve until the end of the ``with``; what the server says must hold no traceback."""
+def serving(checkpoint: Path | None, folder: Path, *settings: str, program: str = COMMAND) -> Iterator[Server]:
+    """Serve a checkpoint, or the default network, until the end of the ``with``; the server's log must hold no traceback."""
     port = free_port()
     temporary, log = folder / "temporary", folder / "log"
     temporary.mkdir()
     env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
-    arguments = [f"ckpt={checkpoint}", f"port={port}", "device=cpu", *settings]
+    arguments = [*([f"ckpt={checkpoint}"] if checkpoint else []), f"port={port}", "device=cpu", *settings]
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", program, *arguments],

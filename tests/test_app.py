@@ -17,6 +17,7 @@ from PIL import Image
 
 from conftest import Command
 from mshnet_pl import Segmenter
+from mshnet_pl.app import example
 from mshnet_pl.app.files import SessionFolder
 from mshnet_pl.app.levels import Levels
 from mshnet_pl.app.pictures import painted, strokes
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 SOURCE = Synthetic(size=384)
-SUPPORT, CLASS_ID, QUERIES = "val-03-0000", 3, ("val-03-0001", "val-03-0002", "val-03-0005")
+SUPPORT, CLASS_ID = "val-03-0000", 3
 OF_GRADIO = "upload_progress", "Response", "No draw texture found for layer"
 """In the errors that Gradio 6 itself writes to the console: after a refused upload, and for an editor's given strokes."""
 
@@ -159,8 +160,8 @@ def test_the_example_is_outlined_and_its_masks_are_exact(visit: Callable[[], Vis
     visitor = visit()
     visitor.change(visitor.button("Try an example").click)
     assert np.abs(picture_of(visitor, 1) - picture_of(visitor, 0)).mean() > 1
-    segmenter = Segmenter.from_checkpoint(checkpoint).fit(SOURCE.image(SUPPORT), object_of(SUPPORT))
-    images = [SOURCE.image(name) for name in QUERIES]
+    segmenter = Segmenter.from_checkpoint(checkpoint).fit(*example.one_coin())
+    images = [example.photo()]
     assert_masks(visitor.masks(), segmenter, images)
 
     def set_threshold() -> None:
@@ -180,6 +181,39 @@ def test_the_example_is_outlined_and_its_masks_are_exact(visit: Callable[[], Vis
     visitor.button("Remove this picture").wait_for(state="hidden")
     visitor.button("Try an example").click()
     visitor.button("Remove this picture").wait_for()
+
+
+def test_without_a_checkpoint_the_default_network_finds_coins(browser: "Browser", tmp_path: Path) -> None:
+    """On a real photo: the example, then a coin of another part of it, painted by hand."""
+    photo = example.photo()
+    photo.crop((10, 220, 90, 300)).save(tmp_path / "one.png")
+    photo.save(tmp_path / "coins.png")
+    with serving(None, tmp_path) as server:
+        page = browser.new_page(viewport={"width": 1000, "height": 1300})
+        page.goto(server.url)
+        visitor = Visitor(page)
+        told = page.locator("#network").inner_text()
+        assert "Network: training-free." in told and "ImageNet" in told and "synthetic" not in told
+        visitor.change(visitor.button("Try an example").click)
+        (found,) = visitor.masks()
+        assert_coins(found)
+        visitor.button("Start over").click()
+        visitor.button("Remove this picture").wait_for(state="hidden")
+        visitor.redraw(lambda: visitor.show(tmp_path / "one.png"))
+        visitor.search(tmp_path / "coins.png")
+        for height in (0.35, 0.5, 0.65):
+            visitor.paint((0.3, height), (0.65, height))
+        visitor.change(visitor.button("Segment").click)
+        (found,) = visitor.masks()
+        assert_coins(found)
+        page.close()
+
+
+def assert_coins(mask: np.ndarray) -> None:
+    """In rows and columns of coins the object is on coins, and not between the rows."""
+    rows, columns = (54, 124, 194), (45, 155, 205)
+    assert mask.shape == (303, 384) and all(mask[y, x] for y in rows for x in columns)
+    assert not any(mask[(y + 35), ::8].mean() > 128 for y in rows)
 
 
 def test_strokes_and_mask_files_of_several_pictures(visit: Callable[[], Visitor], checkpoint: Path, tmp_path: Path) -> None:
@@ -312,7 +346,10 @@ def test_levels_hold_the_mask_of_every_threshold_exactly() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ([], "ckpt is not set"),
+        (
+            ["ckpt=training"],
+            "ckpt=training: there is no such file or folder",
+        ),
         (["ckpt=none.ckpt"], "ckpt=none.ckpt: no such file"),
         (["ckpt=none.ckpt", "prot=1"], "did you mean port=...?"),
         (["ckpt=none.ckpt", "port=x"], "port=x: give a whole number from 1 to 65535"),

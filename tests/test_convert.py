@@ -46,7 +46,7 @@ def test_a_drawn_checkpoint_gives_the_golden_logits(command: Command, tmp_path: 
     torch.save({key: torch.tensor(0) if x is None else torch.from_numpy(x) for key, x in drawn.items()}, tmp_path / "a.pth")
     done = command("mshnet-convert", "in=a.pth", "out=mshnet.ckpt", "fold=2")
     assert done.code == 0, done.err
-    method, image_size, _ = read_method(tmp_path / "mshnet.ckpt")
+    method, image_size, *_ = read_method(tmp_path / "mshnet.ckpt")
     query, support, mask, _ = (torch.from_numpy(x).double() for x in drawing().inputs(meta))
     with torch.no_grad():
         logits = method.double()(query, support, mask).logits

@@ -19,7 +19,7 @@ from torch import Tensor
 from conftest import ROOT, Command
 from mshnet_pl.data.io.transforms import resize_mask, to_input
 from mshnet_pl.data.sources.synthetic import Synthetic
-from mshnet_pl.deploy import model_card as card
+from mshnet_pl.inference import pretrained
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import read_method
 from mshnet_pl.models.layers import resize
@@ -174,8 +174,8 @@ def test_a_checkpoint_cannot_have_a_module_imported(checkpoint: Path, tmp_path: 
     (tmp_path / "hostile.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nclass Source: classes = ('a',) * 20\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
-        written = card.text("hostile.ckpt", hostile, hostile, read_method(hostile))
-    assert "Never seen | not recorded" in written and not (tmp_path / "executed").exists()
+        told = pretrained.load(hostile).describe()
+    assert told.novel_classes == "not recorded" and not (tmp_path / "executed").exists()
 
 
 def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_the_papers_network_in_onnx(command: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["out=a.onnx", "format=onnx"], ["ckpt is not set", "usage"]),
+        (["ckpt=unknown", "out=a.onnx", "format=onnx"], ["ckpt=unknown", "training-free", "save_pretrained"]),
         (["ckpt=none.ckpt", "out=a.onnx", "format=onnx"], ["ckpt=none.ckpt", "no such file"]),
         (["ckpt=text.ckpt", "out=a.onnx", "format=onnx"], ["ckpt=text.ckpt", "not a checkpoint"]),
         (["ckpt=text.ckpt", "out=a.onnx", "format=tflite"], ["format=tflite", "onnx", "torch_export"]),

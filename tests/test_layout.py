@@ -32,6 +32,7 @@ OUTSIDE = {
     "matplotlib": {"report", "app"},
     "jinja2": {"report"},
     "gradio": {"app"},
+    "huggingface_hub": {"inference"},
     "ray": set(),
 }
 """Who may know a library that not everybody needs."""

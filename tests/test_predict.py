@@ -87,7 +87,7 @@ def test_every_query_gets_its_mask_overlay_and_numbers(own: Path, predict: Calla
         if name == "deep":
             alone = Image.open(own / "query" / "gray.png").convert("RGB")
         size = alone.size
-        (probability,) = segmenter.predict_proba(alone)
+        probability = segmenter.predict_proba(alone)
         mask, overlay = (np.asarray(Image.open(out / row[what])) for what in ("mask", "overlay"))
         assert row["mask"] == f"{name}_mask.png" and (row["width"], row["height"]) == size
         unclear = np.abs(probability - 0.4) < 1e-4
@@ -125,7 +125,7 @@ def test_several_classes_and_tiles(own: Path, predict: Callable[..., Done], chec
         segmenter.fit(name, sorted(folder.glob("images/*")), sorted(folder.glob("masks/*")))
     with Image.open(own / "query" / "stack.tif") as stack:
         stack.seek(1)
-        (expected,) = segmenter.predict(stack.convert("RGB"), 0.2, tile=48)
+        expected = segmenter.predict(stack.convert("RGB"), 0.2, tile=48)
     with Image.open(own / "out" / "stack_p1_mask.png") as mask:
         assert mask.mode == "P" and np.array_equal(np.asarray(mask), expected)
         colours = np.asarray(mask.convert("RGB")).reshape(-1, 3)
@@ -147,7 +147,7 @@ def test_a_checkpoint_brings_its_filter(own: Path, command: Command, checkpoint:
         )  # fmt: skip
         assert done.code == 0, done.err
         segmenter = Segmenter(plain.method, plain.image_size, guided=guided).fit(images, masks)
-        (expected,) = segmenter.predict(own / "query" / "a.png", 0.4)
+        expected = segmenter.predict(own / "query" / "a.png", 0.4)
         with Image.open(own / out / "a_mask.png") as mask:
             assert np.array_equal(np.asarray(mask) > 0, expected)
         assert json.loads((own / out / "predictions.json").read_text())["settings"]["guided"] == guided

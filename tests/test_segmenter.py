@@ -79,7 +79,7 @@ def test_predictions_are_those_of_the_method_itself(method: AbstractMethod, way:
     episode = Episode(unused, unused, unused, mask, torch.tensor([mask.shape[1:]] * way), *[numbers] * 4)
     one_hot = predict_labels(logits, episode)
     expected = (one_hot * torch.arange(1, way + 1)[:, None, None]).sum(0)
-    (labels,) = segmenter.predict(QUERY)
+    labels = segmenter.predict(QUERY)
     assert labels.dtype == np.uint8 and set(np.unique(labels)) >= {0, 1}
     assert np.array_equal(labels, expected.numpy())
 
@@ -124,7 +124,7 @@ def test_counts_are_those_of_the_test_command(
         for draw in draws:
             masks = [SOURCE.mask(name, [draw.class_id]) for name in draw.supports]
             segmenter.fit(f"{draw.class_id}", [SOURCE.image(name) for name in draw.supports], masks)
-        (labels,) = segmenter.predict(SOURCE.image(draws[0].query))
+        labels = segmenter.predict(SOURCE.image(draws[0].query))
         for label, draw in enumerate(draws, start=1):
             predicted, true = labels == label, SOURCE.mask(draw.query, [draw.class_id]) == 1
             found.append((number, draw.class_id, int((predicted & true).sum()), int(predicted.sum()), int(true.sum())))
@@ -146,7 +146,7 @@ def test_any_kind_of_picture(segmenter: Segmenter, tmp_path: Path) -> None:
         Image.fromarray(opaque), opaque, pixels.astype(np.uint16) * 257, pixels.astype(np.int64), pixels / 255,
         torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(pixels / 255).permute(2, 0, 1).float(),
     ]  # fmt: skip
-    expected, *others = (segmenter.predict_proba(picture)[0] for picture in pictures)
+    expected, *others = (segmenter.predict_proba(picture) for picture in pictures)
     for i, other in enumerate(others):
         assert np.array_equal(other, expected), f"picture {i + 1}"
     assert np.array_equal(segmenter.predict_proba(path for path in [tmp_path / "plain.png"])[0], expected)
@@ -156,16 +156,16 @@ def test_any_kind_of_picture(segmenter: Segmenter, tmp_path: Path) -> None:
     Image.fromarray(gray).convert("P").save(tmp_path / "palette.png", transparency=bytes(range(256)))
     grays = [gray, gray[..., None], Image.fromarray(gray), tmp_path / "deep.tif", tmp_path / "palette.png"]
     grays += [torch.from_numpy(gray), np.repeat(gray[..., None], 3, axis=2), Image.fromarray(gray).convert("LA")]
-    expected, *others = (segmenter.predict_proba(picture)[0] for picture in grays)
+    expected, *others = (segmenter.predict_proba(picture) for picture in grays)
     for i, other in enumerate(others):
         assert np.array_equal(other, expected), f"gray picture {i + 1}"
     twelve_bits = np.round(gray * (4095 / 255)).astype(np.uint16)
-    assert np.array_equal(segmenter.predict_proba(twelve_bits)[0], expected)
+    assert np.array_equal(segmenter.predict_proba(twelve_bits), expected)
 
 
 def test_any_kind_of_mask(segmenter: Segmenter, tmp_path: Path) -> None:
     images, masks = shown(0, 1)
-    expected = segmenter.fit(images, masks).predict_proba(QUERY)[0]
+    expected = segmenter.fit(images, masks).predict_proba(QUERY)
     binary = Image.fromarray(masks[0] * 255)
     binary.save(tmp_path / "mask.png")
     palette = Image.fromarray(masks[0] * 3 + (1 - masks[0]) * 5)
@@ -175,11 +175,11 @@ def test_any_kind_of_mask(segmenter: Segmenter, tmp_path: Path) -> None:
         tmp_path / "mask.png", binary, binary.convert("RGBA"), binary.convert("1"), masks[0].astype(bool),
         masks[0].astype(float), torch.from_numpy(masks[0])[None], masks[0].astype(np.int32) * 40_000,
     ):  # fmt: skip
-        assert np.array_equal(segmenter.fit(images[0], mask).predict_proba(QUERY)[0], expected)
-    assert np.array_equal(segmenter.fit(images, tmp_path / "palette.png", value=3).predict_proba(QUERY)[0], expected)
-    assert not np.array_equal(segmenter.fit(images, tmp_path / "palette.png").predict_proba(QUERY)[0], expected)
+        assert np.array_equal(segmenter.fit(images[0], mask).predict_proba(QUERY), expected)
+    assert np.array_equal(segmenter.fit(images, tmp_path / "palette.png", value=3).predict_proba(QUERY), expected)
+    assert not np.array_equal(segmenter.fit(images, tmp_path / "palette.png").predict_proba(QUERY), expected)
     with_unknown = np.where(masks[0] == 1, UNKNOWN, 0)
-    assert np.array_equal(segmenter.fit(images, with_unknown).predict_proba(QUERY)[0], expected)
+    assert np.array_equal(segmenter.fit(images, with_unknown).predict_proba(QUERY), expected)
 
 
 def test_batches_change_nothing_but_roundings(method: AbstractMethod, segmenter: Segmenter) -> None:
@@ -187,28 +187,28 @@ def test_batches_change_nothing_but_roundings(method: AbstractMethod, segmenter:
     other = Segmenter(method, SIZE, "cpu", batch_size=2).fit(*shown(0, 2))
     for one, two, query in zip(segmenter.predict_proba(queries), other.predict_proba(queries), queries, strict=True):
         assert one.shape == query.size[::-1] and np.allclose(one, two, atol=1e-5)
-    rough = Segmenter(method, SIZE, "cpu", bf16=True).fit(*shown(0, 2)).predict_proba(QUERY)[0]
-    exact = segmenter.predict_proba(QUERY)[0]
+    rough = Segmenter(method, SIZE, "cpu", bf16=True).fit(*shown(0, 2)).predict_proba(QUERY)
+    exact = segmenter.predict_proba(QUERY)
     assert not np.array_equal(rough, exact) and np.abs(rough - exact).max() < 0.1
 
 
 def test_tiles_against_a_loop(segmenter: Segmenter) -> None:
     image = SOURCE.image("val-01-0000").resize((103, 47))
-    assert np.array_equal(segmenter.predict_proba(image, tile=103)[0], segmenter.predict_proba(image)[0])
+    assert np.array_equal(segmenter.predict_proba(image, tile=103), segmenter.predict_proba(image))
     total, weights = np.zeros((47, 103)), np.zeros((47, 103))
     for y in (0, 7):  # 47 = 40 + 7, 103 = 3 * 20 + 40 + 3
         for x in (0, 20, 40, 60, 63):
-            (p,) = segmenter.predict_proba(image.crop((x, y, x + 40, y + 40)))
+            p = segmenter.predict_proba(image.crop((x, y, x + 40, y + 40)))
             for i in range(40):
                 for j in range(40):
                     window = np.sin(np.pi * (i + 0.5) / 40) * np.sin(np.pi * (j + 0.5) / 40)
                     total[y + i, x + j] += window * np.log(float(p[i, j]) / (1 - float(p[i, j])))
                     weights[y + i, x + j] += window
     expected = 1 / (1 + np.exp(-total / weights))
-    (blended,) = segmenter.predict_proba(image, tile=40)
+    blended = segmenter.predict_proba(image, tile=40)
     assert np.allclose(blended, expected, atol=1e-4)
-    assert not np.allclose(blended, segmenter.predict_proba(image)[0], atol=1e-3)
-    (labels,) = segmenter.predict(image, tile=40, threshold=0.2)
+    assert not np.allclose(blended, segmenter.predict_proba(image), atol=1e-3)
+    labels = segmenter.predict(image, tile=40, threshold=0.2)
     assert np.array_equal(labels == 1, blended > 0.2) and 0 < labels.mean() < 1
 
 
@@ -234,14 +234,14 @@ def test_energy_is_the_mean_similarity(method: AbstractMethod, segmenter: Segmen
     baseline = Segmenter(PrototypeBaseline(method.backbone), SIZE).fit(*shown(0, 1))
     with pytest.raises(ConfigError, match="PrototypeBaseline has no similarity maps"):
         baseline.energy(QUERY)
-    assert baseline.predict(QUERY)[0].shape == QUERY.size[::-1]
+    assert baseline.predict(QUERY).shape == QUERY.size[::-1]
 
 
 def test_threads_agree(segmenter: Segmenter) -> None:
     queries = [QUERY.rotate(angle) for angle in range(0, 180, 30)]
-    expected = [segmenter.predict_proba(query)[0] for query in queries]
+    expected = [segmenter.predict_proba(query) for query in queries]
     with ThreadPoolExecutor(4) as pool:
-        for found, alone in zip(pool.map(lambda q: segmenter.predict_proba(q)[0], queries * 2), expected * 2, strict=True):
+        for found, alone in zip(pool.map(lambda q: segmenter.predict_proba(q), queries * 2), expected * 2, strict=True):
             assert np.array_equal(found, alone)
 
 
@@ -251,7 +251,7 @@ def test_supports_are_kept_in_files(method: AbstractMethod, segmenter: Segmenter
     segmenter.save_support(path)
     loaded = Segmenter.from_checkpoint(checkpoint, "cpu").load_support(path)
     assert loaded.classes == segmenter.classes == ("object", "other")
-    assert np.allclose(loaded.predict_proba(QUERY)[0], segmenter.predict_proba(QUERY)[0], atol=1e-6)
+    assert np.allclose(loaded.predict_proba(QUERY), segmenter.predict_proba(QUERY), atol=1e-6)
     before = path.read_bytes()
     with pytest.raises(ConfigError, match="is there"):
         loaded.save_support(path)
@@ -277,9 +277,9 @@ def test_files_keep_the_supports_of_every_view(method: AbstractMethod, tmp_path:
     segmenter.save_support(tmp_path / "views")
     loaded = segmenter.fresh().load_support(tmp_path / "views")
     assert loaded.settings == settings and segmenter.fresh().classes == ()
-    assert np.allclose(loaded.predict_proba(QUERY)[0], segmenter.predict_proba(QUERY)[0], atol=1e-6)
+    assert np.allclose(loaded.predict_proba(QUERY), segmenter.predict_proba(QUERY), atol=1e-6)
     sharper = Segmenter(method, SIZE, **{**settings, "guided": 0.0}).load_support(tmp_path / "views")
-    assert not np.allclose(sharper.predict_proba(QUERY)[0], segmenter.predict_proba(QUERY)[0], atol=1e-3)
+    assert not np.allclose(sharper.predict_proba(QUERY), segmenter.predict_proba(QUERY), atol=1e-3)
     for change in ({"flip": False}, {"scales": [1.0]}, {"fusion": "network"}):
         with pytest.raises(DataError, match="other settings"):
             Segmenter(method, SIZE, **{**settings, **change}).load_support(tmp_path / "views")
@@ -346,7 +346,7 @@ def test_half_of_the_votes_decide(method: AbstractMethod) -> None:
     with pytest.raises(ConfigError, match=r"threshold=0\.7: after fusion=vote"):
         segmenter.predict(QUERY, threshold=0.7)
     smooth = Segmenter(method, SIZE, fusion="vote", guided=0.1).fit(*shown(0, 2))
-    assert smooth.predict(QUERY, threshold=0.7)[0].shape == segmenter.predict(QUERY)[0].shape
+    assert smooth.predict(QUERY, threshold=0.7).shape == segmenter.predict(QUERY).shape
 
 
 def test_what_no_segmenter_can_be_made_of_is_refused(method: AbstractMethod) -> None:
@@ -372,7 +372,7 @@ sys.modules.update(dict.fromkeys(unwanted))
 import numpy
 from mshnet_pl import Segmenter
 segmenter = Segmenter.from_checkpoint({str(checkpoint)!r}).fit("query.png", numpy.eye(71, 86))
-print(segmenter.predict("query.png")[0].shape, [name for name in unwanted if sys.modules[name]])
+print(segmenter.predict("query.png").shape, [name for name in unwanted if sys.modules[name]])
 """
     arguments = [sys.executable, "-c", program]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)

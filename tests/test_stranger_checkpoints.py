@@ -33,7 +33,7 @@ def trained(runs: Path, epochs: int, resume: Path | None = None) -> Path:
     """Train with Lightning's ModelCheckpoint; returns its folder."""
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        plugins=[AtomicCheckpoints()], callbacks=[ModelCheckpoint(runs, filename="{epoch}")],
+        plugins=[AtomicCheckpoints(runs)], callbacks=[ModelCheckpoint(runs, filename="{epoch}")],
     )  # fmt: skip
     trainer.fit(Line(), DataLoader(torch.ones(2, 1)), ckpt_path=resume, weights_only=True)
     return runs

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from torch import Tensor
 
 from coco_tree import draw_coco
 from conftest import ROOT, Command
 from mshnet_pl import Segmenter
+from mshnet_pl.config import compose, plain
 from mshnet_pl.config.stored import stored_config
 from mshnet_pl.data.loading.feature_cache import FeatureFile, FeatureShape
 from mshnet_pl.data.loading.image_cache import ImageCache
@@ -128,23 +128,35 @@ def test_a_stored_configuration_that_carries_something_out(
     assert not executed.exists() and "evil" not in sys.modules
 
 
-def test_what_the_project_stores_is_accepted(tmp_path: Path) -> None:
-    """Every ``_target_`` of the choices that a checkpoint can hold, and references to settings and the environment."""
-    nodes = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf").rglob("*.yaml"))
-             if "hydra" not in path.relative_to(ROOT).parts]  # fmt: skip
-    targets = [target for node in nodes for target in named(node or {})]
-    assert len(targets) > 20
-    config = {"callbacks": [{"_target_": t} for t in targets], "data": {"root": "${oc.env:VOC,/data/voc}/${data.name}"}}
-    torch.save({"state_dict": {}, "hyper_parameters": {"config": config}}, tmp_path / "a.ckpt")
-    assert stored_config(tmp_path / "a.ckpt") == config
+def test_what_the_project_stores_is_taken(tmp_path: Path) -> None:
+    """Of every choice of data, method, backbone and training: all but files, folders, and what runs beside the network."""
+    for number, choices in enumerate([
+        ("data=pascal5i", "data.root=/data/voc", "data.splits_dir=${data.root}/splits", "logger=wandb", "val.episodes=5"),
+        ("data=coco20i", "data.root=null", "recipe=improved", "callbacks=[ema,early_stopping]", "variant=wider"),
+        ("data=folder", "data.source.manifest=/data/list.csv", "model=hsnet", "recipe=hsnet", "data.source.novel=[cat,dog]"),
+        ("data=fss1000", "data.root=a", "data.splits_dir=b", "model=pfenet", "recipe=pfenet", "strategy=fsdp"),
+        ("model=panet", "recipe=panet", "backbone=vgg16", "backbone.weights=/data/vgg.pth", "experiment=demo"),
+        ("model=mshnet_lite", "backbone=timm", "scheduler=every_epochs", "similarity=[contrast,centred]", "optimizer=adamw"),
+        ("model=contrast_baseline", "recipe=authors_code", "test.shots=[1,5]", "test.seeds=[0,1]", "eval.scales=[0.5,1]"),
+    ]):  # fmt: skip
+        whole = plain(compose(*choices), resolve=False)
+        torch.save({"state_dict": {}, "hyper_parameters": {"config": whole}}, tmp_path / f"{number}.ckpt")
+        config, files = stored_config(tmp_path / f"{number}.ckpt")
+        left_out = {key for key, value in flat(whole).items() if flat(config).get(key) != value}
+        allowed = ("runs", "threads", "gpus", "ckpt", "ckpt_path", "save_every", "logger", "trainer.", "test.", "data.")
+        assert all(key.startswith(allowed) for key in left_out), left_out
+        assert {"trainer._target_", "trainer.devices", "trainer.accelerator", "runs", "test.feature_mb"} <= left_out
+        assert {"trainer.precision", "trainer.max_steps", "test.seeds", "data.image_size"} <= {*flat(config)} - left_out
+        assert {key for key in left_out if flat(config).get(key) == "???"} == {*files}
+        if number == 0:
+            assert files == {"data.root": "/data/voc"} and config["data"]["splits_dir"] == "${data.root}/splits"
 
 
-def named(node: object) -> list[str]:
-    """Every ``_target_`` in a YAML but those under ``hydra``."""
-    if not isinstance(node, dict):
-        return []
-    own = [node["_target_"]] if "_target_" in node else []
-    return [*own, *(target for key, value in node.items() if key != "hydra" for target in named(value))]
+def flat(node: object, prefix: str = "") -> dict[str, object]:
+    """Values by dotted name."""
+    if not isinstance(node, dict) or not node:
+        return {prefix.rstrip("."): node}
+    return {key: value for name, one in node.items() for key, value in flat(one, f"{prefix}{name}.").items()}
 
 
 @pytest.mark.parametrize("part", ["trn", "val"])

@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 from enum import StrEnum
 
-MIN_SIDE = 32
-"""Of an image, in pixels, that a network can take."""
+DEFAULT_NETWORK = "training-free"
+"""The network of the package that is used where none is named."""
+MIN_SIDE, MAX_SIDE = 32, 4096
+"""Of an image, in pixels, that a network can take, and that fits into a machine's memory."""
 
 
 class NovelPixels(StrEnum):
@@ -114,14 +116,15 @@ def scale_problems(name: str, scales: Sequence[float], image_size: int) -> list[
         return [f"{name}=[]: give at least one, 1.0 for the images' own size"]
     return [
         f"{name}={scale}: give numbers of at least {MIN_SIDE / image_size:.2f}, for images of {MIN_SIDE} pixels or more"
+        f"{'' if math.isfinite(scale) and scale * image_size < MIN_SIDE else f', and at most {MAX_SIDE}'}"
         for scale in scales
-        if not math.isfinite(scale) or round(scale * image_size) < MIN_SIDE
+        if not math.isfinite(scale) or not MIN_SIDE <= round(scale * image_size) <= MAX_SIDE
     ]
 
 
 def guided_problems(name: str, radius: float, image_size: int) -> list[str]:
     """What cannot work about a guided filter's ``radius``, a share of the images' side."""
-    if radius == 0 or (radius <= 0.5 and round(radius * image_size) >= 1):
+    if radius == 0 or (0 < radius <= 0.5 and round(radius * image_size) >= 1):
         return []
     least = math.ceil(500 / image_size) / 1000
     return [f"{name}={radius}: give 0 for no filter, or its radius as a share of the side, {least} to 0.5"]

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from mshnet_pl.app.pictures import BRUSH, OPACITY, check
 from mshnet_pl.app.session import Panel, Session
 from mshnet_pl.app.sessions import Sessions
 from mshnet_pl.errors import ConfigError, UserError
+from mshnet_pl.inference.pretrained import Pretrained
 from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.models.base import SimilarityMethod
 
@@ -42,7 +44,9 @@ class Page:
     """
 
     def __init__(self, fresh: Callable[[], Segmenter], sessions: Sessions, max_upload_mb: int) -> None:
-        self._blocks = _build(_Events(fresh, sessions), isinstance(fresh().method, SimilarityMethod), max_upload_mb)
+        network = fresh()
+        comparing = isinstance(network.method, SimilarityMethod)
+        self._blocks = _build(_Events(fresh, sessions), comparing, max_upload_mb, _told_of(network.source))
         self._blocks.queue(max_size=_MAX_WAITING, api_open=False)
         self._blocks.state_session_capacity = _MAX_WAITING
         self.app = gr.mount_gradio_app(
@@ -80,9 +84,10 @@ def share(host: str, port: int) -> str:
     return urlsplit(address)._replace(scheme="https").geturl()
 
 
-def _build(events: "_Events", comparing: bool, max_upload_mb: int) -> gr.Blocks:
+def _build(events: "_Events", comparing: bool, max_upload_mb: int, network: str) -> gr.Blocks:
     with gr.Blocks(title="Few-shot segmentation", analytics_enabled=False) as page:
         gr.Markdown("# Few-shot segmentation\nPaint an object in one picture, have it outlined in others.")
+        gr.HTML(network, elem_id="network")
         with gr.Row():
             example = gr.Button("Try an example", size="sm", scale=0, min_width=150)
             start_over = gr.Button("Start over", size="sm", scale=0, min_width=150)
@@ -137,6 +142,15 @@ def _build(events: "_Events", comparing: bool, max_upload_mb: int) -> gr.Blocks:
             events.supports, **_EVENT, **quietly
         ).then(events.found, threshold, found, **_EVENT)
     return page
+
+
+def _told_of(network: Pretrained | None) -> str:
+    """Which network it is, what it learned from, and whether it suits photos, as HTML."""
+    if network is None:
+        return ""
+    lines = [f"Network: {network.name}. Learned from: {network.describe().data}.", network.warning or ""]
+    shown = [line.replace(network.name, Path(network.name).name) for line in lines]  # visitors see no folders
+    return "".join(f"<p>{html.escape(line)}</p>" for line in shown if line)
 
 
 def _editor() -> gr.ImageEditor:

@@ -18,6 +18,7 @@ from mshnet_pl.app.files import Workspace
 from mshnet_pl.app.sessions import Sessions
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference.segmenter import Segmenter
+from mshnet_pl.options import DEFAULT_NETWORK
 
 if TYPE_CHECKING:
     from mshnet_pl.app.guard import Guard
@@ -31,7 +32,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasa
 
 
 def serve(
-    ckpt: Path,
+    ckpt: str = DEFAULT_NETWORK,
     port: int = 7860,
     host: str = "127.0.0.1",
     hosts: str | None = None,
@@ -44,7 +45,7 @@ def serve(
     """Serve the page until the process is interrupted; its files are deleted then.
 
     Args:
-        ckpt: a checkpoint of ``mshnet-train``.
+        ckpt: a checkpoint of ``mshnet-train``, or the name of a network, see ``inference.pretrained``.
         port: must be free.
         host: the address to listen at.
         hosts: further names under which browsers reach the page, by way of a proxy for instance, separated by commas.
@@ -70,7 +71,7 @@ def serve(
             if error.name not in ("gradio", "starlette", "fastapi"):
                 raise
             raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
-        network = Segmenter.from_checkpoint(ckpt, device)
+        network = Segmenter.from_pretrained(ckpt, device)
         with _listening(host, port) as listener:
             workspace = Workspace(folder, _UPLOADS * max_upload_mb * 2**20)
             sessions = Sessions(workspace, max_sessions, 60 * idle_minutes)

@@ -9,19 +9,17 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from mshnet_pl.app import example
 from mshnet_pl.app.files import SessionFolder
 from mshnet_pl.app.levels import Levels
 from mshnet_pl.app.pictures import MAX_PIXELS, check, heat, outlined, painted, read, strokes, thumbnail
 from mshnet_pl.data.io.images import read_image, read_mask
-from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference.draw import mask_image
 from mshnet_pl.inference.segmenter import Segmenter
 
 _MAX_SHOTS = 10
 _MAX_QUERIES = 20
-_EXAMPLE = "val-03-0000", 3, ("val-03-0001", "val-03-0002", "val-03-0005")
-"""A synthetic support, its class, and queries."""
 Panel = tuple[str, str]
 """Path of an image, and its caption."""
 
@@ -113,23 +111,22 @@ class Session:
         self.paint(np.asarray(mask.resize(self.draft.image.size, Image.Resampling.NEAREST)))
 
     def example(self, queries: Sequence[object]) -> list[str]:
-        """Make a synthetic image the draft, with its mask.
+        """Make the example's image the draft, with its mask.
 
         Args:
             queries: what the visitor gave already.
 
         Returns:
-            The paths of synthetic images to search.
+            The path of the example's photo to search.
 
         Raises:
             DataError: the visitor gave pictures.
         """
         if self.draft or queries:
             raise DataError("The example would replace your pictures: press Start over first")
-        source, (name, class_id, names) = Synthetic(size=384), _EXAMPLE
-        image = source.image(name)
-        self.draft = Shot(image, source.mask(name, [class_id]) > 0, image.size)
-        return self.folder.save("example", [source.image(query) for query in names], "png")
+        image, mask = example.one_coin()
+        self.draft = Shot(image, mask, image.size)
+        return self.folder.save("example", [example.photo()], "png")
 
     def take(self, queries: Sequence[str]) -> list[str]:
         """Keep uploads to search as files of the session; gives their new paths.

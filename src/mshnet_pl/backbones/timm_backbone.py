@@ -79,8 +79,8 @@ class TimmBackbone(AbstractBackbone):
             )
         own: Mapping[str, Any] = self.net.pretrained_cfg
         mean, std = (torch.tensor(own[key]).view(3, 1, 1) for key in ("mean", "std"))
-        self.scale = nn.Buffer(STD / std, persistent=False)
-        self.shift = nn.Buffer((MEAN - mean) / std, persistent=False)
+        self.scale = nn.Buffer(STD.to(std.device) / std, persistent=False)
+        self.shift = nn.Buffer((MEAN.to(std.device) - mean) / std, persistent=False)
         self._only: tuple[int, int] | None = None
         """The one size that the network takes, if it takes no other."""
         self._multiple = 1

@@ -1,12 +1,11 @@
 """``mshnet-app``: the web page of a checkpoint; paint an object in one picture, have it outlined in others."""
 
-from pathlib import Path
 from typing import Any
 
-from mshnet_pl.cli.arguments import REQUIRED, Option, run
+from mshnet_pl.cli.arguments import CKPT, Option, run
 
 OPTIONS = {
-    "ckpt": Option("a checkpoint of mshnet-train", Path, REQUIRED),
+    "ckpt": CKPT,
     "port": Option("where the page is served", int, 7860, low=1, high=65535),
     "host": Option("the address to listen at", default="127.0.0.1"),
     "hosts": Option("further names under which browsers reach the page, by way of a proxy for instance; comma-separated"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
+from mshnet_pl.options import DEFAULT_NETWORK
 
 
 class Required(Enum):
@@ -89,6 +90,11 @@ class Option:
 
 
 Options = dict[str, Option]
+CKPT = Option(
+    "a network: training-free, a checkpoint of mshnet-train, a folder of save_pretrained, or owner/name of the Hugging Face "
+    "hub",
+    default=DEFAULT_NETWORK,
+)
 
 
 def parse(settings: Sequence[str], options: Options, usage: str) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from mshnet_pl.cli.arguments import REQUIRED, Option, run
+from mshnet_pl.cli.arguments import CKPT, REQUIRED, Option, run
 
 OPTIONS = {
-    "ckpt": Option("a checkpoint of mshnet-train", Path, REQUIRED),
+    "ckpt": CKPT,
     "format": Option("what is written", default=REQUIRED, choices=("onnx", "torch_export")),
     "out": Option("the file, its model card beside it", Path, REQUIRED),
     "image_size": Option("side of the images; free if left out", int, low=32),

@@ -3,8 +3,9 @@
 import difflib
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -29,16 +30,31 @@ OmegaConf.register_new_resolver("help", help.text, replace=True)
 
 
 def run_on_checkpoint(job: Callable[[DictConfig], float | None], config_name: str) -> None:
-    """Run ``job`` on the configuration in the checkpoint that ``ckpt`` names, with the command line's changes."""
+    """Run ``job`` on what is taken of the configuration in the checkpoint that ``ckpt`` names, with the command line's."""
     arguments = [a for a in sys.argv[1:] if a.startswith("ckpt=")]
-    if not arguments and not {"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]):
+    asks = bool({"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]))
+    if not arguments and not asks:
         fail(ConfigError("ckpt is not set; give ckpt=PATH, a checkpoint that mshnet-train wrote"))
-    from mshnet_pl.config.stored import stored_config  # only here: composing a configuration needs no PyTorch
+    from mshnet_pl.config.stored import Stored, stored_config  # only here: composing a configuration needs no PyTorch
 
     with errors_end_it():
-        stored = stored_config(Path(arguments[-1].partition("=")[2])) if arguments else {}
-    ConfigStore.instance().store(name="checkpoint", node=stored, package="_global_")
+        stored = stored_config(Path(arguments[-1].partition("=")[2])) if arguments else Stored({}, {})
+    if not asks:
+        _check_files(stored.files)
+    ConfigStore.instance().store(name="checkpoint", node=stored.config, package="_global_")
     run(job, config_name)
+
+
+def _check_files(files: Mapping[str, str]) -> None:
+    """End the command where it does not name the files that training read: a checkpoint opens none by itself."""
+    given = {argument.lstrip("+").partition("=")[0] for argument in sys.argv[1:]}
+    missing = {key: path for key, path in files.items() if not {key, "data"} & given}
+    if missing:
+        again = " ".join(f"{key}={shlex.quote(path)}" for key, path in missing.items())
+        fail(ConfigError(
+            f"{', '.join(missing)}: a checkpoint does not choose which files are read; it was trained with\n  {again}\n"
+            "Give these if they are yours, or others"
+        ))  # fmt: skip
 
 
 def run(job: Callable[[DictConfig], object], config_name: str) -> None:

@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mshnet_pl.cli.arguments import REQUIRED, Option, run
+from mshnet_pl.cli.arguments import CKPT, REQUIRED, Option, run
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import Fusion
 
 OPTIONS = {
-    "ckpt": Option("a checkpoint of mshnet-train", Path, REQUIRED),
+    "ckpt": CKPT,
     "support": Option("masked images: images/ and masks/, classes of such, LabelMe or COCO JSON", Path, REQUIRED),
     "query": Option("what is segmented: a folder, a file, or a pattern in quotes", default=REQUIRED),
     "out": Option("folder of the results", Path, REQUIRED),

@@ -1,5 +1,6 @@
 """Composing a configuration, and checking it."""
 
+import re
 from typing import Any
 
 import hydra
@@ -12,6 +13,7 @@ from mshnet_pl.config.checks import mistyped, problems
 from mshnet_pl.config.schema import Config, EnergyConfig
 from mshnet_pl.errors import ConfigError
 
+_REFERENCE = re.compile(r"\$\{[\w.]+\}")
 _LAUNCHERS: dict[str, dict[str, Any]] = {
     "joblib": {"n_jobs": 2, "batch_size": "1", "pre_dispatch": "n_jobs"},  # the plugin's own default takes all cores
     "ray": {  # a cluster that "ray start" made
@@ -70,8 +72,19 @@ def plain(raw: DictConfig, resolve: bool = True) -> dict[str, Any]:
 
     Args:
         raw: the composed configuration.
-        resolve: replace references such as ``${data.root}`` by their values.
+        resolve: replace references such as ``${data.root}`` by their values; otherwise only what is computed by more than
+            references, such as ``${oc.env:HOME}``.
     """
     config = OmegaConf.to_container(raw, resolve=resolve, enum_to_str=True)
     assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+    return {str(key): value if resolve else _settled(value, raw, str(key)) for key, value in config.items()}
+
+
+def _settled(node: Any, raw: DictConfig, key: str) -> Any:  # noqa: ANN401 - whatever stands there
+    """A tree whose texts are plain or refer to settings."""
+    if isinstance(node, dict):
+        return {name: _settled(value, raw, f"{key}.{name}") for name, value in node.items()}
+    if isinstance(node, list):
+        return [_settled(value, raw, f"{key}[{place}]") for place, value in enumerate(node)]
+    computed = isinstance(node, str) and "${" in _REFERENCE.sub("", node)
+    return OmegaConf.select(raw, key) if computed else node

@@ -10,7 +10,18 @@ from typing import Any
 from omegaconf import MISSING
 
 from mshnet_pl.config.settings import Effect, Setting, setting
-from mshnet_pl.options import BadFiles, Fusion, NonFinite, NovelPixels, Protocol, Resolution, ValClasses, Which
+from mshnet_pl.options import (
+    MAX_SIDE,
+    MIN_SIDE,
+    BadFiles,
+    Fusion,
+    NonFinite,
+    NovelPixels,
+    Protocol,
+    Resolution,
+    ValClasses,
+    Which,
+)
 
 _TRAINER = {
     "max_steps": Setting("Optimizer steps after which training ends; -1 for no limit.", -1, kind=int),
@@ -53,7 +64,7 @@ class DataConfig:
     splits_dir: str | None = setting(
         None, "Folder with the published split lists; null derives them from the masks.", effect=Effect.NAMED
     )
-    image_size: int = setting(473, "Side in pixels of the square that images are resized to.", min=32)
+    image_size: int = setting(473, "Side in pixels of the square that images are resized to.", min=MIN_SIDE, max=MAX_SIDE)
     batch_size: int = setting(8, "Episodes in a training batch of one process.", min=1)
     num_workers: int = setting(0, "Processes that load images; 0 loads in the process itself.", min=0, effect=Effect.NO)
     novel_pixels: NovelPixels = setting(

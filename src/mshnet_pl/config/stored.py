@@ -1,61 +1,133 @@
-"""The configuration inside a checkpoint, held to what a checkpoint of this project can say before Hydra sees it.
+"""The configuration inside a checkpoint, held to what a checkpoint may say before Hydra sees it.
 
 What Hydra composes it also carries out: it calls what a ``_target_`` names, the resolvers in a value, and the factories of
-its own logging. So a checkpoint has the project's own settings only, with public names of a few packages and plain
-references.
+its own logging. A checkpoint may come from a stranger. So what it says is taken by a list: the network, how images are
+prepared, the protocol, and the facts of its training. Where things are written, what is logged, which files are read and
+what runs beside the network come from the user's own command alone.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mshnet_pl.config.schema import Config
+from mshnet_pl.config.settings import Effect, effects
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
-from mshnet_pl.utils.targets import RUN, public
+from mshnet_pl.utils.description import check_description, walk
+from mshnet_pl.utils.targets import NETWORK, RUN, public
 
-_REFERENCE = re.compile(r"\$\{([\w.\[\]]+|oc\.env:\w+(,[\w./ -]*)?)\}")
+_TAKEN = (
+    "fold", "shot", "way", "seed", "variant", "data.image_size", "data.batch_size", "data.novel_pixels", "data.min_images",
+    "data.bad_files", "data.augment", "loss", "val", "eval", "test.episodes", "test.seeds", "test.shots", "test.protocol",
+    "test.checkpoint", "test.untrained",
+    *(key for key, effect in effects(Config).items() if key.startswith("trainer.") and effect is not Effect.NO),
+)  # fmt: skip
+"""Plain values."""
+_NODES = {
+    "data.source": ("mshnet_pl.data.sources",),
+    "backbone": NETWORK,
+    "similarity": NETWORK,
+    "model": NETWORK,
+    "optimizer": ("torch.optim",),
+    "scheduler": ("mshnet_pl.training",),
+    "callbacks": ("mshnet_pl.training",),
+}
+"""Groups with a ``_target_``, and the packages that it may be of. Callbacks are taken because tables tell what was
+trained with them; a command that reads a checkpoint runs none."""
+_REFERRED = ("data.image_size", "data.root", "data.splits_dir", "backbone", "similarity")
+"""What a value may refer to: settings that are taken, or that the command gives."""
+_FILES = ("data.root", "data.splits_dir", "data.source.root", "data.source.splits_dir", "data.source.manifest")
+"""Never taken: null stays, what follows from ``data.root`` too; the command must name any other itself."""
+_BELOW = re.compile(r"\$\{data\.(root|splits_dir)\}(/[\w-][\w.-]*)*")
 
 
-def stored_config(path: Path) -> dict[str, Any]:
+class Stored(NamedTuple):
+    """What is taken of a checkpoint's configuration."""
+
+    config: dict[str, Any]
+    """For Hydra: plain values, public names, references among its own settings; files are ``???``."""
+    files: dict[str, str]
+    """By setting: what training read, for messages. No command opens these unless its user gives them."""
+
+
+def stored_config(path: Path) -> Stored:
     """The configuration inside a checkpoint.
 
     Raises:
         ConfigError: it is no checkpoint; or it sets what is no setting of ``mshnet-train``, names code that is not the
-            project's, torch's optimizers' or Lightning's, or has a value that is computed otherwise than by reference.
+            project's, torch's optimizers' or Lightning's, or holds another value than numbers, plain words and references.
     """
-    stored: dict[str, Any] = read_checkpoint(path)["hyper_parameters"]["config"]
-    if not isinstance(stored, dict):
-        raise ConfigError(f"ckpt={path} is not a checkpoint of mshnet-train: its configuration is a {type(stored).__name__}")
-    for key in stored:
+    stored: dict[str, Any] = read_checkpoint(path, finite=False)["hyper_parameters"]["config"]
+    try:
+        return taken(stored)
+    except (ValueError, ImportError, RecursionError) as error:
+        raise ConfigError(f"ckpt={path} is not loaded: {error}") from error
+
+
+def taken(config: Mapping[str, Any]) -> Stored:
+    """What may be taken of a configuration as ``mshnet-train`` stores it.
+
+    Raises:
+        ValueError: it holds what no checkpoint of this project does.
+        ImportError: it needs a library that is not installed.
+    """
+    if not isinstance(config, dict):
+        raise ValueError(f"its configuration is a {type(config).__name__}")
+    for key in config:
         if key not in Config.__dataclass_fields__:
-            raise ConfigError(f"ckpt={path} sets {key}, which no checkpoint of this project does; it is not loaded")
-    for key, value in _leaves(stored):
-        if "${" in _REFERENCE.sub("", value):
-            raise ConfigError(f"ckpt={path} computes {key} as {value}, which no checkpoint of this project does; "
-                              "it is not loaded")  # fmt: skip
-        if key == "_target_":
-            _check(value, path)
-    return stored
+            raise ValueError(f"it sets {str(key)[:80]!r}, which no checkpoint of this project does")
+    for place, name, target in walk(config, ""):
+        if name == "_target_":
+            _check_target(str(target), place)
+    values, nodes = _chosen(config, _TAKEN), _chosen(config, _NODES)
+    callbacks = nodes.pop("callbacks", None)
+    if isinstance(callbacks, Mapping):
+        nodes["callbacks"] = {key: node for key, node in callbacks.items() if _package(node) in _NODES["callbacks"]}
+    paths = {key: path for key, path in _chosen(config, _FILES).items() if path is not None}
+    source = nodes.get("data.source")
+    if isinstance(source, Mapping):
+        nodes["data.source"] = {name: None if f"data.source.{name}" in paths else one for name, one in source.items()}
+    for key, value in (values | nodes).items():
+        check_description(value, key, _NODES.get(key, ()), _REFERRED)
+    files = files_read(config)
+    found: dict[str, Any] = {}
+    for key, value in (values | nodes | dict.fromkeys(_FILES[:2]) | paths | dict.fromkeys(files, "???")).items():
+        *groups, name = key.split(".")
+        group = found
+        for one in groups:
+            group = group.setdefault(one, {})
+        group[name] = value
+    return Stored(found, files)
 
 
-def _leaves(node: object, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a tree, keys too, with the key that it stands at."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield "", str(name)
-            yield from _leaves(value, str(name))
-    elif isinstance(node, list):
-        for value in node:
-            yield from _leaves(value, key)
-    else:
-        yield key, str(node)
+def files_read(config: Mapping[str, Any]) -> dict[str, str]:
+    """Files and folders of the data set in a stored configuration, by setting; what follows from another one left out."""
+    found = {key: str(path) for key, path in _chosen(config, _FILES).items() if path not in (None, "???")}
+    return {key: path for key, path in found.items() if not _BELOW.fullmatch(path)}
 
 
-def _check(target: str, path: Path) -> None:
-    """Refuse whatever the packages that a run is made of do not export."""
+def _chosen(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """The values by dotted name, of those that there are."""
+    found = {}
+    for key in keys:
+        *groups, name = key.split(".")
+        group: object = config
+        for one in groups:
+            group = group.get(one) if isinstance(group, Mapping) else None
+        if isinstance(group, Mapping) and name in group:
+            found[key] = group[name]
+    return found
+
+
+def _package(node: object) -> str:
+    return str(node.get("_target_")).rpartition(".")[0] if isinstance(node, Mapping) else ""
+
+
+def _check_target(target: str, place: str) -> None:
+    """Refuse, wherever it stands, what the packages that a run is made of do not export."""
     try:
         public(target, RUN)
     except (ValueError, ImportError) as error:
-        raise ConfigError(f"ckpt={path} names {target}, which no checkpoint of this project does: {error}") from error
+        raise ValueError(f"{place.lstrip('.')} names {target}, which no checkpoint of this project does: {error}") from error

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from mshnet_pl.config import compose, plain
-from mshnet_pl.deploy import model_card, output
+from mshnet_pl.deploy import output
 from mshnet_pl.deploy.authors_names import authors_name, authors_shape
 from mshnet_pl.errors import DataError
+from mshnet_pl.inference import model_card, pretrained
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.models.builder import read_method
 from mshnet_pl.runs import build, run
 from mshnet_pl.training.module import EpisodicModule
 from mshnet_pl.utils.files import whole_path
@@ -54,7 +54,8 @@ def convert(
     module.save_hyperparameters({"origin": f"{source.name}, a checkpoint of the authors', SHA-256 {sha256(source)}"})
     with whole_path(output.card_path(out)) as card, whole_path(out) as partial:
         run.write_checkpoint(module, partial)
-        card.write_text(model_card.text(out.name, partial, partial, read_method(partial)))
+        written = pretrained.load(partial)
+        card.write_text(model_card.text(out.name, written.sha256, written.describe(), written.trained.image_size))
     return out
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -10,12 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mshnet_pl.deploy import model_card, output
+from mshnet_pl.deploy import output
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.inference import model_card, pretrained
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.models.builder import read_method
 from mshnet_pl.models.layers import resize
 from mshnet_pl.utils.files import whole_path
+from mshnet_pl.utils.hashing import sha256
 
 _AXES = {
     "query": ("batch", None, "height", "width"),
@@ -56,7 +58,12 @@ class ExportedNetwork(nn.Module):
 
 
 def export(
-    ckpt: Path, kind: str, out: Path, size: int | None = None, shots: int | None = None, overwrite: bool = False
+    ckpt: str | os.PathLike[str],
+    kind: str,
+    out: Path,
+    size: int | None = None,
+    shots: int | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the network of a checkpoint as ONNX or as a torch.export archive, with its model card.
 
@@ -64,7 +71,7 @@ def export(
     has the checkpoint's.
 
     Args:
-        ckpt: of ``mshnet-train``.
+        ckpt: a checkpoint of ``mshnet-train``, or the name of a network, see ``inference.pretrained``.
         kind: ``onnx`` or ``torch_export``.
         out: the file.
         size: side of the images; None leaves it free.
@@ -83,8 +90,9 @@ def export(
     absent = [name for name in _NEEDS.get(kind, ()) if importlib.util.find_spec(name) is None]
     if absent:
         raise ConfigError(f"format={kind} needs {' and '.join(absent)}; pip install 'mshnet_pl[export]'")
-    output.check_free(out, ckpt, overwrite)
-    trained = read_method(ckpt)
+    output.check_free(out, Path(ckpt), overwrite)
+    network = pretrained.load(ckpt)
+    trained = network.trained
     if size is None and not trained.method.backbone.any_size:
         size = trained.image_size
     inputs, axes = _example(size, shots)
@@ -92,7 +100,10 @@ def export(
     with whole_path(output.card_path(out)) as card, whole_path(out) as partial:
         with torch.no_grad():
             _WRITERS[kind](ExportedNetwork(trained.method), inputs, axes, metadata, partial)
-        card.write_text(model_card.text(out.name, partial, ckpt, trained, _signature(size, shots)))
+        made_of = f"exported from {Path(ckpt).name}, SHA-256 {network.sha256}"
+        card.write_text(model_card.text(
+            out.name, sha256(partial), network.describe(), trained.image_size, made_of, _signature(size, shots)
+        ))  # fmt: skip
     return out
 
 

@@ -1,7 +1,7 @@
 """How queries are predicted: plainly, or averaged over mirrored and resized views and over shots, led by their colours."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float, Int64
@@ -19,6 +19,15 @@ from mshnet_pl.options import Fusion
 
 SupportCodes = tuple[tuple[SupportCode, ...], ...]
 """What is kept of supports: a code for every view and every group of shots that predicts together."""
+
+
+class PredictionSettings(TypedDict, total=False):
+    """How to predict, see ``Predictor``; None, as what is left out, for what the network's file says."""
+
+    flip: bool | None
+    scales: Sequence[float] | None
+    fusion: str | None
+    guided: float | None
 
 
 class View(NamedTuple):

@@ -1,35 +1,49 @@
 """A trained network for use on one's own images: plain PyTorch."""
 
-import hashlib
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float, Integer
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from mshnet_pl.data.io.images import ImageLike, ImagesLike, as_iterable, name_of, read_image, read_mask
-from mshnet_pl.data.io.transforms import resize_mask, to_input
-from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.inference import support_file
+from mshnet_pl.data.io.images import ImageLike, ImagesLike, as_iterable, is_one, read_image
+from mshnet_pl.data.io.transforms import to_input
+from mshnet_pl.errors import ConfigError
+from mshnet_pl.inference import pretrained, support_file
+from mshnet_pl.inference.energy_maps import fitted_name, mean_maps
 from mshnet_pl.inference.labels import min_margin, to_labels, to_probabilities
-from mshnet_pl.inference.predictor import Predictor, SupportCodes
+from mshnet_pl.inference.predictor import PredictionSettings, Predictor, SupportCodes
+from mshnet_pl.inference.shots import arguments, read_shots
 from mshnet_pl.inference.tiling import blend, boxes, check_tile
-from mshnet_pl.models.base import AbstractMethod, SimilarityMethod
-from mshnet_pl.models.builder import read_method
-from mshnet_pl.models.layers import resize
-from mshnet_pl.options import Fusion, guided_problems, scale_problems
-from mshnet_pl.utils.hashing import weights_digest
+from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.options import DEFAULT_NETWORK, Fusion, guided_problems, scale_problems
+
+Labels = Integer[np.ndarray, "height width"]
+Probabilities = Float[np.ndarray, "*classes height width"]
 
 
 class Segmenter:
     """Segments images with the help of a few masked ones, which it looks at once.
+
+    >>> import numpy as np
+    >>> photo = np.full((96, 128, 3), 90, np.uint8)
+    >>> photo[20:60, 30:80] = 250, 160, 0
+    >>> mask = (photo == 250).any(axis=2)
+    >>> segmenter = Segmenter.from_pretrained(device="cpu").fit("box", photo, mask)
+    >>> segmenter.predict(photo).shape
+    (96, 128)
+    >>> [labels.shape for labels in segmenter.predict([photo, photo[::2]])]
+    [(96, 128), (48, 128)]
+    >>> segmenter
+    <Segmenter training-free: ContrastBaseline on EfficientNetLite0, 473 pixels a side, cpu, fitted: box>
+
+    One picture in gives one result out; a list or another iterable of pictures gives a list of results.
 
     Pictures are whatever ``data.own_images`` reads: paths, Pillow images, arrays (H, W[, C]), tensors ([C,] H, W). They are
     resized to the square that the network was trained on; predictions have the pictures' own sizes. Once fitted, a
@@ -47,6 +61,7 @@ class Segmenter:
             or ``vote``, after which a margin is the share of the votes less 0.5.
         guided: smooth predictions along the pictures' colours, as ``eval.guided`` does: the radius as a share of the side,
             0.09 for instance; 0 for not.
+        source: where the method comes from, which ``save_pretrained`` writes down.
 
     Raises:
         ConfigError: no such device, a batch size below 1, or an impossible scale, fusion or radius.
@@ -63,6 +78,7 @@ class Segmenter:
         scales: Sequence[float] = (1.0,),
         fusion: str = Fusion.network,
         guided: float = 0.0,
+        source: pretrained.Pretrained | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: give a number of at least 1")
@@ -77,6 +93,41 @@ class Segmenter:
         self._batch_size, self._bf16 = batch_size, bf16
         self._predictor = Predictor(self.method, flip, scales, fusion, guided, batch_size=batch_size)
         self._codes: dict[str, SupportCodes] = {}
+        self.source = source
+
+    def __repr__(self) -> str:
+        """The network, and what is fitted."""
+        name = f" {self.source.name}" if self.source else ""
+        network = f"{type(self.method).__name__} on {type(self.method.backbone).__name__}"
+        fitted = ", ".join(self._codes) or "nothing yet"
+        return f"<Segmenter{name}: {network}, {self.image_size} pixels a side, {self._device}, fitted: {fitted}>"
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str] = DEFAULT_NETWORK,
+        device: str | torch.device | None = None,
+        batch_size: int = 8,
+        bf16: bool = False,
+        **prediction: Unpack[PredictionSettings],
+    ) -> "Segmenter":
+        """A network by its name: of this package, of a folder of ``save_pretrained``, of a hub, or a checkpoint's path.
+
+        Args:
+            name: see ``inference.pretrained``; nothing in a file is executed.
+            device: as the constructor's, like the next two.
+            batch_size: how many pictures go through the network at a time.
+            bf16: compute in bfloat16 where that is safe.
+            **prediction: ``flip``, ``scales``, ``fusion`` and ``guided``; the file's own where they are left out.
+
+        Raises:
+            ConfigError: as ``inference.pretrained.load``, or the constructor.
+        """
+        source = pretrained.load(name)
+        source.warn()
+        given: Mapping[str, Any] = prediction
+        settings = {**source.trained.prediction, **{key: value for key, value in given.items() if value is not None}}
+        return cls(source.trained.method, source.trained.image_size, device, batch_size, bf16, source=source, **settings)
 
     @classmethod
     def from_checkpoint(
@@ -85,27 +136,33 @@ class Segmenter:
         device: str | torch.device | None = None,
         batch_size: int = 8,
         bf16: bool = False,
-        flip: bool | None = None,
-        scales: Sequence[float] | None = None,
-        fusion: str | None = None,
-        guided: float | None = None,
+        **prediction: Unpack[PredictionSettings],
     ) -> "Segmenter":
-        """A checkpoint of ``mshnet-train``; nothing else is read, and nothing in it is executed.
+        """``from_pretrained`` of a file that ``mshnet-train`` wrote."""
+        return cls.from_pretrained(Path(path), device, batch_size, bf16, **prediction)
 
-        Arguments are the constructor's; those of prediction that are left out are the run's own (``eval.*``).
+    def save_pretrained(self, folder: str | os.PathLike[str], overwrite: bool = False, half: bool = False) -> None:
+        """Write the network as ``model.safetensors``, ``config.json`` and a model card, for ``from_pretrained``.
+
+        Prediction is as this segmenter does it; what was fitted is not written, see ``save_support``.
+
+        Args:
+            folder: made where it is not there; the folder that others get.
+            overwrite: replace files that are there.
+            half: write float16 weights.
 
         Raises:
-            ConfigError: no such file, none of ours, or as the constructor.
+            ConfigError: such files are there and ``overwrite`` is not set; or the segmenter was made of a method alone.
         """
-        trained = read_method(Path(path).expanduser())
-        given = {"flip": flip, "scales": scales, "fusion": fusion, "guided": guided}
-        settings = {**trained.prediction, **{key: value for key, value in given.items() if value is not None}}
-        return cls(trained.method, trained.image_size, device, batch_size, bf16, **settings)
+        if self.source is None:
+            raise ConfigError("save_pretrained: made of a method alone, whose settings are unknown; take from_pretrained")
+        trained = self.source.trained._replace(prediction=self.settings)
+        pretrained.save(Path(folder).expanduser(), self.source._replace(trained=trained), overwrite, half)
 
     def fresh(self) -> "Segmenter":
         """One that shares the network and the settings, with nothing fitted."""
         return Segmenter(
-            self.method, self.image_size, self._device, self._batch_size, self._bf16, **self._predictor.settings
+            self.method, self.image_size, self._device, self._batch_size, self._bf16, source=self.source, **self.settings
         )
 
     @property
@@ -119,64 +176,56 @@ class Segmenter:
         return tuple(self._codes)
 
     @overload
-    def fit(self, images: ImagesLike, masks: ImagesLike, /, *, value: int | None = None) -> "Segmenter": ...
+    def fit(self, images: ImagesLike, masks: ImagesLike, *, value: int | None = None) -> "Segmenter": ...
     @overload
-    def fit(self, name: str, images: ImagesLike, masks: ImagesLike, /, *, value: int | None = None) -> "Segmenter": ...
+    def fit(self, name: str, images: ImagesLike, masks: ImagesLike, *, value: int | None = None) -> "Segmenter": ...
     @torch.inference_mode()
-    def fit(self, *support: Any, value: int | None = None) -> "Segmenter":
+    def fit(self, *support: Any, value: int | None = None, **named: Any) -> "Segmenter":
         """Learn a class from K images with a mask each; a class of that name is replaced.
+
+        ``fit(images, masks)``, or ``fit("cat", images, masks)`` where there are several classes.
 
         Args:
             *support: the class's name (``object`` if left out), its images, and their masks in the same order. A mask's
                 object is every pixel other than 0, the 255 of a label map among them.
             value: the object's value in masks that are label maps.
+            **named: ``name``, ``images`` and ``masks``, by name.
 
         Raises:
-            DataError: not as many masks as images, or none; a file that cannot be read; a mask of another size than its
-                image, or one without an object.
+            TypeError: other arguments than these.
+            DataError: what is no image, whose type it names; not as many masks as images, or none; a file that cannot be
+                read; a mask of another size than its image, or one without an object.
         """
-        name, pictures, drawn = support if len(support) == 3 else ("object", *support)
-        pictures, drawn = [*as_iterable(pictures)], [*as_iterable(drawn)]
-        images = [read_image(picture, f"{name}: image {i}") for i, picture in enumerate(pictures)]
-        masks = [read_mask(picture, value, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
-        if len(images) != len(masks) or not images:
-            raise DataError(f"{name}: {len(images)} images and {len(masks)} masks; give at least one, and a mask for each")
-        titles = [name_of(picture, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
-        small = torch.stack([self._small(*triple) for triple in zip(images, masks, titles, strict=True)])
+        name, pictures, masks = arguments(support, named)
+        images, small = read_shots(name, pictures, masks, value, self.image_size)
         with self._precision():
             support_mask = small[None].to(self._device, torch.float32)  # (1, K, S, S)
             codes = self._predictor.encode(self._inputs(images)[None], support_mask)
         self._codes = {**self._codes, name: codes}
         return self
 
-    def _small(self, image: Image.Image, mask: np.ndarray, name: str) -> Tensor:
-        height, width = mask.shape
-        if (width, height) != image.size:
-            raise DataError(f"{name} has {width} x {height} pixels, but its image has {image.width} x {image.height}")
-        small = resize_mask(mask.astype(np.uint8), self.image_size)
-        if not small.any():
-            raise DataError(f"{name}: its object vanishes at {self.image_size} x {self.image_size}; crop both around it")
-        return small
-
-    def predict(
-        self, images: ImagesLike, threshold: float = 0.5, tile: int | None = None
-    ) -> list[Integer[np.ndarray, "height width"]]:
-        """A mask for every image, at its own size: 0 for background, and 1 to N for the class that wins by most.
+    @overload
+    def predict(self, images: ImageLike, threshold: float = 0.5, tile: int | None = None) -> Labels: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, images: Iterable[ImageLike], threshold: float = 0.5, tile: int | None = None) -> list[Labels]: ...
+    def predict(self, images: ImagesLike, threshold: float = 0.5, tile: int | None = None) -> Labels | list[Labels]:
+        """An image's mask, at its own size: 0 for background, and 1 to N for the class that wins by most.
 
         Args:
-            images: one or several.
+            images: one, or several.
             threshold: what an object's foreground probability must exceed.
             tile: segment images that are larger by overlapping tiles of that many pixels, see ``margins``.
 
         Returns:
-            uint8 (uint16 for more than 255 classes).
+            uint8 (uint16 for more than 255 classes); for several images a list.
 
         Raises:
             ConfigError: nothing was fitted, or an impossible threshold or tile.
-            DataError: an image that cannot be read.
+            DataError: an image that cannot be read, or is of another type.
         """
         self.check_threshold(threshold)
-        return [to_labels(wins, threshold) for wins in self.margins(images, tile)]
+        found = [to_labels(wins, threshold) for wins in self.margins(images, tile)]
+        return found[0] if is_one(images) else found
 
     def check_threshold(self, threshold: float) -> None:
         """Refuse what is no threshold of these predictions.
@@ -189,23 +238,28 @@ class Segmenter:
         if settings["fusion"] == Fusion.vote and not settings["guided"] and threshold != 0.5:
             raise ConfigError(f"threshold={threshold}: after fusion=vote half of the votes decide; give 0.5, or fusion=mean")
 
-    def predict_proba(self, images: ImagesLike, tile: int | None = None) -> list[Float[np.ndarray, "*classes height width"]]:
-        """Probabilities for every image, at its own size: the foreground's where one class is fitted, as (H, W).
+    @overload
+    def predict_proba(self, images: ImageLike, tile: int | None = None) -> Probabilities: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict_proba(self, images: Iterable[ImageLike], tile: int | None = None) -> list[Probabilities]: ...
+    def predict_proba(self, images: ImagesLike, tile: int | None = None) -> Probabilities | list[Probabilities]:
+        """An image's probabilities, at its own size: the foreground's where one class is fitted, as (H, W).
 
         Of N classes (N + 1, H, W), background first: the softmax of 0 and the classes' margins.
 
         Args:
-            images: one or several.
+            images: one, or several.
             tile: as in ``predict``.
 
         Returns:
-            float32.
+            float32; for several images a list.
 
         Raises:
             ConfigError: nothing was fitted, or an impossible tile.
-            DataError: an image that cannot be read.
+            DataError: an image that cannot be read, or is of another type.
         """
-        return [to_probabilities(wins) for wins in self.margins(images, tile)]
+        found = [to_probabilities(wins) for wins in self.margins(images, tile)]
+        return found[0] if is_one(images) else found
 
     def margins(self, images: ImagesLike, tile: int | None = None) -> Iterator[Float[Tensor, "way height width"]]:
         """By how much each class's foreground logit exceeds its background logit, image after image, at its own size.
@@ -260,25 +314,9 @@ class Segmenter:
             ConfigError: no such class, or a method without similarities.
             DataError: the image cannot be read.
         """
-        if name is None and len(self._codes) == 1:
-            (name,) = self._codes
-        if name not in self._codes:
-            raise ConfigError(
-                f"name={name}: give one of the fitted classes, {', '.join(self._codes) or 'of which there are none'}"
-            )
-        if not isinstance(self.method, SimilarityMethod):
-            raise ConfigError(f"{type(self.method).__name__} has no similarity maps; take a checkpoint of MSHNet")
-        picture = read_image(image)
+        codes, picture = self._codes[fitted_name(name, self._codes)], read_image(image)
         with self._precision():
-            features = self._predictor.features(self._inputs([picture]))
-            maps = [self.method.compare(features, code) for code in self._codes[name][0]]
-        energy: dict[str, dict[int, np.ndarray]] = {}
-        for block, by_name in maps[0].items():
-            for similarity in by_name:
-                of_groups = [of_group[block][similarity].float().mean((1, 2)) for of_group in maps]  # of (1, K, L, h, w)
-                mean = torch.stack(of_groups).mean(0)[:, None]  # (1, 1, h, w)
-                energy.setdefault(similarity, {})[block] = resize(mean, picture.size[::-1])[0, 0].cpu().numpy()
-        return energy
+            return mean_maps(self.method, self._predictor.features(self._inputs([picture])), codes, picture.size[::-1])
 
     def save_support(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write what was fitted to a safetensors file, for ``load_support`` with the same network.
@@ -302,11 +340,7 @@ class Segmenter:
         return self
 
     def _fingerprint(self) -> str:
-        """SHA-256 of the network, and of how it looks at supports."""
-        strides = [(name, part.stride) for name, part in self.method.named_modules() if isinstance(part, nn.Conv2d)]
-        views = {key: value for key, value in self.settings.items() if key != "guided"}
-        described = [weights_digest(self.method), self.image_size, self._bf16, strides, views]
-        return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+        return support_file.fingerprint(self.method, self.image_size, self._bf16, self.settings)
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -1,18 +1,21 @@
 """What a method keeps of the supports, as a safetensors file."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.predictor import SupportCodes
+from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.utils.files import write_whole
+from mshnet_pl.utils.hashing import weights_digest
 
 T = TypeVar("T")
 
@@ -53,6 +56,21 @@ def load(path: Path, network: str, device: torch.device) -> dict[str, SupportCod
     if owner != network:
         raise DataError(f"{path} belongs to another network or other settings; fit the images anew, or take those")
     return codes
+
+
+def fingerprint(method: AbstractMethod, image_size: int, bf16: bool, settings: Mapping[str, Any]) -> str:
+    """SHA-256 of a network, and of how it looks at supports.
+
+    Args:
+        method: the network.
+        image_size: side of its images.
+        bf16: whether it computes in bfloat16.
+        settings: of prediction; ``guided`` concerns no support.
+    """
+    strides = [(name, part.stride) for name, part in method.named_modules() if isinstance(part, nn.Conv2d)]
+    views = {key: value for key, value in settings.items() if key != "guided"}
+    described = [weights_digest(method), image_size, bf16, strides, views]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def _codes(tensors: Mapping[str, Tensor], prefix: str) -> SupportCodes:

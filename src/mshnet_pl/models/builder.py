@@ -1,16 +1,19 @@
 """From a checkpoint to its network, without Lightning and Hydra, and without executing anything in it."""
 
-import re
 from collections.abc import Mapping
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from mshnet_pl.backbones.base import AbstractBackbone
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.options import Fusion
-from mshnet_pl.utils.checkpoint_file import read_checkpoint
+from mshnet_pl.options import MAX_SIDE, MIN_SIDE, Fusion, guided_problems, scale_problems
+from mshnet_pl.utils.checkpoint_file import check_weights, read_checkpoint
+from mshnet_pl.utils.description import check_description, resolve
 from mshnet_pl.utils.setting_keys import with_key
 from mshnet_pl.utils.targets import NETWORK, public
 
@@ -19,7 +22,7 @@ _PREFIX = "method."
 
 
 class Trained(NamedTuple):
-    """What a checkpoint is used for without its run."""
+    """A trained network, without the run that trained it."""
 
     method: AbstractMethod
     """In eval mode on the CPU."""
@@ -27,6 +30,8 @@ class Trained(NamedTuple):
     """Side of the square that it was trained on."""
     prediction: Mapping[str, Any]
     """The run's settings ``eval.flip``, ``eval.scales``, ``eval.fusion`` and ``eval.guided``, as plain values."""
+    network: Mapping[str, Any]
+    """The description that ``method`` was built from, see ``build_method``."""
 
 
 def read_method(path: Path) -> Trained:
@@ -40,48 +45,84 @@ def read_method(path: Path) -> Trained:
     checkpoint = read_checkpoint(path)
     try:
         config = checkpoint["hyper_parameters"]["config"]
-        method, image_size = _build("model", config), _build("data.image_size", config)
-        if not isinstance(method, AbstractMethod) or not isinstance(image_size, int):
-            raise ValueError(f"model={config['model']}, data.image_size={image_size}: no method with its image size")
-        state = checkpoint["state_dict"].items()
-        method.load_state_dict({key.removeprefix(_PREFIX): value for key, value in state if key.startswith(_PREFIX)})
-        prediction = _prediction(config.get("eval", {}))
+        state = {key.removeprefix(_PREFIX): t for key, t in checkpoint["state_dict"].items() if key.startswith(_PREFIX)}
+        evaluation = resolve(config, "eval") if "eval" in config else {}
+        return assemble(resolve(config, "model"), resolve(config, "data.image_size"), evaluation, state, config)
     except Exception as error:  # as above
         raise ConfigError(f"ckpt={path} holds no network that can be built: {error}") from error
-    return Trained(method.eval(), image_size, prediction)
 
 
-def _prediction(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """How the run predicts; settings that the file does not have are at their defaults."""
-    return {
-        "flip": bool(stored.get("flip", False)),
-        "scales": [float(scale) for scale in stored.get("scales", [1.0])],
-        "fusion": Fusion(stored.get("fusion", "network")).value,
-        "guided": float(stored.get("guided", 0.0)),
-    }
+def assemble(
+    network: Mapping[str, Any],
+    image_size: object,
+    prediction: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    config: Mapping[str, Any] | None = None,
+) -> Trained:
+    """What a file says, checked and put together.
 
-
-def _build(key: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the node describes
-    """What Hydra makes of the node at ``key`` of the stored configuration: ``_target_`` with ``_partial_``, references.
+    Args:
+        network: see ``build_method``, as ``state`` and ``config``.
+        image_size: side of the square that images are resized to.
+        prediction: settings of prediction; those that are absent are at their defaults.
+        state: the weights.
+        config: the settings that the network's description was resolved from.
 
     Raises:
-        ValueError: a ``_target_`` that is no part of a network, arguments that it refuses, or a reference of another form
-            than ``${name.name}``.
+        ValueError: a setting that is impossible, or as ``build_method``.
+        ImportError: as ``build_method``.
     """
-    return _made(reduce(lambda group, name: group[name], key.split("."), config), key, config)
+    if type(image_size) is not int or not MIN_SIDE <= image_size <= MAX_SIDE:
+        raise ValueError(f"{'data.' if config else ''}image_size={image_size}: give a number from {MIN_SIDE} to {MAX_SIDE}")
+    return Trained(build_method(network, state, config), image_size, prediction_settings(prediction, image_size), network)
 
 
-def _made(node: Any, key: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
-    if isinstance(node, list):
-        return [_made(value, key, config) for value in node]
-    if isinstance(node, str) and "${" in node:
-        reference = re.fullmatch(r"\$\{([\w.]+)\}", node)
-        if reference is None:
-            raise ValueError(f"{node} is no plain reference to another setting")
-        return _build(reference[1], config)
-    if not isinstance(node, dict):
+def build_method(
+    description: Mapping[str, Any], state: Mapping[str, Tensor], config: Mapping[str, Any] | None = None
+) -> AbstractMethod:
+    """The network of a plain description, with its weights, in eval mode.
+
+    Args:
+        description: ``_target_`` with the name of one of this package's methods, and its arguments, see
+            ``utils.description``; no references. A backbone's own ``weights`` are not read.
+        state: tensors by the method's names.
+        config: the settings that it was resolved from, whose names messages give.
+
+    Raises:
+        ValueError: it is no such description, an argument of it is refused, or the weights are of another network or not
+            finite; an argument is named by its place, as ``model.width=3``.
+        ImportError: its backbone needs a library that is not installed.
+    """
+    check_description(description, "model", NETWORK)
+    check_weights(state)
+    for device in ("meta", "cpu"):  # the first one takes no memory, whatever sizes a stranger's file has
+        with torch.device(device):
+            method = _made(description, "model", config or {})
+        if not isinstance(method, AbstractMethod):
+            raise ValueError(f"model={description}: no method")
+        _load(method, state)
+    return method.eval()
+
+
+def _load(method: AbstractMethod, state: Mapping[str, Tensor]) -> None:
+    """Fill a method, or only compare the shapes of one without memory.
+
+    Raises:
+        ValueError: the weights are of another network.
+    """
+    try:
+        method.load_state_dict(state, assign=next(method.parameters()).is_meta)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _made(node: Any, place: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the node describes
+    """What Hydra makes of a node: ``_target_`` with ``_partial_``, nodes as arguments."""
+    if isinstance(node, list | tuple):
+        return [_made(value, place, config) for value in node]
+    if not isinstance(node, Mapping):
         return node
-    values = {name: _made(value, f"{key}.{name}", config) for name, value in node.items()}
+    values = {name: _made(value, f"{place}.{name}", config) for name, value in node.items()}
     if "_target_" not in values:
         return values
     part, later = public(values.pop("_target_"), NETWORK), values.pop("_partial_", False)
@@ -90,4 +131,17 @@ def _made(node: Any, key: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN40
     try:
         return partial(part, **values) if later else part(**values)
     except ValueError as error:
-        raise ValueError(with_key(str(error), key, config)) from error
+        raise ValueError(with_key(str(error), place, config)) from error
+
+
+def prediction_settings(stored: Mapping[str, Any], image_size: int) -> dict[str, Any]:
+    """How the run predicts; settings that the file does not have are at their defaults.
+
+    Raises:
+        ValueError: it cannot predict so.
+    """
+    guided, scales = float(stored.get("guided", 0.0)), [float(scale) for scale in stored.get("scales", [1.0])]
+    for problem in guided_problems("eval.guided", guided, image_size) + scale_problems("eval.scales", scales, image_size):
+        raise ValueError(problem)
+    fusion = Fusion(stored.get("fusion", "network")).value
+    return {"flip": bool(stored.get("flip", False)), "scales": scales, "fusion": fusion, "guided": guided}

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from mshnet_pl.report.bootstrap import Estimate
-from mshnet_pl.report.formats import aligned, escaped
+from mshnet_pl.report.formats import aligned
 from mshnet_pl.report.grouping import Row
 from mshnet_pl.report.imagenet import occurs
+from mshnet_pl.utils.markdown import escaped
 from mshnet_pl.utils.numbers import percent
 
 _LIMITS = (0, 5, 10, 15, 100)

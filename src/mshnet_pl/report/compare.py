@@ -12,9 +12,10 @@ from mshnet_pl.report.bootstrap import LEVEL, PERMUTATIONS, Estimate, Scored, es
 from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.counts import FB_IOU, MIOU
 from mshnet_pl.report.episode_images import Behind, few
-from mshnet_pl.report.formats import aligned, escaped
+from mshnet_pl.report.formats import aligned
 from mshnet_pl.report.grouping import Cell, Row, named_folds, rows
 from mshnet_pl.results import EPISODE_IMAGES
+from mshnet_pl.utils.markdown import escaped
 
 
 class Difference(NamedTuple):

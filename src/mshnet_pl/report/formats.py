@@ -10,6 +10,7 @@ from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.collection import FailedRun
 from mshnet_pl.report.episode_images import Behind
 from mshnet_pl.report.grouping import Row
+from mshnet_pl.utils.markdown import escaped
 
 _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -125,11 +126,6 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     lines = [[escaped(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines)
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is: no column, no HTML, no link or picture, no new line."""
-    return " ".join(text.split("\n")).replace("|", r"\|").replace("<", "&lt;").replace("](", r"]\(")
 
 
 def latex(table: Table) -> str:

@@ -20,7 +20,6 @@ from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.inference.supports import Support, read_supports
 from mshnet_pl.inference.tiling import check_tile
 from mshnet_pl.utils.files import whole_file, write_whole
-from mshnet_pl.utils.hashing import sha256
 
 _MAX_CLASSES = 255
 """So many colours a palette has besides the background's."""
@@ -32,7 +31,7 @@ class PredictionJob(NamedTuple):
     """What to segment, by what, and how.
 
     Attributes:
-        ckpt: a checkpoint of ``mshnet-train``.
+        ckpt: a checkpoint of ``mshnet-train``, or the name of a network, see ``inference.pretrained``.
         support: a folder or file of masked images, see ``inference.supports``.
         query: a folder, a file or a pattern.
         out: folder of the results.
@@ -48,7 +47,7 @@ class PredictionJob(NamedTuple):
         overwrite: replace results that are there.
     """
 
-    ckpt: Path
+    ckpt: str
     support: Path
     query: str
     out: Path
@@ -84,7 +83,7 @@ def predict(given: PredictionJob) -> list[str]:
     _check_out(given, queries, [sheet, record, *(path for query in queries for path in _results(given.out, query))])
     supports = read_supports(given.support)
     _check_supports(given, supports)
-    segmenter = Segmenter.from_checkpoint(
+    segmenter = Segmenter.from_pretrained(
         given.ckpt, given.device, given.batch_size,
         flip=given.flip, scales=given.scales, fusion=given.fusion, guided=given.guided,
     )  # fmt: skip
@@ -108,7 +107,7 @@ def predict(given: PredictionJob) -> list[str]:
         if len(panels) < max_panels:
             panels.append((query.name, _small(outlined)))
     _save(contact_sheet(panels), sheet)
-    write_whole(record, f"{json.dumps(_record(given, supports, rows, unreadable), indent=1)}\n".encode())
+    write_whole(record, f"{json.dumps(_record(given, segmenter, supports, rows, unreadable), indent=1)}\n".encode())
     return [str(row["error"]) for row in unreadable]
 
 
@@ -172,11 +171,15 @@ def _row(query: Query, classes: Sequence[str], labels: np.ndarray, margins: Tens
 
 
 def _record(
-    given: PredictionJob, supports: Mapping[str, Sequence[Support]], rows: Sequence[Any], unreadable: Sequence[Any]
+    given: PredictionJob,
+    segmenter: Segmenter,
+    supports: Mapping[str, Sequence[Support]],
+    rows: Sequence[Any],
+    unreadable: Sequence[Any],
 ) -> dict[str, Any]:
     return {
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in given._asdict().items()},
-        "checkpoint_sha256": sha256(given.ckpt),
+        "checkpoint_sha256": segmenter.source.sha256 if segmenter.source else None,
         "version": __version__,
         "classes": {name: number for number, name in enumerate(supports, start=1)},
         "supports": {

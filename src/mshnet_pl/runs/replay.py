@@ -33,7 +33,7 @@ def repeat(run: Run) -> str:
     """
     raw, config = run.raw, run.config
     assert config.ckpt is not None
-    kept = read_checkpoint(Path(config.ckpt))
+    kept = read_checkpoint(Path(config.ckpt), finite=False)
     if NONFINITE not in kept:
         raise ConfigError(f"ckpt={config.ckpt} keeps no step to repeat; give the {NONFINITE}.ckpt of a run's folder")
     if config.threads is not None:

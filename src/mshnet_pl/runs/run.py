@@ -169,11 +169,13 @@ def _test(run: Run) -> Result:
     started, config = time.perf_counter(), run.config
     assert config.ckpt is not None
     path = Path(config.ckpt)
+    checkpoint = read_checkpoint(path)
+    with torch.device("meta"):  # takes no memory, whatever sizes a stranger's file has
+        fill(build.make_module(run, pretrained=False), path, checkpoint)
     _begin(run)
     datamodule = build.make_datamodule(run)
     datamodule.setup()
     module = build.make_module(run, pretrained=False)
-    checkpoint = read_checkpoint(path)
     fill(module, path, checkpoint)
     trainer = build.make_trainer(run)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)

@@ -6,43 +6,84 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mshnet_pl.errors import ConfigError
 
+MAX_WEIGHT = 1e12
+"""The largest magnitude of a weight: products of larger ones overflow."""
 
-def read_checkpoint(path: Path, setting: str = "ckpt") -> dict[str, Any]:
+
+def read_checkpoint(path: Path, setting: str = "ckpt", finite: bool = True) -> dict[str, Any]:
     """A checkpoint of ``mshnet-train``, read without executing anything in it.
 
     Args:
         path: the file.
         setting: what messages call it.
+        finite: refuse weights that are not.
 
     Raises:
-        ConfigError: no such file, none of ours, or one with a wrong checksum.
+        ConfigError: no such file, none of ours, one with a wrong checksum or with weights that no network works with.
     """
     if not path.is_file():
         raise ConfigError(f"{setting}={path}: no such file; give a checkpoint that mshnet-train wrote")
     try:
-        with zipfile.ZipFile(path) as file:  # torch does not compare checksums
-            damaged = file.testzip()
-        if damaged is not None:
-            raise ValueError(f"{damaged} in it is damaged")
+        _check_zip(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["state_dict"], checkpoint["hyper_parameters"]["config"]
+        checkpoint["hyper_parameters"]["config"]
+        check_weights(checkpoint["state_dict"], finite)
     except Exception as error:  # a damaged or hostile file raises almost anything
         raise ConfigError(f"{setting}={path} is not a checkpoint of mshnet-train: {error}") from error
     return dict(checkpoint)
 
 
+def _check_zip(path: Path) -> None:
+    """What torch does not check: checksums, and how much memory the entries take.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
+    with zipfile.ZipFile(path) as file:
+        unpacked, size = sum(entry.file_size for entry in file.infolist()), path.stat().st_size
+        if unpacked > size:  # torch compresses nothing, and no two entries share bytes
+            raise ValueError(f"its {size:,} bytes would unpack to {unpacked:,}, which are not read")
+        damaged = file.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} in it is damaged")
+
+
+def check_weights(state: object, finite: bool = True) -> None:
+    """Refuse what is no state dict of a network that works.
+
+    Args:
+        state: tensors by name.
+        finite: refuse NaN, infinite and huge values.
+
+    Raises:
+        ValueError: names the first tensor that is wrong, and how.
+    """
+    if not isinstance(state, Mapping):
+        raise ValueError(f"its weights are a {type(state).__name__}")
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_quantized:
+            raise ValueError(f"{name} in it is no plain tensor, but a {type(tensor).__name__}")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"{name} in it has shape {tuple(tensor.shape)}, but the file holds less")
+        if finite and tensor.is_floating_point() and tensor.numel():
+            low, high = (float(bound) for bound in tensor.aminmax())
+            if not -MAX_WEIGHT <= low <= high <= MAX_WEIGHT:  # NaN neither
+                wrong = high if not high <= MAX_WEIGHT else low
+                raise ValueError(f"{name} in it holds {wrong:g}, where weights are numbers of at most {MAX_WEIGHT:g}")
+
+
 def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """Load a checkpoint's weights into the module that it describes.
+    """Load a checkpoint's weights into the module that it describes; into one on the device ``meta``, compare shapes alone.
 
     Raises:
         ConfigError: the weights are of another network.
     """
     try:
-        module.load_state_dict(checkpoint["state_dict"])
+        module.load_state_dict(checkpoint["state_dict"], assign=next(module.parameters()).is_meta)
     except (RuntimeError, TypeError, AttributeError) as error:
         problem = str(error).partition("\n\t")[2].partition("\n")[0] or error
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Images and masks as people have them: files, Pillow images, arrays or tensors, of 8 or 16 bits or floating point."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,9 +21,31 @@ _BITS = 8, 10, 12, 14, 16
 """How deep cameras and microscopes sample."""
 
 
-def as_iterable(images: ImagesLike) -> Iterable[ImageLike]:
-    """One image as a list of one."""
-    return [images] if isinstance(images, str | os.PathLike | Image.Image | np.ndarray | Tensor) else images
+def is_one(images: ImagesLike) -> bool:
+    """Whether that is one image, not several."""
+    return isinstance(images, str | os.PathLike | Image.Image | np.ndarray | Tensor)
+
+
+def as_iterable(images: ImagesLike, name: str = "images") -> Iterable[ImageLike]:
+    """One image as a list of one.
+
+    Raises:
+        DataError: it is none, or while iterating, one of several is none; names its type.
+    """
+    if is_one(images):
+        return [images]  # type: ignore[list-item]
+    if not isinstance(images, Iterable) or isinstance(images, Mapping | bytes):
+        raise DataError(f"{name}: of type {type(images).__name__}; give {_KINDS}, or several of these")
+    return (_image(image, f"{name}: number {i}") for i, image in enumerate(images))
+
+
+_KINDS = "a path, a Pillow image, an array or a tensor"
+
+
+def _image(image: ImageLike, name: str) -> ImageLike:
+    if not is_one(image):
+        raise DataError(f"{name} is of type {type(image).__name__}; give {_KINDS}")
+    return image
 
 
 def name_of(image: ImageLike, otherwise: str) -> str:

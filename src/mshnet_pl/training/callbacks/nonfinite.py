@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from mshnet_pl.config.stored import files_read
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import NotFinite
 from mshnet_pl.training.checkpoint_io import LAST
@@ -123,9 +124,10 @@ class NonfiniteGuard(pl.Callback):
         self._save(trainer, pl_module, checkpoint, record)
         last = self._folder / "checkpoints" / LAST
         again = f" ckpt_path={shlex.quote(str(last))}, which goes on from the last checkpoint" if last.exists() else ""
+        files = [f" {key}={shlex.quote(path)}" for key, path in files_read(pl_module.hparams["config"]).items()]
         raise NotFinite(
             f"{told}\n{checkpoint} keeps the network before the step; this repeats the step and says where it begins:\n"
-            f"  mshnet-train replay ckpt={shlex.quote(str(checkpoint))}\n"
+            f"  mshnet-train replay ckpt={shlex.quote(str(checkpoint))}{''.join(files)}\n"
             + (
                 f"{_MOST} such steps in a row: training does not recover; lower optimizer.lr, or find the cause"
                 if self._skip
