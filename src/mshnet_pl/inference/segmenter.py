@@ -20,7 +20,7 @@ from mshnet_pl.inference.energy_maps import fitted_name, mean_maps
 from mshnet_pl.inference.labels import min_margin, to_labels, to_probabilities
 from mshnet_pl.inference.predictor import PredictionSettings, Predictor, SupportCodes
 from mshnet_pl.inference.shots import arguments, read_shots
-from mshnet_pl.inference.tiling import blend, boxes, check_tile
+from mshnet_pl.inference.tiling import batches, blend, boxes, check_tile
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.options import DEFAULT_NETWORK, Fusion, guided_problems, scale_problems
 
@@ -286,10 +286,10 @@ class Segmenter:
     def _margins(
         self, pictures: Iterable[Image.Image], tile: int | None, codes: Sequence[SupportCodes]
     ) -> Iterator[Float[Tensor, "way height width"]]:
-        for batch in _batches(pictures, self._batch_size):
+        for batch in batches(pictures, self._batch_size):
             cuts = [boxes(picture.size, tile) for picture in batch]
             crops = (picture.crop(box) for picture, cut in zip(batch, cuts, strict=True) for box in cut)
-            logits = (of_crop for part in _batches(crops, self._batch_size) for of_crop in self._logits(part, codes))
+            logits = (of_crop for part in batches(crops, self._batch_size) for of_crop in self._logits(part, codes))
             for picture, cut in zip(batch, cuts, strict=True):
                 yield blend([*islice(logits, len(cut))], cut, (picture.height, picture.width))
 
@@ -345,9 +345,3 @@ class Segmenter:
 
     def _fingerprint(self) -> str:
         return support_file.fingerprint(self.method, self.image_size, self._bf16, self.settings)
-
-
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

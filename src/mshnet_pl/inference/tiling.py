@@ -1,7 +1,9 @@
 """Large images as overlapping squares."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -10,6 +12,7 @@ from torch import Tensor
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference.labels import margins
 
+T = TypeVar("T")
 Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge in pixels."""
 
@@ -63,3 +66,10 @@ def blend(
 
 def _window(length: int) -> Float[Tensor, "length"]:
     return torch.sin(math.pi * (torch.arange(length) + 0.5) / length)
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` items, the last one perhaps shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
