@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools import mask as rle_tools
 
 from coco_tree import draw_coco
+from mshnet_pl.data.io.rle import encode
 from mshnet_pl.data.sources.coco20i import Coco20i
 from mshnet_pl.data.sources.coco_index import CocoIndex, open_index
 from mshnet_pl.errors import DataError
@@ -102,3 +104,39 @@ def test_a_truncated_json_is_explained(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(DataError, match=r"data\.root=.*no file .*instances_val2014\.json"):
         Coco20i(str(root))
+
+
+def test_an_encoding_that_is_cut_short_is_refused() -> None:
+    """Also where pycocotools would decode it, into memory that nothing has written to."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mask = (rng.random(rng.integers(2, 60, 2)) < rng.random()).astype(np.uint8, order="F")
+        size, counts = [*mask.shape], rle_tools.encode(mask)["counts"].decode()
+        assert np.array_equal(rle_tools.decode(encode({"size": size, "counts": counts}, *size)), mask)
+        for length in range(len(counts)):
+            with pytest.raises(ValueError, match=r"add up to|cut short|no compressed"):
+                encode({"size": size, "counts": counts[:length]}, *size)
+
+
+@pytest.mark.parametrize("size", [(2**31, 5), (100_000, 100_000), (0, 5)])
+def test_sizes_that_no_memory_is_made_for(tmp_path: Path, size: tuple[int, int]) -> None:
+    root = draw_coco(tmp_path / "coco", images=1)
+    file = root / "annotations" / "instances_train2014.json"
+    document = json.loads(file.read_text())
+    document["images"][0] |= {"height": size[0], "width": size[1]}
+    document["annotations"] = []
+    file.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=rf"image {document['images'][0]['id']}: {size[1]} x {size[0]} pixels"):
+        _index(root, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e9])
+def test_points_that_are_no_place(tmp_path: Path, bad: float) -> None:
+    root = draw_coco(tmp_path / "coco", images=1)
+    file = root / "annotations" / "instances_train2014.json"
+    document = json.loads(file.read_text())
+    document["annotations"] = [a for a in document["annotations"] if not a["iscrowd"]]
+    document["annotations"][0]["segmentation"] = [[5, 5, bad, 5, 9, 9]]
+    file.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"annotation \d+ .*point 1"):
+        _index(root, tmp_path / "cache")

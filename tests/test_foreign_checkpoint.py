@@ -96,7 +96,7 @@ def test_nothing_is_written_where_a_checkpoint_says(command: Command, tmp_path: 
     assert texts(elsewhere) == before and [*(tmp_path / "runs").rglob("result.json")]
 
 
-@pytest.mark.parametrize("variant", ["../../../../elsewhere", "/elsewhere", "a\nb", "\x1b[31m", 1e300, {"a": "/b"}])
+@pytest.mark.parametrize("variant", ["../../../../elsewhere", "/elsewhere", "a\nb", "\x1b[31m", {"a": "/b"}])
 def test_a_folder_is_named_by_plain_words(command: Command, tmp_path: Path, checkpoint: Path, variant: object) -> None:
     changed(checkpoint, tmp_path / "evil.ckpt", variant=variant)
     done = command("mshnet-test", "ckpt=evil.ckpt", *SMALL)

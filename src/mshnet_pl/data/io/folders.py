@@ -63,6 +63,11 @@ def is_system(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in _SYSTEM
 
 
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that match a pattern, by path, without those that ``is_system`` names."""
+    return sorted(path for path in folder.glob(pattern) if not is_system(path))
+
+
 def _reason(path: Path) -> str:
     """Why a file is no image; empty if it is one."""
     suffix = path.suffix.lower()

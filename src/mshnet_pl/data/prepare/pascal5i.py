@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.io import loadmat
 from tqdm import tqdm
 
+from mshnet_pl.data.io.folders import visible
 from mshnet_pl.data.prepare.ledger import Ledger
 from mshnet_pl.data.prepare.pascal5i_lists import compare_with_published, table, write_lists
 from mshnet_pl.data.prepare.releases import Archive, obtain
@@ -83,8 +84,8 @@ def prepare_pascal5i(root: Path, splits_dir: Path | None, download: bool, any_ar
 
 def _needed(root: Path, lists_given: bool) -> list[Archive]:
     """Which archives must be there, given what others made of them already."""
-    voc_names = {path.stem for path in (root / "SegmentationClass").glob("*.png")}
-    made_elsewhere = {path.stem for path in (root / "SegmentationClassAug").glob("*.png")} - voc_names
+    voc_names = {path.stem for path in visible(root / "SegmentationClass", "*.png")}
+    made_elsewhere = {path.stem for path in visible(root / "SegmentationClassAug", "*.png")} - voc_names
     if not made_elsewhere or SBD.path(root).is_file() or (root / "dataset").is_dir():
         return [VOC, SBD]
     print(f"SBD is not here; {len(made_elsewhere):,} masks in SegmentationClassAug are taken as they are")
@@ -104,7 +105,7 @@ def _gaps(root: Path) -> Iterator[str]:
 
 def _complete_images(root: Path) -> None:
     """Copy those of SBD's images that VOC 2012 lacks."""
-    for image in sorted((root / "dataset" / "img").glob("*.jpg")):
+    for image in visible(root / "dataset" / "img", "*.jpg"):
         if not (root / "JPEGImages" / image.name).exists():
             with image.open("rb") as source, whole_file(root / "JPEGImages" / image.name, sync=False) as target:
                 shutil.copyfileobj(source, target)
@@ -117,8 +118,8 @@ class _Job(NamedTuple):
 
 def _make_masks(root: Path) -> list[str]:
     """Every mask of VOC, and those of SBD for other images, as ``SegmentationClassAug/NAME.png``; returns what is wrong."""
-    sources = {path.stem: path for path in (root / "dataset" / "cls").glob("*.mat")}
-    sources |= {path.stem: path for path in (root / "SegmentationClass").glob("*.png")}
+    sources = {path.stem: path for path in visible(root / "dataset" / "cls", "*.mat")}
+    sources |= {path.stem: path for path in visible(root / "SegmentationClass", "*.png")}
     folder = root / "SegmentationClassAug"
     folder.mkdir(exist_ok=True)
     ledger = Ledger(root, folder.name)

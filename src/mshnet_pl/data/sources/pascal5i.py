@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mshnet_pl.data.io.folders import is_system
+from mshnet_pl.data.io.folders import visible
 from mshnet_pl.data.io.images import read_image
 from mshnet_pl.data.protocol.split_lists import Pair, read_names, read_published
 from mshnet_pl.data.sources.base import AbstractSource
@@ -76,7 +76,7 @@ class Pascal5i(AbstractSource):
         Raises:
             DataError: files are missing or damaged, or nothing says which images are for testing.
         """
-        masks = sorted(path for path in (self._root / "SegmentationClassAug").glob("*.png") if not is_system(path))
+        masks = visible(self._root / "SegmentationClassAug", "*.png")
         files = {path.stem: self._files(path.stem) for path in masks}
         val = self._val_names(files, bad)
         self._areas = take_inventory(files, len(self.classes), bad=bad)
