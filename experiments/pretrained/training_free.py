@@ -1,7 +1,7 @@
 """Write the package's network ``training-free``: ``python experiments/pretrained/training_free.py``.
 
-Nothing is trained: ``DensityRatio`` at its defaults on EfficientNet-Lite0, whose weights are installed with the package, and the
-guided filter. ``experiments/default_network.md`` says why.
+Nothing is trained: ``DensityRatio`` at its defaults on EfficientNet-Lite0, whose weights are installed with the package, and
+the guided filter. ``experiments/default_network.md`` says why.
 """
 
 from pathlib import Path
@@ -26,10 +26,10 @@ LEARNED_FROM = Provenance(
     novel_classes="every class",
     episodes="none; any number of shots can be given",
     remarks=[
-        "Blocks, temperature, the ratio from which on a pixel is foreground, and the guided filter were chosen on base classes "
-        "of PASCAL-5i.",
-        "mIoU of 1-shot / 5-shot episodes at 473 x 473, 95% intervals over images: novel classes of a small part of PASCAL-5i "
-        "52.7 [49.5, 55.9] / 68.0 [65.3, 69.6]; street scenes (CamVid) 48.1 [45.0, 51.4] / 57.1 [55.1, 59.6].",
+        "Blocks, temperature, the ratio from which on a pixel is foreground, and the guided filter were chosen on base "
+        "classes of PASCAL-5i.",
+        "mIoU of 1-shot / 5-shot episodes at 473 x 473, 95% intervals over images: novel classes of a small part of "
+        "PASCAL-5i 52.7 [49.5, 55.9] / 68.0 [65.3, 69.6]; street scenes (CamVid) 48.1 [45.0, 51.4] / 57.1 [55.1, 59.6].",
     ],
     terms=[
         "Code: mshnet_pl, MIT.",

@@ -207,7 +207,7 @@ def _check_installed(stated: WeightFile) -> None:
 
 
 def installed_backbone(last_stage: bool = False) -> dict[str, Tensor]:
-    """The weights that came with the package, by a method's names; with those of ``EfficientNetLite0``'s last stage or not."""
+    """The weights that came with the package, by a method's names; those of the backbone's last stage too, or not."""
     return {f"{_BACKBONE}{key}": value for key, value in EfficientNetLite0(last_stage=last_stage).state_dict().items()}
 
 
