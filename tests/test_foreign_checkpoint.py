@@ -167,6 +167,21 @@ def test_weights_that_no_network_works_with(
 
 
 @pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize("door", [DOORS[0], DOORS[2]])
+def test_weights_that_overflow_together(command: Command, tmp_path: Path, checkpoint: Path, door: str) -> None:
+    """Each could be a weight; their products are infinite, and a mask of that would be empty without a word."""
+    content = torch.load(checkpoint, weights_only=True)
+    for key, tensor in content["state_dict"].items():
+        if key.startswith("method.decoder") and key.endswith("weight"):
+            tensor.fill_(1e11)
+    torch.save(content, tmp_path / "evil.ckpt")
+    name, *arguments = door.split()
+    done = command(name, *arguments, "ckpt=evil.ckpt")
+    assert done.code == 2 and "predicts NaN or infinity" in done.err and "Traceback" not in done.err, done.err
+    assert not [*tmp_path.rglob("predictions.json"), *tmp_path.rglob("result.json")]
+
+
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("size", [0, -1, 31, 100_000, 10**30, 64.5, "large", None, [64], True])
 def test_image_sizes(command: Command, tmp_path: Path, checkpoint: Path, size: object) -> None:
     changed(checkpoint, tmp_path / "evil.ckpt", data__image_size=size)

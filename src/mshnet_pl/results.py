@@ -9,7 +9,7 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -224,18 +224,25 @@ def forget_failure(folder: Path) -> None:
     (folder / FAILURE).unlink(missing_ok=True)
 
 
-def failures(folder: Path, since: datetime) -> list[Failure]:
-    """The jobs below ``folder`` that failed after ``since`` and have no result; damaged files are passed over."""
-    found = []
-    for path in sorted(folder.rglob(FAILURE)):
-        if not path.with_name(FILE).exists():
+def failure_files(folder: Path) -> dict[Path, bytes]:
+    """What failed jobs below ``folder`` left, by path; each differs from any other, as it tells its microsecond."""
+    return {path: path.read_bytes() for path in sorted(folder.rglob(FAILURE)) if path.is_file()}
+
+
+def failures(folder: Path, before: Mapping[Path, bytes]) -> dict[Path, Failure]:
+    """The jobs below ``folder`` that failed since and have no result, by their folders; damaged files are passed over.
+
+    Args:
+        folder: of the sweep.
+        before: ``failure_files`` at its start. The clocks of the machines that share it may differ.
+    """
+    found = {}
+    for path, content in failure_files(folder).items():
+        if before.get(path) != content and not path.with_name(FILE).exists():
             try:
-                failure = load_failure(path)
+                found[path.parent] = load_failure(path)
             except DataError as error:
                 log.warning("%s", error)
-                continue
-            if datetime.fromisoformat(failure.date) >= since:
-                found.append(failure)
     return found
 
 

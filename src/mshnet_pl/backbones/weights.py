@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_weight
 
+from mshnet_pl.utils.checkpoint_file import load_tensors
+
 
 def load_weights(model: nn.Module, path: str | Path, classifier: str) -> None:
     """Load a local ``.pth`` / ``.pt`` / ``.safetensors`` state dict into ``model``; float16 values are accepted.
@@ -68,7 +70,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(path)
     except Exception as error:  # the two libraries raise a dozen types for a damaged or hostile file
         raise ValueError(f"weights={path} is not a readable state dict: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from mshnet_pl.cli.arguments import CKPT, Option, run
+from mshnet_pl.cli.entry import entry
 
 OPTIONS = {
     "ckpt": CKPT,
@@ -17,6 +18,7 @@ OPTIONS = {
 }
 
 
+@entry
 def main() -> None:
     """``mshnet-app``: serve until Ctrl-C."""
     run("mshnet-app", "Serve a page: paint an object in one picture, have it outlined in others.", OPTIONS, _serve)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mshnet_pl.cli.arguments import REQUIRED, Option, run
+from mshnet_pl.cli.entry import entry
 
 OPTIONS = {
     "in": Option("the authors' file; nothing in it is executed", Path, REQUIRED),
@@ -16,6 +17,7 @@ OPTIONS = {
 }
 
 
+@entry
 def main() -> None:
     """``mshnet-convert``."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

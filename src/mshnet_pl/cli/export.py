@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mshnet_pl.cli.arguments import CKPT, REQUIRED, Option, run
+from mshnet_pl.cli.entry import entry
 
 OPTIONS = {
     "ckpt": CKPT,
@@ -15,6 +16,7 @@ OPTIONS = {
 }
 
 
+@entry
 def main() -> None:
     """``mshnet-export``."""
     run("mshnet-export", "Write the network of a checkpoint as ONNX or as a torch.export archive.", OPTIONS, _export)

@@ -6,7 +6,6 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mshnet_pl import config, results
 from mshnet_pl.cli import help
 from mshnet_pl.cli.arguments import errors_end_it, fail
-from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
+from mshnet_pl.errors import ConfigError, RunFailed, UserError
 from mshnet_pl.report import collection, tables
 from mshnet_pl.runs import jobs
 from mshnet_pl.utils.files import if_full
@@ -65,17 +64,15 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
     config.register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing and exiting with 1
     jobs.quiet()
-    jobs.Sweep.folder, started = None, datetime.now(UTC)
+    jobs.Sweep.folder = None
     try:
         hydra.main(version_base="1.3", config_path=_CONF, config_name=config_name)(job)()
         if jobs.Sweep.folder is not None:
-            jobs.wait_for_others(jobs.Sweep.folder, started)
+            jobs.wait_for_others(jobs.Sweep.folder, jobs.Sweep.before)
     except UserError as error:
         fail(error)
     except RunFailed as error:
         fail(error, code=1)
-    except Interrupted as error:
-        fail(error, error.code)
     except (HydraException, OmegaConfBaseException) as error:  # a choice that Hydra lacks is an OSError as well
         fail(ConfigError(_explain(error)))
     except OSError as error:
@@ -87,17 +84,17 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
         fail(ConfigError(f"{', '.join(empty)}: give the name of one of its choices"))
     finally:
         if jobs.Sweep.folder is not None:
-            _end_of_sweep(jobs.Sweep.folder, started)
+            _end_of_sweep(jobs.Sweep.folder)
 
 
-def _end_of_sweep(folder: Path, started: datetime) -> None:
+def _end_of_sweep(folder: Path) -> None:
     """Print the table of all results, then what failed; exits with code 1 if anything did and no error is under way."""
     if any(folder.rglob(results.FILE)):
         with errors_end_it():
             found = collection.collect([folder]).results
         print(f"\n{tables.markdown(found)}", flush=True)
         _track(found)
-    failed = results.failures(folder, started)
+    failed = [*results.failures(folder, jobs.Sweep.before).values()]
     if failed:
         lines = [f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}" for f in failed]
         again = "The same command does them again, and nothing else."

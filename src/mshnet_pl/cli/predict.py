@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mshnet_pl.cli.arguments import CKPT, REQUIRED, Option, run
+from mshnet_pl.cli.entry import entry
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import Fusion
 
@@ -26,6 +27,7 @@ OPTIONS = {
 }
 
 
+@entry
 def main() -> None:
     """``mshnet-predict``: exit code 2 for what cannot work, 1 where some queries could not be read."""
     run("mshnet-predict", "Outline in images what masks outline in a few others.", OPTIONS, _predict)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mshnet_pl.cli.arguments import REQUIRED, Option, run
+from mshnet_pl.cli.entry import entry
 
 OPTIONS = {
     "data": Option("which data set: pascal5i, coco20i, fss1000 or folder", default=REQUIRED),
@@ -13,6 +14,7 @@ OPTIONS = {
 FLAGS = ("--download: fetch official archives that are missing",)
 
 
+@entry
 def main() -> None:
     """``mshnet-prepare``."""
     run("mshnet-prepare", "Unpack, convert and check a data set; says what is missing.", OPTIONS, _prepare, FLAGS)

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mshnet_pl.cli.arguments import errors_end_it
+from mshnet_pl.cli.entry import entry
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import compare, figures, formats, page, power
 from mshnet_pl.report.collection import CollectedRuns, FailedRun, collect
@@ -17,6 +18,7 @@ from mshnet_pl.report.tables import INTERVALS, by_class, tables, unexplained
 from mshnet_pl.utils.files import write_whole
 
 
+@entry
 def main() -> None:
     """``mshnet-report FOLDER...``, ``compare A B``, ``power A B`` or ``energy ckpt=...``."""
     command, *arguments = sys.argv[1:] or [""]

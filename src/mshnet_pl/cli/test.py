@@ -3,9 +3,11 @@
 from omegaconf import DictConfig
 
 from mshnet_pl.cli import hydra_jobs
+from mshnet_pl.cli.entry import entry
 from mshnet_pl.runs import jobs
 
 
+@entry
 def main() -> None:
     """``mshnet-test``."""
     hydra_jobs.run_on_checkpoint(_test, "test")

@@ -5,9 +5,11 @@ import sys
 from omegaconf import DictConfig
 
 from mshnet_pl.cli import hydra_jobs
+from mshnet_pl.cli.entry import entry
 from mshnet_pl.runs import jobs
 
 
+@entry
 def main() -> None:
     """``mshnet-train``, or ``mshnet-train replay ckpt=...``, which repeats a training step that was not finite."""
     if sys.argv[1:2] == ["replay"]:

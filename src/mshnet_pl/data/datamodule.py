@@ -22,6 +22,7 @@ from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import BadFiles, NovelPixels, Protocol, Subset, ValClasses
+from mshnet_pl.utils.signals import ignore_interrupts
 
 
 class EpisodeDataModule(pl.LightningDataModule):
@@ -203,7 +204,9 @@ class EpisodeDataModule(pl.LightningDataModule):
         """Normalised images (1, 3, S, S) one after the other."""
         names = self.image_names
         images = LoadedImages(self._source, [names[i] for i in ids], self.image_size, self._cache)
-        return ImageLoader(images, batch_size=1, num_workers=self._num_workers, collate_fn=list)
+        return ImageLoader(
+            images, batch_size=1, num_workers=self._num_workers, collate_fn=list, worker_init_fn=ignore_interrupts
+        )
 
     def train_dataloader(self) -> EpisodeStream:
         """An endless stream of episodes of base classes, each as likely or as frequent as the source says."""
@@ -261,7 +264,12 @@ class EpisodeDataModule(pl.LightningDataModule):
         rank, world_size = self._share()
         mine = range(rank, len(dataset), world_size)
         return EpisodeLoader(
-            dataset, self._batch_size, sampler=mine, num_workers=self._num_workers, collate_fn=collate_loaded
+            dataset,
+            self._batch_size,
+            sampler=mine,
+            num_workers=self._num_workers,
+            collate_fn=collate_loaded,
+            worker_init_fn=ignore_interrupts,
         )
 
     def _share(self) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mshnet_pl.config import compose, plain
@@ -14,6 +13,7 @@ from mshnet_pl.inference import model_card, pretrained
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.runs import build, run
 from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.utils.checkpoint_file import load_tensors
 from mshnet_pl.utils.files import whole_path
 from mshnet_pl.utils.hashing import sha256
 
@@ -64,7 +64,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise DataError(f"in={path}: no such file; give a checkpoint that the authors' code wrote")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(path)
     except Exception as error:  # a damaged or hostile file raises almost anything
         raise DataError(f"in={path} cannot be read as plain tensors; nothing in it was executed: {error}") from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state

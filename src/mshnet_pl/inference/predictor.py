@@ -158,6 +158,9 @@ class Predictor:
 
         Returns:
             float32; after a vote without a filter, 0.5 and the foreground's share of the votes.
+
+        Raises:
+            ConfigError: the network gives numbers that are not finite, which would be masks of nothing.
         """
         size, plain = query.shape[2:], self.sees_plainly and self._fusion is Fusion.network
         of_views: list[list[Tensor]] = [[] for _ in classes]
@@ -166,6 +169,8 @@ class Predictor:
             for codes, found in zip(classes, of_views, strict=True):
                 logits = [self._method.decode(features, code).logits.float() for code in codes[place]]
                 found.append(torch.stack(logits if plain else [view.undo(one, size) for one in logits]))
+        if not all(torch.stack([logits.isfinite().all() for found in of_views for logits in found]).tolist()):
+            raise ConfigError("the network predicts NaN or infinity: take a checkpoint whose training worked")
         return [self._merge(torch.stack(found).mean(0), query) for found in of_views]
 
     def features(self, images: Float[Tensor, "n 3 height width"]) -> Features:

@@ -12,7 +12,7 @@ from mshnet_pl.backbones.base import AbstractBackbone
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.options import MAX_SIDE, MIN_SIDE, Fusion, guided_problems, scale_problems
-from mshnet_pl.utils.checkpoint_file import check_weights, read_checkpoint
+from mshnet_pl.utils.checkpoint_file import check_weights, read_checkpoint, shortened
 from mshnet_pl.utils.description import check_description, resolve
 from mshnet_pl.utils.setting_keys import with_key
 from mshnet_pl.utils.targets import NETWORK, public
@@ -113,7 +113,7 @@ def _load(method: AbstractMethod, state: Mapping[str, Tensor]) -> None:
     try:
         method.load_state_dict(state, assign=next(method.parameters()).is_meta)
     except RuntimeError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(shortened(str(error))) from error
 
 
 def _made(node: Any, place: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the node describes

@@ -184,7 +184,7 @@ def make_trainer(run: Run) -> pl.Trainer:
         raw,
         "trainer",
         callbacks=callbacks,
-        plugins=[AtomicCheckpoints(checkpoints)],
+        plugins=[AtomicCheckpoints(run.folder)],
         logger=logger or False,
         default_root_dir=run.folder,
         use_distributed_sampler=False,  # the streams and test episodes share themselves out

@@ -10,9 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
-from multiprocessing.connection import wait
-from multiprocessing.queues import SimpleQueue
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,13 +37,15 @@ _LOCK = ".lock"
 
 
 class Sweep(Callback):
-    """Hydra's callback in the process that starts a sweep: remembers where its jobs go."""
+    """Hydra's callback in the process that starts a sweep: remembers where its jobs go, and which failed before."""
 
     folder: ClassVar[Path | None] = None
+    before: ClassVar[dict[Path, bytes]] = {}
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401 - Hydra's signature
         """See the class."""
         Sweep.folder = Path(config.hydra.sweep.dir)
+        Sweep.before = results.failure_files(Sweep.folder)
 
 
 def start(work: str, raw: DictConfig) -> float:
@@ -122,14 +122,19 @@ class _Taken(ConfigError):
     """Another process is at work in a run's folder."""
 
 
-def wait_for_others(folder: Path, since: datetime) -> None:
-    """Wait while other processes are at work on jobs below ``folder`` that came to no result here after ``since``."""
-    for failure in results.failures(folder, since):
-        lock = FileLock(Path(failure.log).parent / _LOCK)
+def wait_for_others(folder: Path, before: Mapping[Path, bytes]) -> None:
+    """Wait while other processes are at work on jobs below ``folder`` that came to no result here.
+
+    Args:
+        folder: of the sweep.
+        before: what had failed before it, see ``results.failures``.
+    """
+    for run in results.failures(folder, before):
+        lock = FileLock(run / _LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.warning("%s: waiting for the process that is at work on it", Path(failure.log).parent)
+            log.warning("%s: waiting for the process that is at work on it", run)
             lock.acquire()
         lock.release()
 
@@ -170,37 +175,53 @@ def _in_processes(work: str, run: Run, processes: int, environment: Mapping[str,
         multiprocessing.set_start_method(method, force=True)  # joblib's workers have one that a fresh process lacks
     context: Any = multiprocessing.get_context(method)
     context.set_forkserver_preload(["mshnet_pl.runs.run"])
-    errors: SimpleQueue[BaseException] = context.SimpleQueue()
     logs = OmegaConf.to_container(job.job_logging, resolve=True), job.verbose
     shared = {**os.environ, **environment}
     if processes > 1:
         shared |= {"WORLD_SIZE": str(processes), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+    pipes = [context.Pipe(duplex=False) for _ in range(processes)]
     ranks = [
-        context.Process(target=_process, args=(rank, work, run, processes, shared, logs, errors))
-        for rank in range(processes)
+        context.Process(target=_process, args=(rank, work, run, processes, shared, logs, writer))
+        for rank, (_, writer) in enumerate(pipes)
     ]
+    errors: list[BaseException] = []
     try:
-        for process in ranks:
+        for process, (_, writer) in zip(ranks, pipes, strict=True):
             process.start()
+            writer.close()
         running = {process.sentinel: process for process in ranks}
+        readers = [reader for reader, _ in pipes]
         with passed_on(ranks) as interruption:
             while running and not any(process.exitcode for process in ranks):
-                for sentinel in wait([*running]):
-                    running.pop(sentinel).join()
+                for ready in wait([*running, *readers]):
+                    if ready in running:
+                        running.pop(ready).join()
+                    else:  # read at once: a process cannot end before a long message has left it
+                        errors += _received(readers.pop(readers.index(ready)))
     finally:  # the others would wait for one that failed
         for process in ranks:
             if process.pid is not None:
                 process.kill()
                 process.join()
     failed = next((process for process in ranks if process.exitcode and process.exitcode != -signal.SIGKILL), ranks[0])
-    if not errors.empty():
-        raise errors.get()
+    errors += [error for reader in readers for error in _received(reader)]
+    if errors:
+        raise errors[0]
     if failed.exitcode and interruption.signal:
         raise interruption.ended("nothing was under way yet")
     if failed.exitcode:
         how = f"exit code {failed.exitcode}" if failed.exitcode > 0 else signal.Signals(-failed.exitcode).name
         memory = "; out of memory, perhaps" if failed.exitcode == -signal.SIGKILL else ""
         raise RunFailed(f"its process ended with {how} ({run.folder}){memory}")
+
+
+def _received(reader: Connection) -> list[BaseException]:
+    """What a process of ``_in_processes`` raised, if it did and could say so."""
+    with reader:
+        try:
+            return [reader.recv()]
+        except (EOFError, OSError):
+            return []
 
 
 def _free_port() -> str:
@@ -238,9 +259,10 @@ def _process(
     processes: int,
     environment: Mapping[str, str],
     logs: tuple[dict[str, Any], bool | str],
-    errors: "SimpleQueue[BaseException]",
+    errors: Connection,
 ) -> None:
-    """One of the processes of ``_in_processes``."""
+    """One of the processes of ``_in_processes``; sends it what it raises."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the work takes signals, Ctrl-C has nothing to save
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment)
     os.environ.pop("SLURM_NTASKS", None)  # Lightning would count SLURM's tasks instead of these processes
@@ -256,14 +278,15 @@ def _process(
         except OSError as error:
             raise if_full(error) from error
     except UserError as error:
-        errors.put(error)
+        errors.send(error)
         raise SystemExit(2) from None
     except Interrupted as interrupted:
-        errors.put(interrupted)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it may come twice, from the terminal and from the parent
+        errors.send(interrupted)
         raise SystemExit(interrupted.code) from None
     except Exception as error:
         log.exception("the run failed")
-        errors.put(RunFailed(f"{type(error).__name__}: {error} ({run.folder})"))
+        errors.send(RunFailed(f"{type(error).__name__}: {error} ({run.folder})"))
         raise SystemExit(1) from None
 
 

@@ -20,6 +20,7 @@ from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.inference.supports import Support, read_supports
 from mshnet_pl.inference.tiling import check_tile
 from mshnet_pl.utils.files import whole_file, write_whole
+from mshnet_pl.utils.signals import Interruption
 
 _MAX_CLASSES = 255
 """So many colours a palette has besides the background's."""
@@ -75,6 +76,7 @@ def predict(given: PredictionJob) -> list[str]:
     Raises:
         ConfigError: a setting that is impossible, or files that would be overwritten.
         DataError: supports that cannot be used, or a folder that cannot be written.
+        Interrupted: a signal asked for the end; what is done is recorded.
     """
     min_margin(given.threshold)
     check_tile(given.tile)
@@ -97,17 +99,25 @@ def predict(given: PredictionJob) -> list[str]:
     rows: list[dict[str, Any]] = []
     unreadable: list[dict[str, Any]] = []
     segmented = _segmented(segmenter, queries, given, unreadable)
-    for query, image, margins in tqdm(segmented, total=len(queries), unit="image", disable=None):
-        labels = to_labels(margins, given.threshold)
-        outlined = overlay(image, labels)
-        mask_path, overlay_path = _results(given.out, query)
-        _save(mask_image(labels, len(margins)), mask_path)
-        _save(outlined, overlay_path)
-        rows.append(_row(query, segmenter.classes, labels, margins))
-        if len(panels) < max_panels:
-            panels.append((query.name, _small(outlined)))
-    _save(contact_sheet(panels), sheet)
-    write_whole(record, f"{json.dumps(_record(given, segmenter, supports, rows, unreadable), indent=1)}\n".encode())
+    with Interruption(waits=True) as interruption:
+        for query, image, margins in tqdm(segmented, total=len(queries), unit="image", disable=None):
+            labels = to_labels(margins, given.threshold)
+            outlined = overlay(image, labels)
+            mask_path, overlay_path = _results(given.out, query)
+            _save(mask_image(labels, len(margins)), mask_path)
+            _save(outlined, overlay_path)
+            rows.append(_row(query, segmenter.classes, labels, margins))
+            if len(panels) < max_panels:
+                panels.append((query.name, _small(outlined)))
+            if interruption.signal is not None:
+                break
+        _save(contact_sheet(panels), sheet)
+        left = len(queries) - len(rows) - len(unreadable)
+        said = _record(given, segmenter, supports, rows, unreadable, left)
+        write_whole(record, f"{json.dumps(said, indent=1)}\n".encode())
+        if left:
+            kept = f"{len(rows)} of {len(queries)} images are segmented, as {record} says"
+            raise interruption.ended(kept, "The same command with overwrite=true does them all.")
     return [str(row["error"]) for row in unreadable]
 
 
@@ -176,6 +186,7 @@ def _record(
     supports: Mapping[str, Sequence[Support]],
     rows: Sequence[Any],
     unreadable: Sequence[Any],
+    left: int,
 ) -> dict[str, Any]:
     return {
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in given._asdict().items()},
@@ -188,6 +199,7 @@ def _record(
         },
         "predictions": rows,
         "unreadable": unreadable,
+        "left_undone": left,
     }
 
 

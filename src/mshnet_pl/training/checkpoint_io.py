@@ -21,7 +21,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
     is resumed may be a stranger's: of the callbacks' states, numbers are loaded, and paths of files in ``folder``.
 
     Args:
-        folder: of the run's checkpoints; files elsewhere are never removed.
+        folder: the run's; files elsewhere, and others than checkpoints, are never removed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +44,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """See the base class; a folder, a URL or a file elsewhere stays."""
         place = Path(path)
-        if self._inside(place) and place.is_file():
+        if self._inside(place) and place.suffix == ".ckpt" and place.is_file():
             place.unlink()
 
     def load_checkpoint(
@@ -75,9 +75,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
         return found
 
     def _inside(self, path: str | Path) -> bool:
-        """Whether it is the folder, or a file right in it."""
+        """Whether it is the folder, or below it."""
         try:
             place = Path(path).resolve()
         except (OSError, ValueError):  # too long, or with a zero byte
             return False
-        return "://" not in str(path) and self._folder in (place, place.parent)
+        return "://" not in str(path) and self._folder in (place, *place.parents)

@@ -28,8 +28,7 @@ def read_checkpoint(path: Path, setting: str = "ckpt", finite: bool = True) -> d
     if not path.is_file():
         raise ConfigError(f"{setting}={path}: no such file; give a checkpoint that mshnet-train wrote")
     try:
-        _check_zip(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = load_tensors(path, legacy=False)
         checkpoint["hyper_parameters"]["config"]
         check_weights(checkpoint["state_dict"], finite)
     except Exception as error:  # a damaged or hostile file raises almost anything
@@ -37,12 +36,22 @@ def read_checkpoint(path: Path, setting: str = "ckpt", finite: bool = True) -> d
     return dict(checkpoint)
 
 
-def _check_zip(path: Path) -> None:
-    """What torch does not check: checksums, and how much memory the entries take.
+def load_tensors(path: Path, legacy: bool = True) -> Any:  # noqa: ANN401 - whatever is in it
+    """What ``torch.save`` wrote, read without executing anything, after the checks that torch leaves out.
+
+    Args:
+        path: the file.
+        legacy: it may be of PyTorch before 1.6, which has no checksums.
 
     Raises:
-        ValueError: says what is wrong.
+        ValueError: a wrong checksum, or entries that take more memory than the file; torch raises much else.
     """
+    if not legacy or zipfile.is_zipfile(path):
+        _check_zip(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as file:
         unpacked, size = sum(entry.file_size for entry in file.infolist()), path.stat().st_size
         if unpacked > size:  # torch compresses nothing, and no two entries share bytes
@@ -85,7 +94,12 @@ def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any]) -> None:
     try:
         module.load_state_dict(checkpoint["state_dict"], assign=next(module.parameters()).is_meta)
     except (RuntimeError, TypeError, AttributeError) as error:
-        problem = str(error).partition("\n\t")[2].partition("\n")[0] or error
+        problem = shortened(str(error).partition("\n\t")[2].partition("\n")[0] or str(error))
         raise ConfigError(
             f"ckpt={path} does not hold the weights of the network that its settings describe: {problem}"
         ) from error
+
+
+def shortened(message: str, letters: int = 1000) -> str:
+    """A message whose rest is only counted: that of another network names every tensor."""
+    return message if len(message) <= letters else f"{message[:letters]} ... and {len(message) - letters:,} letters more"

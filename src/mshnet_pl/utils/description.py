@@ -7,14 +7,15 @@ numbers, words, null, lists, further nodes.
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import reduce
+from math import isfinite
 from typing import Any
 
 from mshnet_pl.utils.targets import public
 
 MAX_VALUES, MAX_DEPTH = 10_000, 20
 """Of a description's tree."""
-MAX_NUMBER = 10**9
-"""The largest magnitude of a number; seeds and steps are the largest that there are."""
+MAX_NUMBER = 2**32
+"""The largest magnitude of a whole number; seeds are the largest that there are."""
 MAX_LETTERS = 1000
 _REFERENCE = re.compile(r"\$\{([a-z]\w*(?:\.\w+)*)\}")
 _SLASHES = (".weights", ".monitor")
@@ -105,10 +106,12 @@ def _check_name(name: object, place: str) -> None:
 def _check_leaf(value: object, place: str, references: Collection[str]) -> None:
     if value is None or isinstance(value, bool):
         return
-    if isinstance(value, int | float):
-        if not abs(value) <= MAX_NUMBER:  # NaN neither
-            shown = value if isinstance(value, float) else f"a whole number of {value.bit_length()} bits"
-            raise ValueError(f"{place}={shown}: give a number from -{MAX_NUMBER} to {MAX_NUMBER}")
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise ValueError(f"{place}={value}: give a finite number")
+    elif isinstance(value, int):
+        if abs(value) > MAX_NUMBER:
+            raise ValueError(f"{place} is a whole number of {value.bit_length()} bits: give one of at most {MAX_NUMBER:,}")
     elif not isinstance(value, str):
         raise ValueError(f"{place}: a {type(value).__name__}, neither number nor text")
     elif not _refers(value, references):

@@ -1,5 +1,6 @@
-"""Signals that ask a run to end: SIGTERM, and SIGUSR1 as schedulers send it before they take a machine away."""
+"""Signals that ask a run to end: SIGTERM, SIGUSR1 as schedulers send it before they take a machine away, and Ctrl-C."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -11,21 +12,25 @@ from typing import Any
 
 from mshnet_pl.errors import Interrupted
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
+AGAIN = "The same command goes on from there."
 
 
 class Interruption:
-    """Takes the signals within a ``with``: ends the run at once, or notes the signal while ``waits`` is set.
+    """Takes the signals within a ``with``: ends the work at once, or notes the signal while ``waits`` is set.
 
-    The first signal counts, later ones change nothing. Where SLURM started this very process, by srun, the signals are
-    left to Lightning, which saves and asks SLURM for the job again.
+    The first signal counts, later ones change nothing; but a second Ctrl-C ends the process at once. Where SLURM started
+    this very process, by srun, the signals are left to Lightning, which saves and asks SLURM for the job again.
+
+    Args:
+        waits: whether someone will look at ``signal``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waits: bool = False) -> None:
         self.signal: signal.Signals | None = None
         """What came."""
-        self.waits = False
-        """Whether someone will look at ``signal``."""
+        self.waits = waits
+        """See the class."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -47,13 +52,18 @@ class Interruption:
     def _come(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal = signal.Signals(number)
+            _next_ends(number)
             if not self.waits:
                 raise self.ended("no training step was under way; what was finished is kept")
 
-    def ended(self, what_is_kept: str) -> Interrupted:
-        """The exception that ends the run, with the exit code that a shell gives for the signal."""
-        came = self.signal or signal.SIGTERM  # another process of the run had it
-        return Interrupted(f"{came.name}: {what_is_kept}. The same command goes on from there.", 128 + came)
+    def ended(self, what_is_kept: str, again: str = AGAIN) -> Interrupted:
+        """The exception that ends the work, with the exit code that a shell gives for the signal."""
+        return interrupted(self.signal or signal.SIGTERM, what_is_kept, again)  # another process of the run had it
+
+
+def interrupted(number: signal.Signals, what_is_kept: str, again: str = AGAIN) -> Interrupted:
+    """What ends a command after a signal: ``SIGINT:``, what is kept, and how to go on."""
+    return Interrupted(f"{number.name}: {what_is_kept}. {again}", 128 + number)
 
 
 @contextmanager
@@ -63,6 +73,7 @@ def passed_on(processes: Sequence[BaseProcess]) -> Iterator[Interruption]:
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         interruption.signal = interruption.signal or signal.Signals(number)
+        _next_ends(number)
         for process in processes:
             if process.pid is not None and process.is_alive():
                 os.kill(process.pid, number)
@@ -73,6 +84,17 @@ def passed_on(processes: Sequence[BaseProcess]) -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ignore_interrupts(worker: int = 0) -> None:
+    """For a process that loads images: Ctrl-C is its parent's matter, which may need some more until it can save."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _next_ends(number: int) -> None:
+    """A second Ctrl-C ends the process that the user started; those that it started end with it."""
+    if number == signal.SIGINT and multiprocessing.parent_process() is None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Sampler
 from mshnet_pl.data.loading.dataset import EpisodeDataset, ImageDataset, collate
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.signals import ignore_interrupts
 
 
 class Loaded(NamedTuple):
@@ -121,6 +122,7 @@ class EpisodeStream(DataLoader[Episode]):
             num_workers=num_workers,
             collate_fn=collate_loaded,
             pin_memory=pin_memory,
+            worker_init_fn=ignore_interrupts,
             persistent_workers=False,
         )
         self.replaced = 0

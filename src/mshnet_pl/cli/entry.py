@@ -1,0 +1,49 @@
+"""What every command does at its end: Ctrl-C and a reader that stopped reading are no errors with a traceback."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import TextIO
+
+from mshnet_pl.cli.arguments import fail
+from mshnet_pl.errors import Interrupted
+from mshnet_pl.utils.signals import interrupted
+
+_SIGPIPE = 141
+"""The exit code that a shell gives for it."""
+
+
+def entry(main: Callable[[], None]) -> Callable[[], None]:
+    """A command's ``main`` that ends with exit code 130 and one line on Ctrl-C, and quietly where ``| head`` has enough."""
+
+    @wraps(main)
+    def run() -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as the package left it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            try:
+                main()
+            finally:
+                sys.stdout.flush()
+        except Interrupted as error:
+            fail(error, error.code)
+        except KeyboardInterrupt:
+            kept = "every file is whole, or is not there"
+            ended = interrupted(signal.SIGINT, kept, "The same command does what is left.")
+            fail(ended, ended.code)
+        except BrokenPipeError:
+            for stream in (sys.stdout, sys.stderr):
+                _to_nowhere(stream)
+            raise SystemExit(_SIGPIPE) from None
+
+    return run
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    """Where nobody reads a stream, what is left of it goes nowhere, at the interpreter's end neither."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,110 @@
+"""Ctrl-C, as a terminal sends it to all processes of a command: the first saves and says how to go on, a second one ends."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from _pytest.mark import ParameterSet
+
+from conftest import Command
+from mshnet_pl.data.sources.synthetic import Synthetic
+from mshnet_pl.utils.checkpoint_file import read_checkpoint
+from tiny import TINY
+
+ENDLESS = (*TINY, "trainer.max_steps=100000", "save_every_n_steps=1", "threads=1", "scheduler=constant")
+
+
+def slow(value: str) -> ParameterSet:
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
+def started(folder: Path, name: str, *arguments: object) -> "subprocess.Popen[str]":
+    """A command in a process group of its own, as a shell starts it."""
+    module, environment = name.removeprefix("mshnet-"), {**os.environ}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)
+    call = f"import sys; from mshnet_pl.cli.{module} import main; sys.argv[0] = {name!r}; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", call, *map(str, arguments)], cwd=folder, env=environment, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def interrupted_when(ready: Callable[[], bool], process: "subprocess.Popen[str]", times: int = 1) -> tuple[int, str]:
+    """The exit code and what was said, of a process that gets Ctrl-C once it is ready."""
+    until = time.monotonic() + 120
+    while not ready() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    for number in range(times):
+        time.sleep(0.3 * number)
+        os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in out + err, err
+    return process.returncode, err
+
+
+def some_checkpoints(folder: Path) -> Callable[[], bool]:
+    return lambda: any(folder.rglob("previous.ckpt"))
+
+
+@pytest.mark.parametrize("more", ["", slow("trainer.devices=2"), "-m seed=0,1", slow("data.num_workers=2")])
+def test_training_is_saved(tmp_path: Path, more: str) -> None:
+    process = started(tmp_path, "mshnet-train", *more.split(), *ENDLESS)
+    code, err = interrupted_when(some_checkpoints(tmp_path), process)
+    assert code == 130, err
+    said = re.search(r"error: SIGINT: stopped after step (\d+), saved as (.*last\.ckpt)\. The same command goes on", err)
+    assert said and read_checkpoint(tmp_path / said[2])["global_step"] == int(said[1]), err
+    assert len([*tmp_path.rglob("last.ckpt")]) == 1
+
+
+def test_a_second_one_ends_at_once(tmp_path: Path) -> None:
+    """While a validation of minutes keeps the first from its checkpoint."""
+    long = ("val.episodes=100000", "val.every_n_steps=2")
+    process = started(tmp_path, "mshnet-train", *ENDLESS, *long)
+    code, err = interrupted_when(some_checkpoints(tmp_path), process, times=2)
+    assert code == -signal.SIGINT, err
+
+
+def test_predictions_are_recorded(tmp_path: Path, checkpoint: Path, command: Command) -> None:
+    source = Synthetic(size=80)
+    for path in ("support/images", "support/masks", "query"):
+        (tmp_path / path).mkdir(parents=True)
+    source.image("val-00-0000").save(tmp_path / "support/images/a.png")
+    source.image("val-00-0000").convert("L").save(tmp_path / "support/masks/a.png")
+    for number in range(400):
+        source.image(f"val-00-{number % 25:04d}").save(tmp_path / f"query/{number}.png")
+    arguments = (f"ckpt={checkpoint}", "support=support", "query=query", "out=out")
+    process = started(tmp_path, "mshnet-predict", *arguments)
+    code, err = interrupted_when(lambda: any(tmp_path.glob("out/*_mask.png")), process)
+    masks = len([*tmp_path.glob("out/*_mask.png")])
+    assert code == 130 and 0 < masks < 400, err
+    assert f"SIGINT: {masks} of 400 images are segmented, as out/predictions.json says" in err
+    for path in (tmp_path / "query").glob("*[1-9].png"):
+        path.unlink()
+    assert command("mshnet-predict", *arguments, "overwrite=true").code == 0
+
+
+def test_a_command_that_saves_nothing(tmp_path: Path) -> None:
+    """While it imports what it needs, and at work: no line, or one."""
+    for number in range(100):
+        (tmp_path / "runs" / str(number)).mkdir(parents=True)
+    for seconds in (0.1, 1.0):
+        process = started(tmp_path, "mshnet-report", *["runs"] * 20_000)
+        until = time.monotonic() + seconds
+        code, err = interrupted_when(lambda until=until: time.monotonic() > until, process)
+        assert (code, err) == (-signal.SIGINT, "") or (code == 130 and err.count("\n") == 1 and "SIGINT: every file" in err)
+
+
+@pytest.mark.parametrize("name", ["train", "predict", *(slow(name) for name in ("test", "report", "prepare", "app"))])
+def test_a_reader_that_has_enough(tmp_path: Path, name: str) -> None:
+    """``mshnet-... --help | head -0``; argparse ends well on its own."""
+    with started(tmp_path, f"mshnet-{name}", "--help") as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode in (0, 141) and err == "", err
