@@ -23,6 +23,8 @@ LEARNED_FROM = Provenance(
     episodes="none; any number of shots can be given",
     remarks=[
         "One number, the contrast from which on a pixel is foreground, was chosen on held-out base classes of PASCAL-5i.",
+        "A photo of 1.1 megapixels takes 0.2 to 0.45 s on two busy CPU cores once the supports are fitted; "
+        "the process has 870 MiB at most.",
     ],
     terms=[
         "Code: mshnet_pl, MIT.",
