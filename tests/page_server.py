@@ -66,7 +66,8 @@ def serving(checkpoint: Path | None, folder: Path, *settings: str, program: str 
             assert process.poll() is None, log.read_text()
             time.sleep(0.2)
         yield server
-        assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
+        said = log.read_text()  # a browser that goes away during an upload is no fault
+        assert said.count("Traceback") == said.count("starlette.requests.ClientDisconnect"), said[-3000:]
     finally:
         process.terminate()
         process.wait()

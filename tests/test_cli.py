@@ -304,7 +304,7 @@ def test_every_recipe_with_every_optimizer() -> None:
     for recipe, optimizer in itertools.product(*choices):
         raw = config.compose(f"recipe={recipe}", f"optimizer={optimizer}")
         made = instantiate(raw.optimizer)([torch.nn.Parameter(torch.zeros(1))])
-        assert type(made).__name__.lower() == optimizer and made.defaults["lr"] == raw.optimizer.lr
+        assert type(made).__name__.lower() == optimizer.replace("_", "and") and made.defaults["lr"] == raw.optimizer.lr
         assert made.defaults.get("momentum", 0.9) == 0.9
 
 

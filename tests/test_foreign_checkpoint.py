@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from conftest import Command
 from mshnet_pl import Segmenter
@@ -146,7 +147,7 @@ def pictures(tmp_path: Path) -> None:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         source.image("val-00-0000").save(tmp_path / path)
     (tmp_path / "support/masks").mkdir()
-    source.image("val-00-0000").convert("L").save(tmp_path / "support/masks/a.png")
+    Image.fromarray(255 * source.mask("val-00-0000", [0])).save(tmp_path / "support/masks/a.png")
 
 
 @pytest.mark.usefixtures("pictures")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
+from PIL import Image
 
 from conftest import Command
 from mshnet_pl.data.sources.synthetic import Synthetic
@@ -76,7 +77,7 @@ def test_predictions_are_recorded(tmp_path: Path, checkpoint: Path, command: Com
     for path in ("support/images", "support/masks", "query"):
         (tmp_path / path).mkdir(parents=True)
     source.image("val-00-0000").save(tmp_path / "support/images/a.png")
-    source.image("val-00-0000").convert("L").save(tmp_path / "support/masks/a.png")
+    Image.fromarray(255 * source.mask("val-00-0000", [0])).save(tmp_path / "support/masks/a.png")
     for number in range(400):
         source.image(f"val-00-{number % 25:04d}").save(tmp_path / f"query/{number}.png")
     arguments = (f"ckpt={checkpoint}", "support=support", "query=query", "out=out")

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from conftest import ROOT, Command, Done
+from conftest import Command, Done
 from mshnet_pl import Segmenter
 from mshnet_pl.data.io.annotations import read_annotations
 from mshnet_pl.data.sources.synthetic import Synthetic
@@ -339,23 +338,3 @@ def test_names_never_collide(tmp_path: Path) -> None:
     assert len(queries) == len(names) + 2
     assert len({query.name.casefold() for query in queries}) == len(queries)
     assert {query.name for query in queries if query.path.name == "s.tif"} == {"s_p0", "s_p1", "s_p2"}
-
-
-def test_the_example_of_the_readme_runs(own: Path, predict: Callable[..., Done], checkpoint: Path) -> None:
-    """Its very text, in a folder that has the names which it uses."""
-    section = (ROOT / "README.md").read_text().partition("## Segment your own images")[2].partition("\n## ")[0]
-    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert len(example.splitlines()) <= 8
-    (line,) = re.findall(r"^mshnet-predict ckpt=mshnet\.ckpt (.*?)(?: +#.*)?$", section, re.MULTILINE)
-    done = predict(*line.split())
-    assert done.code == 0, done.err
-    (own / "query" / "notes.txt").unlink()
-    (own / "query" / "stack.tif").unlink()
-    (own / "query" / "a.jpg").unlink()
-    (own / "mshnet.ckpt").symlink_to(checkpoint)
-    exec(compile(example, "README.md", "exec"), {})
-    written = sorted(own.glob("*_mask.png"))
-    assert [path.name for path in written] == [f"{n}_mask.png" for n in ("a", "alpha", "deep", "gray", "palette", "turned")]
-    for path in written:
-        result = own / "result" / f"{'a.png' if path.stem == 'a_mask' else path.stem.removesuffix('_mask')}_mask.png"
-        assert (np.asarray(Image.open(path)) != np.asarray(Image.open(result))).mean() < 1e-3

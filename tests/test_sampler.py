@@ -19,7 +19,7 @@ from mshnet_pl.data.protocol.sampling import (
     published_classwise,
     published_walk,
 )
-from mshnet_pl.data.protocol.split_lists import read_pickle_list, read_text_list
+from mshnet_pl.data.protocol.split_lists import read_pickle_list, read_text_lists
 from mshnet_pl.errors import DataError
 
 EPISODES = Path(os.environ.get("MSHNET_GOLDEN_EPISODES", SHARED / "golden" / "episodes"))
@@ -41,7 +41,7 @@ def test_published_episodes(name: str, case: dict[str, object]) -> None:
     benchmark, fold, shots = name.split("/")
     shot, number = int(shots.removesuffix("shot")), fold.removeprefix("fold")
     if benchmark == "pascal":
-        draws = published_walk(read_text_list(SPLITS / f"pascal/val/fold{number}.txt", 20), shot, 1000)
+        draws = published_walk([*read_text_lists([SPLITS / f"pascal/val/fold{number}.txt"], 20)[0]], shot, 1000)
     else:
         draws = published_classwise(read_pickle_list(SPLITS / f"coco/val/fold{number}.pkl", 80), shot, 1000)
     assert [[d.query, list(d.supports), d.class_id] for (d,) in draws[:3]] == case["first3"]
@@ -104,7 +104,7 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "fold0.txt"
     path.write_text("2007_000032__01\n2007_000033_01\n\n2007_000034__21\n")
     with pytest.raises(DataError, match=r"fold0\.txt:2: '2007_000033_01'(.|\n)*fold0\.txt:4"):
-        read_text_list(path, 20)
+        read_text_lists([path], 20)
 
 
 def test_a_pickle_that_names_code_is_refused(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ class AbstractBackbone(nn.Module, ABC):
         """
         images = images.contiguous(memory_format=torch.channels_last)
         learning = self.trainable and torch.is_grad_enabled()
-        together = learning or self.training or images.device.type != "cpu" or len(images) == 1
+        whole = torch.compiler.is_compiling() or learning or self.training or images.device.type != "cpu"
         with torch.set_grad_enabled(learning):
-            if torch.compiler.is_compiling() or together:
+            if whole or len(images) == 1:  # in this order: a trace must not ask for the number of images
                 return self.features(images)
             blocks: list[Tensor] = []
             for n in range(len(images)):

@@ -30,7 +30,7 @@ _NODES = {
     "backbone": NETWORK,
     "similarity": NETWORK,
     "model": NETWORK,
-    "optimizer": ("torch.optim",),
+    "optimizer": ("torch.optim", "mshnet_pl.training"),
     "scheduler": ("mshnet_pl.training",),
     "callbacks": ("mshnet_pl.training",),
 }

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from os.path import abspath, basename
 from typing import Any
 
-from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.results import Training
 from mshnet_pl.utils.records import as_record
@@ -57,6 +56,8 @@ def record(past: Sequence[Training], config: Mapping[str, Any], tested: Sequence
 
 def _told(config: Mapping[str, Any]) -> Training:
     """What the settings tell of a training that nobody listed."""
+    from mshnet_pl.data.sources.base import AbstractSource  # only here: it needs pycocotools
+
     fold = config["fold"] if isinstance(config["fold"], int) else None
     classes = None
     try:
