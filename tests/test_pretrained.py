@@ -23,7 +23,7 @@ from mshnet_pl.backbones import EfficientNetLite0
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference import pretrained
-from mshnet_pl.models import ContrastBaseline
+from mshnet_pl.models import DensityRatio
 from mshnet_pl.utils.hashing import sha256
 
 SOURCE = Synthetic(size=64)
@@ -43,11 +43,11 @@ def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_default_is_the_contrast_on_installed_weights() -> None:
+def test_the_default_is_the_density_ratio_on_installed_weights() -> None:
     named = Segmenter.from_pretrained(device="cpu")
     assert named.image_size == 473 and named.source is not None and named.source.warning is None
     assert named.source.name == "training-free" in pretrained.names()
-    made = Segmenter(ContrastBaseline(EfficientNetLite0()), 473, "cpu")
+    made = Segmenter(DensityRatio(EfficientNetLite0(last_stage=True)), 473, "cpu", guided=0.09)
     assert np.array_equal(probabilities(named), probabilities(made))
 
 

@@ -153,7 +153,7 @@ def _read(name: str, find: Callable[[str], Path]) -> Pretrained:
         state = _weights(find(_file_name(config.weights.file)), config.weights)
         if config.backbone is not None:
             _check_installed(config.backbone)
-            state |= installed_backbone()
+            state |= installed_backbone(bool(config.network["backbone"].get("last_stage")))
         trained = assemble(config.network, config.image_size, config.prediction, state)
     except (ConfigError, DataError):
         raise
@@ -205,9 +205,10 @@ def _check_installed(stated: WeightFile) -> None:
         raise ValueError(f"the installed {ours.file} has SHA-256 {ours.sha256}, but {CONFIG} states {stated.sha256}")
 
 
-def installed_backbone() -> dict[str, Tensor]:
-    """The weights that came with the package, by a method's names."""
-    return {f"{_BACKBONE}{key}": value for key, value in EfficientNetLite0().state_dict().items()}
+def installed_backbone(last_stage: bool = False) -> dict[str, Tensor]:
+    """The weights that came with the package, by a method's names; ``last_stage`` as the backbone's."""
+    backbone = EfficientNetLite0(last_stage=last_stage)
+    return {f"{_BACKBONE}{key}": value for key, value in backbone.state_dict().items()}
 
 
 def _installed_file() -> WeightFile:
@@ -293,7 +294,7 @@ def _is_installed(method: AbstractMethod) -> bool:
     """Whether the backbone has exactly the weights of the installed package."""
     if not isinstance(method.backbone, EfficientNetLite0):
         return False
-    installed = installed_backbone()
+    installed = installed_backbone(last_stage=len(method.backbone.blocks) > 3)
     return all(value.cpu().equal(installed[f"{_BACKBONE}{key}"]) for key, value in method.backbone.state_dict().items())
 
 

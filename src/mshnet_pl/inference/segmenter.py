@@ -41,7 +41,7 @@ class Segmenter:
     >>> [labels.shape for labels in segmenter.predict([photo, photo[::2]])]
     [(96, 128), (48, 128)]
     >>> segmenter
-    <Segmenter training-free: ContrastBaseline on EfficientNetLite0, 473 pixels a side, cpu, fitted: box>
+    <Segmenter training-free: DensityRatio on EfficientNetLite0, 473 pixels a side, cpu, fitted: box>
 
     One picture in gives one result out; a list or another iterable of pictures gives a list of results.
 
