@@ -26,7 +26,7 @@ LEARNED_FROM = Provenance(
     episodes="none; any number of shots can be given",
     remarks=[
         "Blocks, temperature, ratio and filter were chosen on ten classes of PASCAL VOC, diningtable to tvmonitor "
-        "(experiments/default_network.md). On 200 and 60 episodes a fold of a small part of PASCAL-5i the mIoU is 52.7 with one "
+        "(experiments/default_network.md). On 200 and 60 episodes a fold of part of PASCAL-5i the mIoU is 52.7 with one "
         "shot and 68.0 with five; on ten classes of street scenes (CamVid), which no choice has seen, 48.1 and 57.1.",
         "The more supports, the better; time to fit and to segment grows in proportion to them.",
     ],
