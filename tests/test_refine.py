@@ -15,6 +15,7 @@ from mshnet_pl.backbones.base import Features
 from mshnet_pl.backbones.efficientnet import EfficientNetLite0
 from mshnet_pl.episode import Episode, Prediction
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.inference import guided_filter as guided_filter_module
 from mshnet_pl.inference.guided_filter import guided_filter, guided_logits
 from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.inference.predictor import Predictor
@@ -173,6 +174,16 @@ def test_guided_filter_is_a_regression_in_every_window(radius: int) -> None:
         smoothed = guided_filter(torch.from_numpy(image), torch.from_numpy(x.astype(np.float32)), radius).numpy()
     for b in range(2):
         np.testing.assert_allclose(smoothed[b, 0], fitted(image[b].astype(float), x[b, 0], radius, 2e-3), atol=1e-4)
+
+
+def test_guided_filter_fits_large_images_on_a_coarser_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    y, x = torch.meshgrid(torch.linspace(0, 1, 401), torch.linspace(0, 1, 433), indexing="ij")
+    image = torch.stack([x, y, (x + y > 0.9).float()])[None]
+    blurred = ((x + y - 0.9) * 8).sigmoid()[None, None]
+    quick = guided_filter(image, blurred, 20)
+    monkeypatch.setattr(guided_filter_module, "_FITTED_SIDE", 433)
+    full = guided_filter(image, blurred, 20)
+    assert 1e-6 < (quick - full).abs().mean() < 0.01 < (blurred - full).abs().mean()
 
 
 @torch.no_grad()

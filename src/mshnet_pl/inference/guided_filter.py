@@ -1,14 +1,20 @@
 """The guided filter (He et al., TPAMI 2013): smooths a map along with the colours of an image, not across its edges."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mshnet_pl.inference.labels import margins
+from mshnet_pl.models.layers import resize
 
 _LEAST_PROBABILITY = 1e-4
 _PENALTY = 2e-3
 """Of the squared slopes (epsilon in the paper), for images with a variance of about 1: 1e-4 for colours from 0 to 1."""
+
+_FITTED_SIDE = 257
+"""Of the grid that the functions are fitted on where the image is larger by half: the longer side, about."""
 
 
 def guided_logits(
@@ -37,7 +43,8 @@ def guided_filter(
 
     The paper's case of a colour image, a ridge regression in each window: ``a = (Sigma + epsilon U)^-1 (mean(I x) - mean(I)
     mean(x))`` and ``b = mean(x) - a mean(I)``, then ``mean(a) I + mean(b)``. A constant stays as it is, and so does an
-    affine function of the colour but for the penalty; values may leave the range of ``x``.
+    affine function of the colour but for the penalty; values may leave the range of ``x``. Where a side exceeds 385 pixels
+    the functions are fitted on a coarser grid and interpolated (He and Sun, Fast Guided Filter, 2015).
 
     Args:
         image: normalised colours I; float32.
@@ -49,6 +56,21 @@ def guided_filter(
 
 
 def _filtered(image: Tensor, x: Tensor, radius: int) -> Tensor:
+    stride = max(round(max(image.shape[2:]) / _FITTED_SIDE), 1)
+    grid = [(side - 1) // stride + 1 for side in image.shape[2:]]
+    functions = _functions(_resized(image, grid), _resized(x, grid), max(round(radius / stride), 1) if radius else 0)
+    slopes, offset = _resized(functions, image.shape[2:]).split([3, 1], dim=1)
+    return (slopes * image).sum(1, keepdim=True) + offset
+
+
+def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    return x if x.shape[2:] == torch.Size(size) else resize(x, size)
+
+
+def _functions(
+    image: Float[Tensor, "batch 3 h w"], x: Float[Tensor, "batch 1 h w"], radius: int
+) -> Float[Tensor, "batch 4 h w"]:
+    """Every pixel's slopes and offset, the means over its windows."""
     first, second = torch.triu_indices(3, 3)
     moments = [image, x, image * x, image[:, first] * image[:, second]]
     mean, mean_x, mean_xi, mean_ii = _box(torch.cat(moments, dim=1), radius).split([3, 1, 3, 6], dim=1)
@@ -57,8 +79,7 @@ def _filtered(image: Tensor, x: Tensor, radius: int) -> Tensor:
     ridge = covariance.permute(0, 3, 4, 1, 2) + _PENALTY * torch.eye(3, device=image.device)
     slopes = torch.linalg.solve(ridge, (mean_xi - mean * mean_x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, 3, H, W)
     offset = mean_x - (slopes * mean).sum(1, keepdim=True)
-    slopes, offset = _box(torch.cat([slopes, offset], dim=1), radius).split([3, 1], dim=1)
-    return (slopes * image).sum(1, keepdim=True) + offset
+    return _box(torch.cat([slopes, offset], dim=1), radius)
 
 
 def _box(x: Float[Tensor, "n c h w"], radius: int) -> Float[Tensor, "n c h w"]:
