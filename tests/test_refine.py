@@ -178,12 +178,12 @@ def test_guided_filter_is_a_regression_in_every_window(radius: int) -> None:
 
 def test_guided_filter_fits_large_images_on_a_coarser_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     y, x = torch.meshgrid(torch.linspace(0, 1, 401), torch.linspace(0, 1, 433), indexing="ij")
-    image = torch.stack([x, y, (x + y > 0.9).float()])[None]
+    image = torch.stack([(9 * x).sin(), (7 * y).cos(), 2.0 * (x + y > 0.9)])[None]
     blurred = ((x + y - 0.9) * 8).sigmoid()[None, None]
     quick = guided_filter(image, blurred, 20)
     monkeypatch.setattr(guided_filter_module, "_FITTED_SIDE", 433)
     full = guided_filter(image, blurred, 20)
-    assert 1e-6 < (quick - full).abs().mean() < 0.01 < (blurred - full).abs().mean()
+    assert 1e-6 < (quick - full).abs().mean() < 0.1 * (blurred - full).abs().mean()
 
 
 @torch.no_grad()
