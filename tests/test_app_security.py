@@ -262,6 +262,7 @@ def test_requests_that_are_too_large_or_of_unknown_length_are_refused(server: Se
         assert visitor.client.post(f"{API}/{path}", content=parts()).status_code == 411
 
 
+@pytest.mark.slow
 def test_uploads_fill_no_disk(checkpoint: Path, tmp_path: Path) -> None:
     with serving(checkpoint, tmp_path, "max_upload_mb=1") as running:
         visitor, statuses = Visitor(running.url), []
@@ -289,6 +290,7 @@ def test_ten_thousand_uploads(checkpoint: Path, tmp_path: Path) -> None:
         assert running.resident() - before < 100 * MIB and visitor.event("wipe").messages == []
 
 
+@pytest.mark.slow
 def test_five_hundred_events_at_once(checkpoint: Path, tmp_path: Path, pictures: dict[str, Path]) -> None:
     with serving(checkpoint, tmp_path) as running:
         visitor = Visitor(running.url)

@@ -178,6 +178,7 @@ def test_a_folder_without_lists_is_refused(tmp_path: Path) -> None:
         Coco20i(str(draw_coco(tmp_path / "coco", images=1)), str(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_published_lists_cover_fold_0(mini: Path) -> None:
     if not PUBLISHED.is_dir():
         pytest.skip(f"no split lists at {PUBLISHED}")

@@ -172,6 +172,7 @@ def test_the_report(command: Command, tmp_path: Path, small_disk: tuple[Path, Ca
     assert after.keys() == before.keys() and all(after[name] != before[name] for name in before)
 
 
+@pytest.mark.slow
 def test_exported_networks_and_supports(
     command: Command, checkpoint: Path, small_disk: tuple[Path, Callable[[int], None]]
 ) -> None:

@@ -160,6 +160,7 @@ def assert_same_archive(path: Path, ckpt: Path, side: int, *sizes: tuple[int, in
         loaded(*episode(1, 3, 128, 128))
 
 
+@pytest.mark.slow
 def test_torch_export(checkpoint: Path, tmp_path: Path) -> None:
     """A backbone whose padding follows from the image size: batch and shots are free."""
     export(f"ckpt={checkpoint}", "format=torch_export", f"out={tmp_path / 'net.pt2'}")

@@ -54,7 +54,7 @@ def some_checkpoints(folder: Path) -> Callable[[], bool]:
     return lambda: any(folder.rglob("previous.ckpt"))
 
 
-@pytest.mark.parametrize("more", ["", slow("trainer.devices=2"), "-m seed=0,1", slow("data.num_workers=2")])
+@pytest.mark.parametrize("more", ["", slow("trainer.devices=2"), slow("-m seed=0,1"), slow("data.num_workers=2")])
 def test_training_is_saved(tmp_path: Path, more: str) -> None:
     process = started(tmp_path, "mshnet-train", *more.split(), *ENDLESS)
     code, err = interrupted_when(some_checkpoints(tmp_path), process)

@@ -96,9 +96,8 @@ def ray_address() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize(
-    "launcher", ["joblib", *(pytest.param(name, marks=pytest.mark.slow) for name in ("basic", "submitit_local", "ray"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "basic", "submitit_local", "ray"])
 def test_a_sweep_killed_in_the_middle_and_started_again(
     launcher: str, command: Command, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
