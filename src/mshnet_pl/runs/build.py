@@ -105,7 +105,8 @@ def make_module(run: Run, pretrained: bool = True) -> EpisodicModule:
     """
     raw, config = run.raw, run.config
     optimizer, schedule = _make(raw, "optimizer"), _make(raw, "scheduler")
-    _try(optimizer, schedule)
+    with torch.device("cpu"):  # the network's own may be one without numbers
+        _try(optimizer, schedule)
     return EpisodicModule(
         make_method(raw, pretrained),
         optimizer=optimizer,
