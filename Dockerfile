@@ -1,7 +1,7 @@
-# docker build -t mshnet_pl . && docker run --rm -v "$PWD/runs:/work/runs" mshnet_pl
+# docker build -t mshnet_pl . && docker run --rm -v "$PWD/runs:/app/runs" mshnet_pl
 FROM python:3.12-slim
 RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
-WORKDIR /work
+WORKDIR /app
 COPY . .
 RUN make install
 CMD ["make", "demo"]
