@@ -307,7 +307,8 @@ def test_five_hundred_events_at_once(checkpoint: Path, tmp_path: Path, pictures:
 def test_sessions_are_bounded_and_end_with_the_page(checkpoint: Path, tmp_path: Path, pictures: dict[str, Path]) -> None:
     with serving(checkpoint, tmp_path, "max_sessions=2") as running:
         root = running.root
-        first, _ = Visitor(running.url), Visitor(running.url)
+        first, quick = Visitor(running.url), Visitor(running.url, start=False)
+        assert quick.event("example", [None]).outputs is not None  # before the page's own start
         third = Visitor(running.url, start=False)
         refused = third.event("start")
         assert refused.outputs is None and "2 others use this page" in refused.messages[0]

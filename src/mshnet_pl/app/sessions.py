@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 
 from mshnet_pl.app.files import Workspace
 from mshnet_pl.app.session import Session
@@ -21,10 +22,11 @@ class Sessions:
         self.workspace, self._most, self._idle = workspace, most, idle
         self._sessions: dict[str, Session] = {}
         self._used: dict[str, float] = {}
-        self._lock = threading.Lock()
+        self._ended: deque[str] = deque(maxlen=1000)
+        self._lock = threading.RLock()
 
     def start(self, key: str) -> None:
-        """Begin a session.
+        """Begin a session; one that has begun goes on.
 
         Raises:
             DataError: there are too many.
@@ -38,14 +40,16 @@ class Sessions:
             self._used[key] = time.monotonic()
 
     def get(self, key: str) -> Session:
-        """The session of a key, which counts as used.
+        """The session of a key, which counts as used. A quick visitor's first event may come before the page's own ``start``.
 
         Raises:
-            DataError: it has ended.
+            DataError: it has ended, or there are too many.
         """
         with self._lock:
+            if key in self._ended:
+                raise DataError("This page was left alone for too long: reload it")
             if key not in self._sessions:
-                raise DataError("This page was left alone for too long, or too many others use it: reload it")
+                self.start(key)
             self._used[key] = time.monotonic()
             return self._sessions[key]
 
@@ -54,6 +58,8 @@ class Sessions:
         with self._lock:
             self._used.pop(key, None)
             session = self._sessions.pop(key, None)
+            if session is not None:
+                self._ended.append(key)
         if session is not None:
             session.folder.remove()
 
