@@ -40,6 +40,18 @@ class Done(NamedTuple):
 Command = Callable[..., Done]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test with ``@pytest.mark.one_in(n)`` every n-th case is quick; the others are slow."""
+    cases: dict[str, int] = {}
+    for item in items:
+        if mark := item.get_closest_marker("one_in"):
+            name = item.nodeid.partition("[")[0]
+            if cases.setdefault(name, 0) % mark.args[0]:
+                item.add_marker("slow")
+            cases[name] += 1
+
+
 @pytest.fixture(autouse=True)
 def _logs_end_with_their_test() -> Iterator[None]:
     """Close the log file that a run in this process leaves open: its folder goes with the test."""

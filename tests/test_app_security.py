@@ -340,6 +340,7 @@ def test_idle_sessions_end(checkpoint: Path, tmp_path: Path, pictures: dict[str,
         assert "left alone for too long" in visitor.event("wipe").messages[0]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 0), (signal.SIGHUP, 143)], ids=lambda value: str(value)
 )

@@ -16,6 +16,7 @@ from mshnet_pl.config import bench_schema
 SETTINGS = ("backbone=efficientnet_lite0", "backbone.weights=random")
 
 
+@pytest.mark.slow
 def test_a_case_in_processes_of_its_own(command: Command, tmp_path: Path) -> None:
     done = command(
         "mshnet-bench", *SETTINGS, "bench.sizes=[65]", "bench.repeats=2", "bench.what=[forward]", "bench.shots=[2]",
@@ -54,6 +55,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
     return run
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("model", ["mshnet", "hsnet", "panet", "pfenet", "mshnet_lite"])
 def test_a_training_step_is_a_forward_pass_and_a_backward_pass(measured: Measured, model: str) -> None:
     settings = (f"model={model}", *(["backbone.trainable=true"] if model == "panet" else []))

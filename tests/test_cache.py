@@ -77,6 +77,7 @@ def picture(value: int) -> torch.Tensor:
     return torch.full((SIZE, SIZE, 3), value, dtype=torch.uint8)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_cache_changes_no_episode_and_is_used(pascal_root: Path, tmp_path: Path, workers: int, on_disk: bool) -> None:
@@ -170,6 +171,7 @@ torch.save([tuple(batch) for batch in islice(iter(module.train_dataloader()), 20
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_reuses_the_file(pascal_root: Path, tmp_path: Path) -> None:
     def run(*spoilt: str) -> Episode:
         arguments = [str(pascal_root), str(tmp_path / "images"), str(tmp_path / "out.pt"), *spoilt]

@@ -62,6 +62,7 @@ def test_a_drawn_checkpoint_gives_the_golden_logits(command: Command, tmp_path: 
     assert f"{meta['params']:,} learnable" in card and "a.pth" in card
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("names", "depth"), [(("cosine",), 101), (("prototype",), 50), (("cosine", "prototype"), 50)])
 def test_the_network_is_found_in_the_file(command: Command, tmp_path: Path, names: tuple[str, ...], depth: int) -> None:
     state = authors_file(tmp_path / "a.pth", names, depth)

@@ -146,6 +146,7 @@ def result_of(command: Command, folder: Path, *settings: str) -> tuple[Result, d
     return load(path), counts, weights
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_cache_changes_no_number(command: Command, tmp_path: Path, precision: str) -> None:
     plain = result_of(command, tmp_path / "plain", f"trainer.precision={precision}", "test.feature_mb=0")
@@ -157,6 +158,7 @@ def test_a_cache_changes_no_number(command: Command, tmp_path: Path, precision: 
     assert done.code == 2 and "does not tell when an image changes" in done.err
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("callbacks", ["[]", "[ema]"])
 def test_training_on_kept_features_changes_no_number(
     command: Command, tmp_path: Path, pascal_root: Path, callbacks: str

@@ -223,6 +223,7 @@ def test_a_trainable_backbone_learns_with_the_method() -> None:
         PANet(EfficientNetLite0("random"), block=5)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", METHODS)
 def test_any_size_any_shots_and_rows_alone(name: str) -> None:
     method = make(name).eval()
@@ -239,6 +240,7 @@ def test_any_size_any_shots_and_rows_alone(name: str) -> None:
             torch.testing.assert_close(served[1:], method(query[1:], support[:1], mask[:1]).logits)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("training", [False, True])
 def test_an_empty_mask_gives_no_nan(name: str, training: bool) -> None:
@@ -275,6 +277,7 @@ def test_schedules() -> None:
     np.testing.assert_allclose(found, [1, (18 / 30) ** 0.9, 0, 0])
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_method_trains_tests_reports_exports_and_predicts(command: Command, tmp_path: Path, model: str) -> None:
     settings = [*TINY_RUN, f"model={model}", "data.image_size=48", "test.episodes=3", "test.shots=[1,2]"]

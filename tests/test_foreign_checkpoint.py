@@ -150,6 +150,7 @@ def pictures(tmp_path: Path) -> None:
     Image.fromarray(255 * source.mask("val-00-0000", [0])).save(tmp_path / "support/masks/a.png")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("value", [nan, inf, -inf, 1e38])
@@ -182,6 +183,7 @@ def test_weights_that_overflow_together(command: Command, tmp_path: Path, checkp
     assert not [*tmp_path.rglob("predictions.json"), *tmp_path.rglob("result.json")]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("size", [0, -1, 31, 100_000, 10**30, 64.5, "large", None, [64], True])
 def test_image_sizes(command: Command, tmp_path: Path, checkpoint: Path, size: object) -> None:

@@ -102,6 +102,7 @@ def naive(
     return np.mean(found, axis=0)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("make", [network, baseline])
 @pytest.mark.parametrize(
     ("flip", "scales", "fusion"),

@@ -94,6 +94,7 @@ def test_predictions_are_those_of_the_method_itself(method: AbstractMethod, way:
     assert probabilities.dtype == np.float32
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "settings",
     [

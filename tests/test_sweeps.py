@@ -182,6 +182,7 @@ def _balance(path: Path, target: Path) -> None:
     torch.save(checkpoint, target)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_processes(command: Command, tmp_path: Path) -> None:
     settings = (*TINY, "trainer.devices=2", "trainer.strategy=ddp")
     train = str(SCRIPTS / "mshnet-train")

@@ -177,6 +177,7 @@ class Kill(pl.Callback):
 """
 
 
+@pytest.mark.slow
 def test_the_death_of_wandb_ends_no_run(tmp_path: Path) -> None:
     """The installed command, whose wandb service is killed in the middle of training."""
     (tmp_path / "killer.py").write_text(_KILL)

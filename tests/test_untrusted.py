@@ -55,6 +55,7 @@ def saved(kind: str, content: object, path: Path) -> Path:
     return path
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
 @pytest.mark.parametrize("entry", [
     "mshnet-test ckpt=bad", "mshnet-report energy ckpt=bad", "mshnet-export ckpt=bad format=onnx out=net.onnx",
