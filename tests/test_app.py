@@ -66,7 +66,7 @@ def visit(browser: "Browser", address: str) -> Iterator[Callable[[], "Visitor"]]
     def new() -> Visitor:
         contexts.append(browser.new_context(viewport={"width": 1000, "height": 900}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "console", lambda line: errors.append(f"{line.text} {line.location['url']}") if line.type == "error" else None

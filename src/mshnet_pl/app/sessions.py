@@ -40,7 +40,7 @@ class Sessions:
             self._used[key] = time.monotonic()
 
     def get(self, key: str) -> Session:
-        """The session of a key, which counts as used. A quick visitor's first event may come before the page's own ``start``.
+        """The session of a key, which counts as used. A quick visitor's first event comes before the page's own ``start``.
 
         Raises:
             DataError: it has ended, or there are too many.

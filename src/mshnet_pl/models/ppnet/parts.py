@@ -30,15 +30,24 @@ def region(
     return found if len(found) else features.new_zeros(1, len(features))
 
 
+def nearest(distances: Float[Tensor, "n k"]) -> Int64[Tensor, "n"]:
+    """The nearest centre of every pixel; the last one of several whose distances differ by roundings."""
+    near = distances <= distances.amin(1, keepdim=True) * (1 + 32 * torch.finfo(distances.dtype).eps)
+    return distances.shape[1] - 1 - near.flip(1).byte().argmax(1)
+
+
 def cluster_means(
     pixels: Float[Tensor, "n channels"], starts: Int64[Tensor, "k"], iterations: int
 ) -> Float[Tensor, "k channels"]:
-    """Lloyd's k-means from the pixels at ``starts``; with gradient to the members of the last step. Empty clusters are 0."""
+    """Lloyd's k-means from the pixels at ``starts``; with gradient to the members of the last step. Empty clusters are 0.
+
+    In the published code roundings decide about a pixel in the middle between two centres, as interpolation makes them.
+    """
     fixed = pixels.detach()
     centres = fixed[starts]
     for step in range(iterations):
-        nearest = torch.cdist(fixed, centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
-        members = torch.nn.functional.one_hot(nearest, len(starts)).to(pixels.dtype)
+        distances = torch.cdist(fixed, centres, compute_mode="donot_use_mm_for_euclid_dist")
+        members = torch.nn.functional.one_hot(nearest(distances), len(starts)).to(pixels.dtype)
         counts = members.sum(0)[:, None]
         if step < iterations - 1:
             centres = torch.where(counts > 0, members.T @ fixed / counts.clamp(min=1), centres)
