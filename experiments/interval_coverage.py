@@ -1,4 +1,4 @@
-"""How often 95% intervals hold the truth and the permutation test errs, over simulated tests, as Markdown.
+"""How often 95% intervals and permutation tests err, over simulated tests and by calculation, as Markdown.
 
 Run with ``PYTHONPATH=tests python experiments/interval_coverage.py``; ``tests/image_worlds.py`` says what is simulated.
 """
@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 
-from image_worlds import CLASSES, World, alarm, covers, expected_miou, simulate
+from image_worlds import CLASSES, World, alarm, covers, expected_miou, level, simulate
 from mshnet_pl.report.bootstrap import fold_influence
 from mshnet_pl.report.counts import MIOU, pooled
 from mshnet_pl.report.formats import aligned
@@ -19,6 +19,7 @@ WORLDS = [
     *(World(n, 1000, shot, training=0.02 * (k > 1), trainings=k) for k, shot, n in product((1, 3), (1, 5), (24, 75))),
     *(World(n, 1000, shot, support=0.15) for shot, n in product((1, 5), (24, 75))),
 ]
+RATIOS = (0.1, 0.5, 1, 2, 4, 10)
 
 
 def covers_by_episode(world: World, seed: int) -> bool:
@@ -46,13 +47,20 @@ def line(world: World, tests: int) -> list[str]:
     return [*kind, *shares, *["-"] * (4 - len(rules))]
 
 
+def calculated(folds: int, trainings: int) -> list[str]:
+    """Percent of intervals that miss the truth, as trainings vary more and more beside many images."""
+    return [str(folds), str(trainings), *(f"{100 * level(trainings, ratio, folds, draws=4000):.1f}" for ratio in RATIOS)]
+
+
 def main(tests: int) -> None:
-    """Print a line a kind of test."""
+    """Print a line a kind of test, then one a number of folds and trainings."""
     with ProcessPoolExecutor() as pool:
         lines: Sequence[list[str]] = [*pool.map(line, WORLDS, [tests] * len(WORLDS))]
     head = ["tested", "images", "trainings", "support's effect", "interval holds", "false alarms"]
     head += ["by episode: holds", "by query alone: false alarms"]
-    print(aligned([head, ["---", *["---:"] * 7], *lines]))
+    print(aligned([head, ["---", *["---:"] * 7], *lines]), end="\n\n")
+    head = ["folds", "trainings", *map(str, RATIOS)]
+    print(aligned([head, ["---:"] * len(head), *(calculated(*case) for case in product((1, 4), (2, 3, 5, 10)))]))
 
 
 if __name__ == "__main__":

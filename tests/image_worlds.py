@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
+from scipy.stats import chi2
 
-from mshnet_pl.report.bootstrap import Scored, estimate, fold_spread, p_value
+from mshnet_pl.report.bootstrap import FoldSpread, Scored, estimate, fold_spread, freedom, p_value
 from mshnet_pl.report.counts import MIOU, PixelCounts, episode_counts
 from mshnet_pl.report.episode_images import EpisodeImages
 
@@ -101,3 +103,22 @@ def alarm(world: World, seed: int) -> bool:
     trainings = simulate(world, seed).scored(less=simulate(world, seed, method=1))
     value = float(np.mean([test.value(MIOU) for (test,) in trainings]))
     return p_value(value, [fold_spread(trainings, MIOU)]) <= 0.05
+
+
+def level(trainings: int, ratio: float, folds: int = 1, draws: int = 500) -> float:
+    """How often a 95% interval misses the truth where images and trainings are normal, by integration over the latter.
+
+    Args:
+        trainings: of every fold.
+        ratio: variance of the mean over a fold's trainings, in that of the choice of its many images.
+        folds: that are alike.
+        draws: of the estimated variance between trainings.
+    """
+    rng = np.random.default_rng(0)
+    drawn = chi2.ppf(rng.permuted(np.tile((np.arange(draws) + 0.5) / draws, (folds, 1)), axis=1), trainings - 1)
+    nothing, missed = np.zeros(0), 0.0
+    for estimated in (ratio * drawn / (trainings - 1)).T.tolist():
+        spreads = [FoldSpread(1.0, np.inf, nothing, [], nothing, variance, trainings) for variance in estimated]
+        half = stdtrit(freedom(spreads), 0.975) * np.sqrt(folds + sum(estimated))
+        missed += 2 * ndtr(-half / np.sqrt(folds * (1 + ratio)))
+    return float(missed / draws)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import bootstrap as scipy_bootstrap
+from scipy.stats import t as student
 
-from image_worlds import NAMES, World, alarm, covers, expected_miou, simulate
+from image_worlds import NAMES, World, alarm, covers, expected_miou, level, simulate
 from mshnet_pl.evaluation.metrics import scores
 from mshnet_pl.report import bootstrap
-from mshnet_pl.report.bootstrap import Estimate, FoldSpread, Scored, estimate, fold_spread, p_value
+from mshnet_pl.report.bootstrap import Estimate, FoldSpread, Scored, estimate, fold_spread, freedom, p_value
 from mshnet_pl.report.counts import FB_IOU, MIOU, PixelCounts, episode_counts, everything_foreground, influence, pooled
 from mshnet_pl.report.episode_images import EpisodeImages
 from mshnet_pl.report.image_variance import ClassDesign, design
@@ -187,9 +188,26 @@ def test_training_seeds() -> None:
     varied = one._replace(training_variance=4.0, trainings=2)
     low, high = estimate(50.0, [varied])[1:]
     assert low is not None and high is not None
-    degrees = (4 + one.variance) ** 2 / (16 + one.variance**2 / one.freedom)
-    assert 1 <= degrees < 3 and high - low > 2 * 1.96 * np.sqrt(4 + one.variance) * 1.5
+    assert 1 <= freedom([varied]) < 2 and high - low > 2 * 1.96 * np.sqrt(4 + one.variance) * 2
+    assert freedom([one]) == pytest.approx(one.freedom)
+    assert freedom([varied._replace(variance=0.0)] * 4) == pytest.approx(4)
     assert estimate(50.0, []) == Estimate(50.0)
+
+
+@pytest.mark.parametrize(("folds", "ratios"), [(1, (0.1, 0.5, 1, 2, 4)), (4, (0.1, 0.5, 1, 2))], ids=["1 fold", "4 folds"])
+@pytest.mark.parametrize("trainings", [3, 10])
+def test_few_trainings_err_as_often_as_they_say(trainings: int, folds: int, ratios: tuple[float, ...]) -> None:
+    """Whatever part of the variance is theirs; with Satterthwaite's degrees of freedom alone, 7.4% (ratio 4, one fold)."""
+    for ratio in ratios:
+        assert 0.04 < level(trainings, ratio, folds) < 0.06
+
+
+def test_p_value_of_few_trainings_is_students() -> None:
+    """At every level, not at 5% alone: four trainings, and next to nothing that varies by images."""
+    fold = FoldSpread(1e-12, np.inf, np.zeros(1), ["image"], np.full(1, 1e-6), 1.0, 4)
+    for observed in (0.5, 2.0, 4.0, 8.0):
+        expected = 2 * student.sf(observed, 3)
+        assert p_value(observed, [fold]) == pytest.approx(expected, abs=4 * np.sqrt(expected / bootstrap.PERMUTATIONS))
 
 
 def test_p_value_against_enumeration() -> None:

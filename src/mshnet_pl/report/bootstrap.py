@@ -5,7 +5,7 @@ multiplier, Poisson with mean 1 (Hanley and MacGibbon, 2006), less its class's m
 its query's and its supports' multipliers; weighted counts are pooled as ``evaluation.metrics.scores`` pools them. The scores
 so drawn have the shape of the bootstrap's distribution and, after scaling, the variance that ``image_variance`` estimates,
 with Student's quantile for its degrees of freedom. Folds are all there are and are not drawn. Where a fold was trained with
-several seeds, the variance between its trainings is added, with the few degrees of freedom that it has.
+several seeds, the variance between its trainings is added, and its few degrees of freedom count.
 
 Multipliers follow from ``SEED`` and the image's name alone: the same files give the same digits, and results on the same
 images, as of several training seeds, test seeds or methods, meet the same draws, so that what they share is not averaged
@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from mshnet_pl.report.counts import (
     FB_IOU,
@@ -139,7 +139,8 @@ def estimate(value: float, folds: Sequence[FoldSpread]) -> Estimate:
         return Estimate(value)
     deviations = np.mean([fold.drawn + _of_trainings(place, fold, RESAMPLES) for place, fold in enumerate(folds)], axis=0)
     limits = [(100 - LEVEL) / 2, (100 + LEVEL) / 2]
-    low, high = value + _student(folds) * np.percentile(deviations, limits, method="weibull")
+    wider = stdtrit(freedom(folds), limits[1] / 100) / ndtri(limits[1] / 100)
+    low, high = value + wider * np.percentile(deviations, limits, method="weibull")
     return Estimate(value, float(low), float(high))
 
 
@@ -148,7 +149,7 @@ def p_value(observed: float, folds: Sequence[FoldSpread]) -> float:
 
     To swap the two runs' counts by query image alone would leave out what hangs on a support, which serves many queries.
     The sums are scaled to the variance of the difference. (b + 1) / (n + 1), with b of n sums as large as the observed one
-    (Phipson and Smyth, 2010).
+    (Phipson and Smyth, 2010), after that is brought from Student's distribution to the normal one's same quantile.
     """
     flipped = np.mean(
         [
@@ -157,16 +158,28 @@ def p_value(observed: float, folds: Sequence[FoldSpread]) -> float:
         ],
         axis=0,
     )
-    extreme = np.abs(flipped) * _student(folds) >= abs(observed) - 1e-9  # percent; equal sums may round differently
+    error = np.sqrt(sum(fold.variance + fold.training_variance for fold in folds)) / len(folds)
+    normal = -error * ndtri(stdtr(freedom(folds), -abs(observed) / error)) if error > 0 else abs(observed)
+    extreme = np.abs(flipped) >= normal - 1e-9  # percent; equal sums may round differently
     return float((extreme.sum() + 1) / (len(flipped) + 1))
 
 
-def _student(folds: Sequence[FoldSpread]) -> float:
-    """Student's quantile over the normal one; the degrees of freedom are those of all variances together (Satterthwaite)."""
-    total = sum(fold.variance + fold.training_variance for fold in folds)
-    error = sum(f.variance**2 / f.freedom + f.training_variance**2 / max(f.trainings - 1, 1) for f in folds)
-    level = (100 + LEVEL) / 200
-    return float(stdtrit(total**2 / error, level) / ndtri(level)) if error > 0 else 1.0
+def freedom(folds: Sequence[FoldSpread]) -> float:
+    """Degrees of freedom of all variances together (Satterthwaite): over folds first, then of images and of trainings.
+
+    A variance of few trainings that is too small by chance would count as a small part of the whole, whose degrees of
+    freedom were then those of the many images. For their parts in the whole alone, both are taken (f + 2) / f times.
+    """
+    images = [(fold.variance, fold.freedom) for fold in folds]
+    trainings = [(fold.training_variance, fold.trainings - 1.0) for fold in folds if fold.trainings > 1]
+    kinds = [(sum(variance for variance, _ in parts), _satterthwaite(parts)) for parts in (images, trainings)]
+    return _satterthwaite([(variance * (1 + 2 / own), own) for variance, own in kinds])
+
+
+def _satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of estimated variances, of which each has its own."""
+    error = sum(variance**2 / own for variance, own in parts)
+    return sum(variance for variance, _ in parts) ** 2 / error if error > 0 else np.inf
 
 
 def _of_trainings(place: int, fold: FoldSpread, count: int) -> Float64[np.ndarray, "count"] | float:
