@@ -25,7 +25,7 @@ from mshnet_pl.report.formats import Table
 from mshnet_pl.report.grouping import Row
 from mshnet_pl.report.tables import INTERVALS, TITLES, learned
 
-_SIDE = 144  # pixels of a picture
+_SIDE = 288  # pixels of a picture: a click enlarges it
 _GENERATOR = '<meta name="generator" content="mshnet-report">'
 
 
@@ -67,6 +67,8 @@ def render(
         photographs: False shows masks alone.
     """
     shown = learned(tables)
+    tests = [_provenance(measured) for measured in found.tests]
+    common = _common(tests)
     versions: dict[str, int] = defaultdict(int)
     for result in found.results:
         versions[" · ".join(f"{name} {version}" for name, version in result.versions.items())] += 1
@@ -81,14 +83,15 @@ def render(
         curves=list(_curves([row for row in shown if row.is_trained])),
         bars=list(_bars(shown)),
         episodes=list(_episodes(shown, each, photographs)),
-        tests=[_provenance(measured) for measured in found.tests],
+        common=common,
+        tests=[{name: value for name, value in test.items() if name not in common} for test in tests],
         versions=versions,
         newest=max((measured.result.date for measured in found.tests), default=""),
     )
 
 
-def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
-    """A chart a row and number of shots in training, its folds and seeds overlaid; a run is drawn once."""
+def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, list[Markup]]]:
+    """Charts of a row and number of shots in training, its folds and seeds overlaid; a run is drawn once."""
     drawn: set[Path] = set()
     for row in rows:
         runs: dict[int, list[tuple[str, charts.Curves]]] = defaultdict(list)
@@ -99,7 +102,7 @@ def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
                     runs[result.config["shot"]].append((f"fold {cell.fold}", logged))
         for shot, group in sorted(runs.items()):
             title = f"{row.name}, {shot}-shot training"
-            yield title, Markup(charts.training_curves(group, f"Loss and mIoU of {title}"))
+            yield title, [Markup(chart) for chart in charts.training_curves(group, title)]
 
 
 def _bars(rows: Sequence[Row]) -> Iterator[tuple[str, Markup]]:
@@ -137,6 +140,13 @@ def _images(measured: Measured) -> dict[str, str | int | float]:
     return dict(zip(("query images", "support images"), behind, strict=True))
 
 
+def _common(tests: Sequence[dict[str, str | int | float]]) -> dict[str, str | int | float]:
+    """What is the same of all of several tests, empty values apart."""
+    if len(tests) < 2:
+        return {}
+    return {name: value for name, value in tests[0].items() if all(test[name] == value for test in tests[1:])}
+
+
 def _provenance(measured: Measured) -> dict[str, str | int | float]:
     """What is known of a test, by column."""
     result, test = measured.result, measured.test
@@ -159,6 +169,6 @@ def _provenance(measured: Measured) -> dict[str, str | int | float]:
         "steps": result.training.get("steps", ""),
         "git": result.git or "",
         "device": result.machine.get("gpu") or result.machine.get("device", ""),
-        "date": result.date,
+        "date": result.date[:16].replace("T", " "),
         "folder": "/".join(measured.folder.parts[-3:]) if measured.folder else "",
     }
