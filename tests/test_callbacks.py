@@ -2,14 +2,17 @@
 
 import copy
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import Tensor
 
 import tiny
@@ -57,6 +60,15 @@ def test_gradient_norm_throughput_and_classes_in_any_logger(command: Command) ->
     (folder,) = Path("tb").rglob("log")
     events = EventAccumulator(str(folder)).Reload()
     logged = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
+
+    images = events.Tags()["images"]
+    assert {tag.rpartition("/")[0] for tag in images} == {"panel/predictions", "panel/energy"} and len(images) == 8
+    predictions = [events.Images(tag)[0] for tag in images if "predictions" in tag]
+    size = 32
+    assert {(shown.width, shown.height) for shown in predictions} == {(3 * size + 4, size)}  # query, truth, prediction
+    with Image.open(io.BytesIO(predictions[0].encoded_image_string)) as picture:
+        query, truth, _ = (np.asarray(picture)[:, i * (size + 2) : i * (size + 2) + size].astype(int) for i in range(3))
+    assert (truth[(query != truth).any(2)] - query[(query != truth).any(2)]).mean(0).argmax() == 0  # the object turns red
 
     overrides = [*TINY, *arguments]
     with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):

@@ -156,4 +156,7 @@ def test_provenance_says_once_what_is_common(sweep: Path, browser: "sync_api.Bro
     table = page.locator("#provenance table")
     heads = table.locator("thead th").all_inner_texts()
     assert {"fold", "shot", "mIoU", "folder"} <= {*heads} and not {"method", "protocol", "git"} & {*heads}
-    assert "Of all tests: method MSHNet cosine+prototype, ResNet-50; weights best; training seed 0;" in table.locator("caption").inner_text()
+    assert (
+        "Of all tests: method MSHNet cosine+prototype, ResNet-50; weights best; training seed 0;"
+        in table.locator("caption").inner_text()
+    )

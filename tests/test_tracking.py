@@ -23,7 +23,7 @@ from conftest import ROOT, Command
 from mshnet_pl import config
 from mshnet_pl.results import load
 from mshnet_pl.training.callbacks import track_sweep
-from mshnet_pl.training.wandb_logger import labels
+from mshnet_pl.training.wandb_logger import labels, method
 
 TINY = (
     *tiny.TINY, "data.image_size=48", "trainer.max_steps=3", "test.episodes=3", "trainer.log_every_n_steps=1",
@@ -94,6 +94,7 @@ def test_an_offline_run_holds_everything(command: Command, tmp_path: Path, monke
     assert (run.project, run.run_group, run.job_type) == ("mshnet_pl", GROUP, "fold0-1shot")
     assert {*run.tags} == {"fold0", "1shot", "seed0", "full", "train"} and run.display_name == path.parent.name
     assert {key: recorded.config[key] for key in result.config} == result.config
+    assert recorded.config["method"] == "MSHNet cosine+prototype"
 
     losses = {f"train/loss{name}" for name in ("", "_final", "_block4", "_block3", "_block2")}
     every_step = {*losses, "lr-SGD", "train/grad_norm", "train/episodes_per_second", "train/miou", "train/fb_iou"}
@@ -226,7 +227,7 @@ def test_the_sweep_of_ablations_composes() -> None:
     assert {*values["ablation"]} == {path.stem for path in (ROOT / "conf" / "ablation").glob("*.yaml")}
     assert values["fold"] == [0, 1, 2, 3] and sweep["metric"] == {"name": "test/miou", "goal": "maximize"}
     config.register()
-    hashes = set()
+    hashes, methods = set(), set()
     for ablation, fold in [*product(values["ablation"], [0]), *product(["full"], values["fold"][1:])]:
         words = {"${args_no_hyphens}": [f"ablation={ablation}", f"fold={fold}"]}
         command = [part for word in sweep["command"][1:] for part in words.get(word, [word])]
@@ -235,7 +236,9 @@ def test_the_sweep_of_ablations_composes() -> None:
             raw = hydra.compose("config", overrides=overrides)
         assert (config.typed(raw).fold, raw.logger.mode, raw.data.root) == (fold, "online", "/nowhere")
         hashes.add(config.config_hash(config.plain(raw)))
+        methods.add(method(config.plain(raw)))
     assert len(hashes) == len(values["ablation"]) + 3
+    assert len(methods) == len(values["ablation"]) and {"MSHNet cosine", "MSHNet prototype"} < methods
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of that package under the newest pydantic
@@ -246,3 +249,4 @@ def test_the_dashboard_builds(monkeypatch: pytest.MonkeyPatch) -> None:
 
     view = dashboard.dashboard("somebody", "mshnet_pl")
     assert [section.name for section in view.sections] == ["Scores", "Training", "Pictures"]
+    assert {str(panel.groupby) for panel in view.sections[0].panels} == {str(dashboard.panels.Config("method"))}

@@ -21,7 +21,7 @@ def dashboard(entity: str, project: str) -> views.Workspace:
         panels.BarPlot(
             title=f"test {name}, mean over folds",
             metrics=[f"test/{key}"],
-            groupby=panels.Config("variant"),
+            groupby=panels.Config("method"),  # a single similarity is a method of its own, and its variant is "full"
             groupby_aggfunc="mean",
         )
         for key, name in (("miou", "mIoU"), ("fb_iou", "FB-IoU"))

@@ -22,6 +22,7 @@ from mshnet_pl.report import energy_plots
 from mshnet_pl.runs.job import Run
 from mshnet_pl.training.callbacks import AtomicCheckpoints, Monitor, ProgressBar, ValidationPanels, WandbTracker
 from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.training.tensorboard_logger import TensorBoardTracker
 from mshnet_pl.utils.setting_keys import with_key
 
 log = logging.getLogger(__name__)
@@ -182,7 +183,7 @@ def make_trainer(run: Run) -> pl.Trainer:
     logger = _make_logger(run)
     if logger:
         callbacks += [LearningRateMonitor(), Monitor(config.data.batch_size)]
-    if isinstance(logger, WandbTracker):
+    if isinstance(logger, (TensorBoardTracker, WandbTracker)):
         callbacks.append(ValidationPanels(logger, _energy_image))
     trainer: pl.Trainer = _make(
         raw,

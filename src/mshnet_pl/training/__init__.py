@@ -6,9 +6,10 @@ from mshnet_pl.training.callbacks.lr_finder import ResumableLRFinder
 from mshnet_pl.training.module import EpisodicModule
 from mshnet_pl.training.optimizers import SGDAndAdamW
 from mshnet_pl.training.schedules import constant, every_epochs, every_steps, exponential, polynomial
+from mshnet_pl.training.tensorboard_logger import TensorBoardTracker
 from mshnet_pl.training.wandb_logger import WandbTracker
 
 __all__ = [
     "EpisodicModule", "ExponentialMovingAverage", "ResumableEarlyStopping", "ResumableLRFinder", "SGDAndAdamW",
-    "WandbTracker", "constant", "every_epochs", "every_steps", "exponential", "polynomial",
+    "TensorBoardTracker", "WandbTracker", "constant", "every_epochs", "every_steps", "exponential", "polynomial",
 ]  # fmt: skip

@@ -9,10 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from mshnet_pl import results
+from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.results import Result
 from mshnet_pl.utils.targets import class_name
@@ -21,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _MODES = ("offline", "online", "disabled")
 _LONGEST_TAG = 64
+_LABELS = {0: "background", 1: "object", UNKNOWN: "unknown"}
 _SUMMARY = ("group", "fold", "shot", "variant", "weights", "seed", "miou", "fb_iou")
 
 
@@ -61,8 +65,9 @@ class WandbTracker(WandbLogger):
         self.panel, self._checkpoint, self._complained = panel, checkpoint, False
 
     def describe(self, config: Mapping[str, Any]) -> None:
-        """Before anything is logged: say what run this is, from its whole configuration."""
-        self._wandb_init |= labels(config) | {"config": dict(config), "name": Path(self.save_dir or "").name}
+        """Before anything is logged: say what run this is, from its whole configuration and ``method``, which it implies."""
+        told = {**config, "method": method(config)}
+        self._wandb_init |= labels(config) | {"config": told, "name": Path(self.save_dir or "").name}
 
     @property
     def experiment(self) -> Any:  # noqa: ANN401 - a wandb run or what stands for it
@@ -95,6 +100,24 @@ class WandbTracker(WandbLogger):
         """Log numbers, or whatever else wandb shows."""
         with self.shield():
             super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def log_episodes(
+        self,
+        key: str,
+        step: int,
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        titles: Sequence[str],
+        captions: Sequence[str],
+        layers: Mapping[str, UInt8[np.ndarray, "_ _ _"]],
+    ) -> None:
+        """An image an episode with its caption; layers as masks that wandb shows over it."""
+        drawn = [
+            {name: {"mask_data": masks[i], "class_labels": _LABELS} for name, masks in layers.items()}
+            for i in range(len(titles))
+        ]
+        with self.shield():
+            self.log_image(key, [*images], step, caption=[*captions], **({"masks": drawn} if layers else {}))
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -152,6 +175,17 @@ def labels(config: Mapping[str, Any]) -> dict[str, Any]:
         "job_type": f"{fold}-{shot}",
         "tags": [tag[:_LONGEST_TAG] for tag in tags if tag],
     }
+
+
+def method(config: Mapping[str, Any]) -> str:
+    """What ablations compare, such as ``MSHNet cosine`` or ``MSHNet cosine+prototype, no_atrous``.
+
+    Args:
+        config: the whole configuration, resolved.
+    """
+    model, variant = config["model"], config.get("variant", "full")
+    name = " ".join(filter(None, (class_name(model["_target_"]), "+".join(model.get("similarities") or ()))))
+    return name if variant == "full" else f"{name}, {variant}"
 
 
 def track_sweep(runs: Sequence[Result]) -> None:

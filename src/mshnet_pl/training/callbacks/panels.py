@@ -1,38 +1,65 @@
 """The same few episodes after every validation: what the network predicts, and where its similarities put their energy."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from jaxtyping import UInt8
 from pytorch_lightning.strategies import FSDPStrategy
-from torch import Tensor
 
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.io.transforms import to_image
-from mshnet_pl.episode import UNKNOWN, Episode
+from mshnet_pl.episode import Episode
 from mshnet_pl.evaluation.energy import EnergyPicture, energy_pictures
 from mshnet_pl.evaluation.metrics import episode_counts, row_iou
 from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.models.base import SimilarityMethod
-from mshnet_pl.training.wandb_logger import WandbTracker
 
-_LABELS = {0: "background", 1: "object", UNKNOWN: "unknown"}
+_Image = UInt8[np.ndarray, "_ _ 3"]
+
+
+@runtime_checkable
+class EpisodeLogger(Protocol):
+    """A logger that shows episodes."""
+
+    panel: int
+    """How many."""
+
+    def log_episodes(
+        self,
+        key: str,
+        step: int,
+        images: Sequence[_Image],
+        titles: Sequence[str],
+        captions: Sequence[str],
+        layers: Mapping[str, UInt8[np.ndarray, "_ _ _"]],
+    ) -> None:
+        """Show an image an episode.
+
+        Args:
+            key: what they are filed under.
+            step: the training step.
+            images: one each.
+            titles: of the episodes, the same at every step.
+            captions: what to say of each at this step.
+            layers: masks of the images' sizes by name, (B, H, W); may be empty.
+        """
 
 
 class ValidationPanels(pl.Callback):
-    """Sends pictures of the first validation episodes to wandb at each validation, or after training where there is none.
+    """Gives a logger pictures of the first validation episodes at each validation, or after training where there is none.
 
     Stands after callbacks that average weights, so that it shows what validation sees.
 
     Args:
-        tracker: where they go, and how many.
+        logger: where they go, and how many.
         draw_energy: gives an episode's energy maps as an image, (height, width, 3) uint8.
     """
 
-    def __init__(self, tracker: WandbTracker, draw_energy: Callable[[EnergyPicture], np.ndarray]) -> None:
-        self._tracker, self._draw_energy = tracker, draw_energy
+    def __init__(self, logger: EpisodeLogger, draw_energy: Callable[[EnergyPicture], np.ndarray]) -> None:
+        self._logger, self._draw_energy = logger, draw_energy
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See the class."""
@@ -48,10 +75,10 @@ class ValidationPanels(pl.Callback):
 
     @torch.no_grad()
     def _send(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or not self._tracker.panel or isinstance(trainer.strategy, FSDPStrategy):
+        if not trainer.is_global_zero or not self._logger.panel or isinstance(trainer.strategy, FSDPStrategy):
             return  # where weights are shared out, one process alone cannot run the network
         datamodule: EpisodeDataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it untyped
-        batch = trainer.precision_plugin.convert_input(datamodule.panel(self._tracker.panel))
+        batch = trainer.precision_plugin.convert_input(datamodule.panel(self._logger.panel))
         batch = trainer.strategy.batch_to_device(batch)
         names = [datamodule.class_names[c] for c in batch.class_id.tolist()]
         titles = [f"episode {n}: {name}" for n, name in zip(batch.number.tolist(), names, strict=True)]
@@ -61,21 +88,12 @@ class ValidationPanels(pl.Callback):
             network = pl_module.method
             found = energy_pictures(network, batch, titles) if isinstance(network, SimilarityMethod) else []
         step = max(trainer.global_step - 1, 0)  # as Lightning counts the numbers of this validation
-        with self._tracker.shield():
-            masks, captions = _overlays(batch, predict_labels(logits, batch), titles)
-            images = [to_image(image) for image in batch.query]
-            self._tracker.log_image("panel/predictions", images, step, masks=masks, caption=captions)
-            if found:
-                images = [self._draw_energy(picture) for picture in found]
-                self._tracker.log_image("panel/energy", images, step, caption=titles)
-
-
-def _overlays(batch: Episode, predicted: Tensor, titles: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """What ``wandb.Image`` needs to show truth and prediction over each query, and what to say of it."""
-    layers = {"truth": batch.query_mask.cpu().numpy(), "prediction": predicted.cpu().numpy()}
-    masks = [
-        {name: {"mask_data": layer[i], "class_labels": _LABELS} for name, layer in layers.items()}
-        for i in range(len(titles))
-    ]
-    ious = row_iou(episode_counts(predicted, batch.query_mask, batch.class_id, batch.number))
-    return masks, [f"{title}, IoU {iou:.0f}" for title, iou in zip(titles, ious.tolist(), strict=True)]
+        predicted = predict_labels(logits, batch)
+        ious = row_iou(episode_counts(predicted, batch.query_mask, batch.class_id, batch.number)).tolist()
+        layers = {"truth": batch.query_mask.cpu().numpy(), "prediction": predicted.cpu().numpy()}
+        captions = [f"{title}, IoU {iou:.0f}" for title, iou in zip(titles, ious, strict=True)]
+        queries = [to_image(image) for image in batch.query]
+        self._logger.log_episodes("panel/predictions", step, queries, titles, captions, layers)
+        if found:
+            maps = [self._draw_energy(picture) for picture in found]
+            self._logger.log_episodes("panel/energy", step, maps, titles, titles, {})
