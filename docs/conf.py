@@ -7,7 +7,7 @@ author = "The mshnet_pl authors"
 version = release = version_of("mshnet_pl")
 
 extensions = [
-    "myst_parser",  # pages in Markdown
+    "myst_nb",  # pages in Markdown, and notebooks with the outputs that they have; tests execute them
     "sphinx.ext.autodoc",  # the API from docstrings
     "sphinx.ext.napoleon",  # of Google's style
     "sphinx_copybutton",
@@ -18,6 +18,7 @@ html_show_sourcelink = False
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_class_signature = "separated"

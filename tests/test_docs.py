@@ -3,6 +3,7 @@
 A block of ``console`` is shown and not run: it needs a network, a server that does not end, or hours.
 """
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -64,6 +65,21 @@ def test_every_block_runs(page: str, command: Command, pascal_root: Path) -> Non
                 arguments += ["data.splits_dir=splits"] if "data=pascal5i" in arguments else []
             done = command(name, *arguments)
             assert done.code == 0, f"{page}: {line}\n{done.err}"
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore:.*::pytorch_lightning")  # the command silences them, in other processes
+def test_every_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cell by cell, the experiment smaller; the stored outputs are of a run, without errors."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    for cell in cells:
+        exec(compile("".join(cell["source"]), notebook.name, "exec"), namespace)
+        if "settings" in namespace and "run" not in namespace:
+            namespace["settings"] += TINY_TRAINING
+    assert not [out for cell in cells for out in cell["outputs"] if out["output_type"] == "error"]
+    assert sum(bool(cell["outputs"]) for cell in cells) >= 3
 
 
 @pytest.mark.parametrize(

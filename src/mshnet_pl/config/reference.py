@@ -24,7 +24,7 @@ A setting is given as `SETTING=VALUE`, a choice as `GROUP=CHOICE`. Defaults are 
 without a default, `-`, gets its value from a choice, from the command's own file in `conf/`, or from the command line.
 
 The settings that change a result make up a run's hash, which its folder is named after, but for those at their defaults.
-"Not at its default" says that the default ends a run where another value goes on.
+"Not at its default" says that the default ends a run where another value continues.
 """
 _HEAD = ("setting", "type", "default", "range", "changes a result", "meaning")
 

@@ -225,8 +225,8 @@ class Config:
     )
     ckpt_path: str | None = setting(
         "last",
-        "Which training goes on: last resumes this configuration's own run, null starts anew, a path goes on with the "
-        "training that wrote that checkpoint: its optimizer, its count of steps.",
+        "Which training to resume: last is this configuration's own run, null starts anew, a path is the training that "
+        "wrote that checkpoint, with its optimizer and its count of steps.",
         effect=Effect.NAMED,
     )
     init_from: str | None = setting(
