@@ -70,7 +70,7 @@ def test_every_block_runs(page: str, command: Command, pascal_root: Path) -> Non
 @pytest.mark.parametrize("notebook", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore:.*::pytorch_lightning")  # the command silences them, in other processes
 def test_every_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cell by cell, the experiment smaller; the stored outputs are of a run, without errors."""
+    """Cell by cell, the experiment smaller; no stored output is an error."""
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
@@ -79,7 +79,6 @@ def test_every_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest
         if "settings" in namespace and "run" not in namespace:
             namespace["settings"] += TINY_TRAINING
     assert not [out for cell in cells for out in cell["outputs"] if out["output_type"] == "error"]
-    assert sum(bool(cell["outputs"]) for cell in cells) >= 3
 
 
 @pytest.mark.parametrize(

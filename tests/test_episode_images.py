@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Command
+from conftest import Command
 from mshnet_pl.report.collection import collect
 from mshnet_pl.report.episode_images import Behind
 from mshnet_pl.report.imagenet import OCCURRING
 from mshnet_pl.results import load
+from recorded import experiments
 from report_runs import config, write_run
 
 TINY = (
@@ -37,7 +38,7 @@ def test_a_run_keeps_its_episodes_images(command: Command, tmp_path: Path) -> No
 
 def test_recorded_episodes_have_their_images() -> None:
     """All of ``experiments/``; ``collect`` compares their hashes and classes."""
-    tests = collect([ROOT / "experiments"]).tests
+    tests = collect([experiments()]).tests
     assert len({test.test.episodes_sha256 for test in tests}) == 25
     assert all(test.images is not None for test in tests)
     behind = Behind.of(test.images for test in tests if test.images)

@@ -92,7 +92,7 @@ def test_csv_and_latex(command: Command, sweep: Path) -> None:
     assert float(mean["miou"]) == pytest.approx(fmean(float(record["miou"]) for record in folds))
     widths = [float(record["miou_high"]) - float(record["miou_low"]) for record in folds]
     assert float(mean["miou_high"]) - float(mean["miou_low"]) == pytest.approx(np.linalg.norm(widths) / 4, rel=0.15)
-    assert (mean["tests"], mean["training_seeds"], mean["learnable"]) == ("4", "1", "29626952")
+    assert (mean["tests"], mean["training_seeds"], mean["trainable"]) == ("4", "1", "29626952")
     assert records(done.out, source="published", fold="2", shot="5", method="MSHNet Both-Sim")[0]["miou"] == "65.7"
     assert command("mshnet-report", sweep, "--format", "csv").out == done.out
 

@@ -20,7 +20,7 @@ _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
 _COLUMNS = (
     "table", "source", "weights", "trained", "backbone", "method", "settings", "shot", "fold", "training_seeds", "tests",
     "query_images", "support_images",
-    "miou", "miou_low", "miou_high", "fb_iou", "fb_iou_low", "fb_iou_high", "learnable",
+    "miou", "miou_low", "miou_high", "fb_iou", "fb_iou_low", "fb_iou_high", "trainable",
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ class Table:
 def markdown(table: Table) -> str:
     """A Markdown table with a line a method and number of shots; intervals beside the means."""
     folds = [f"fold {fold}" for fold in table.folds]
-    body = [["backbone", "method", "weights", "tested", *folds, "mIoU", "FB-IoU", "learnable"]]
+    body = [["backbone", "method", "weights", "tested", *folds, "mIoU", "FB-IoU", "trainable"]]
     body.append(["---"] * 4 + ["---:"] * (len(folds) + 3))
     for shot in table.shots:
         for line in table.lines:
@@ -147,7 +147,7 @@ def latex(table: Table) -> str:
             r"\toprule",
             " & ".join(["", "", "", *shots, ""]) + r" \\",
             " ".join(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in starts),
-            " & ".join(["backbone", "method", "weights", *numbers, "learnable"]) + r" \\",
+            " & ".join(["backbone", "method", "weights", *numbers, "trainable"]) + r" \\",
             r"\midrule",
             *(" & ".join(map(_latex, cells)) + r" \\" for cells in body),
             r"\bottomrule",
