@@ -3,7 +3,7 @@
 from importlib.metadata import version as version_of
 
 project = "mshnet_pl"
-author = "The mshnet_pl authors"
+author = copyright = "The mshnet_pl authors"
 version = release = version_of("mshnet_pl")
 
 extensions = [
