@@ -12,10 +12,11 @@ from conftest import ROOT
 
 @cache
 def experiments() -> Path:
-    """A copy of ``experiments/`` with its records, beside an empty ``docs/``; removed when the process ends."""
+    """A copy of ``experiments/`` with its records, beside ``conf`` and an empty ``docs``; removed when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="mshnet_records_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "docs").mkdir()
+    (folder / "conf").symlink_to(ROOT / "conf")
     shutil.copytree(ROOT / "experiments", folder / "experiments")
     spec = spec_from_file_location("records", ROOT / "experiments" / "records.py")
     assert spec and spec.loader
