@@ -78,12 +78,12 @@ def training_curves(runs: Sequence[tuple[str, Curves]], title: str) -> list[str]
             pictures.append(_curves("parts of the loss" + ", mean over the runs" * (len(runs) > 1), lines, words, title))
         if shown := [_MIOU[quantity] for quantity in _MIOU if quantity in logged]:
             lines = [
-                (names[name] | style, curves[quantity])
+                ({**names[name], **style}, curves[quantity])
                 for quantity, (_, style) in _MIOU.items()
                 for name, curves in runs
                 if quantity in curves
             ]
-            kinds = {kind: {"color": _INK, "ls": "solid"} | style for kind, style in shown}
+            kinds = {kind: {"color": _INK, "ls": "solid", **style} for kind, style in shown}
             pictures.append(_curves("mIoU, %", lines, names | kinds, title))
     return pictures
 
@@ -134,10 +134,10 @@ def _curves(
     figure = Figure(figsize=(_WIDTH, 3.1), layout="constrained")
     ax = figure.subplots()
     for style, points in lines:
-        ax.plot(*_thinned(points).T, **_LINE | style)
+        ax.plot(*_thinned(points).T, **{**_LINE, **style})
     ax.set_title(heading)
     ax.set_xlabel("step")
-    handles = [Line2D([], [], **_LINE | style) for style in legend.values()]
+    handles = [Line2D([], [], **{**_LINE, **style}) for style in legend.values()]
     columns = 4 if max(map(len, legend)) < 12 else 1
     figure.legend(
         handles, [fill(name, _COLUMNS) for name in legend], loc="outside lower center", ncols=columns, frameon=False,
