@@ -60,6 +60,7 @@ class Sweep(Callback):
         Raises:
             Interrupted: there was a signal.
         """
+        Sweep.signals.close()
         if Sweep.folder is None:
             return
         if Sweep._interruption is not None and Sweep._interruption.signal is not None:

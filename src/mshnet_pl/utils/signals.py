@@ -123,11 +123,11 @@ def is_waiting() -> bool:
     return are_held() and bool(signal.sigpending() & {*_SIGNALS})
 
 
-def let_through() -> set[int]:
+def let_through() -> list[int]:
     """Let signals through to this thread that were held back from it; gives which."""
     if not are_held():
-        return set()
-    return {*signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)} & {*_SIGNALS}
+        return []
+    return [int(number) for number in signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS) if number in _SIGNALS]
 
 
 def _block(numbers: Iterable[int]) -> None:
