@@ -22,6 +22,7 @@ from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from report_runs import config, write_run
+from voc_files import Drawn
 
 TINY = (*tiny.TINY, "trainer.max_steps=5", "save_every_n_steps=1", "test.pictures=1", "logger=csv")
 
@@ -170,6 +171,36 @@ def test_the_report(command: Command, tmp_path: Path, small_disk: tuple[Path, Ca
     assert command(*report, disk, "--episodes", 2).code == 0
     after = settled(disk)
     assert after.keys() == before.keys() and all(after[name] != before[name] for name in before)
+
+
+def test_folders_that_may_only_be_read(
+    command: Command, other: Path, tmp_path: Path, small_disk: tuple[Path, Callable[[int], None]]
+) -> None:
+    """A finished run, its report and a data set on a disk that is mounted read-only: one message, and all is as it was."""
+    disk, resize = small_disk
+    resize(20 << 20)
+    Drawn().write_archives(disk)
+    source = Synthetic(size=70)
+    for part in ("images", "masks"):
+        (tmp_path / "support" / part).mkdir(parents=True)
+    source.image("val-00-0000").save(tmp_path / "support" / "images" / "a.png")
+    Image.fromarray(255 * source.mask("val-00-0000", [0])).save(tmp_path / "support" / "masks" / "a.png")
+    write_run(disk / "done", config(), 0.6, 40)
+    before = settled(disk)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    for name, *arguments in (
+        ("train", *tiny.TINY, f"runs={disk}/runs"),
+        ("train", "-m", *tiny.TINY, "seed=0,1", f"runs={disk}/runs"),
+        ("test", f"ckpt={other}", f"runs={disk}/runs"),
+        ("predict", f"ckpt={other}", "support=support", "query=support/images/a.png", f"out={disk}/out"),
+        ("report", disk / "done"),
+        ("prepare", "data=pascal5i", f"data.root={disk}", "--any-archive"),
+    ):
+        done = command(f"mshnet-{name}", *arguments)
+        assert done.code == 2 and "Traceback" not in done.out + done.err, done.err
+        files = 2 if name == "prepare" else 1  # one for each archive
+        assert done.err.count("Read-only file system") == files and str(disk) in done.err, done.err
+    assert settled(disk) == before
 
 
 @pytest.mark.slow

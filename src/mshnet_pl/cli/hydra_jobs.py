@@ -21,7 +21,7 @@ from mshnet_pl.cli.arguments import errors_end_it, fail
 from mshnet_pl.errors import ConfigError, RunFailed, UserError
 from mshnet_pl.report import collection, tables
 from mshnet_pl.runs import jobs
-from mshnet_pl.utils.files import find_files, if_full
+from mshnet_pl.utils.files import find_files, if_unwritable
 from mshnet_pl.utils.targets import class_name
 
 _CONF = "pkg://mshnet_pl.conf"
@@ -77,8 +77,7 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
     jobs.Sweep.folder = None
     try:
         hydra.main(version_base="1.3", config_path=_CONF, config_name=config_name)(job)()
-        if jobs.Sweep.folder is not None:
-            jobs.wait_for_others(jobs.Sweep.folder, jobs.Sweep.before)
+        jobs.Sweep.on_the_end()
     except UserError as error:
         fail(error)
     except RunFailed as error:
@@ -86,13 +85,14 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
     except (HydraException, OmegaConfBaseException) as error:  # a choice that Hydra lacks is an OSError as well
         fail(ConfigError(_explain(error)))
     except OSError as error:
-        fail(if_full(error))
+        fail(if_unwritable(error))
     except ValueError as error:
         if not str(error).startswith("Config group override"):  # Hydra's own, of a group that is set to nothing
             raise
         empty = [argument for argument in sys.argv[1:] if argument.endswith(("=null", "="))]
         fail(ConfigError(f"{', '.join(empty)}: give the name of one of its choices"))
     finally:
+        jobs.Sweep.signals.close()
         if jobs.Sweep.folder is not None:
             _end_of_sweep(jobs.Sweep.folder)
 

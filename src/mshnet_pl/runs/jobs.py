@@ -9,7 +9,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,10 +25,11 @@ from mshnet_pl import results
 from mshnet_pl.errors import ConfigError, DataError, Interrupted, RunFailed, UserError
 from mshnet_pl.report import tables
 from mshnet_pl.results import Result
+from mshnet_pl.runs import workers
 from mshnet_pl.runs.job import Run
 from mshnet_pl.utils import devices
-from mshnet_pl.utils.files import if_full
-from mshnet_pl.utils.signals import passed_on
+from mshnet_pl.utils.files import if_unwritable
+from mshnet_pl.utils.signals import Interruption, is_waiting, let_through, passed_on
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,30 @@ class Sweep(Callback):
 
     folder: ClassVar[Path | None] = None
     before: ClassVar[dict[Path, bytes]] = {}
+    signals: ClassVar[ExitStack] = ExitStack()
+    _interruption: ClassVar[Interruption | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401 - Hydra's signature
         """See the class."""
         Sweep.folder = Path(config.hydra.sweep.dir)
         Sweep.before = results.failure_files(Sweep.folder)
+        Sweep._interruption = None
+        if workers.are_used(config.hydra.launcher):
+            Sweep._interruption = Sweep.signals.enter_context(workers.signals_held())
+
+    @staticmethod
+    def on_the_end() -> None:
+        """Once every job has ended: a signal that came meanwhile, or else waiting for what other sweeps are at.
+
+        Raises:
+            Interrupted: there was a signal.
+        """
+        Sweep.signals.close()
+        if Sweep.folder is None:
+            return
+        if Sweep._interruption is not None and Sweep._interruption.signal is not None:
+            raise Sweep._interruption.ended("what was under way is saved, and no further job was started")
+        wait_for_others(Sweep.folder, Sweep.before)
 
 
 def start(work: str, raw: DictConfig) -> float:
@@ -71,8 +91,18 @@ def start(work: str, raw: DictConfig) -> float:
     os.chdir(job.runtime.cwd)  # a worker of a launcher may have started elsewhere
     folder = Path(job.runtime.output_dir)
     in_sweep = job.mode is RunMode.MULTIRUN
+    if workers.is_one():
+        workers.end_with_launcher()
+        if is_waiting():
+            return math.nan
     try:
         result = _result(work, Run.of(raw, folder), fresh=in_sweep)
+    except Interrupted as ended:
+        if not workers.is_one():
+            raise
+        log.warning("%s", ended)  # joblib would kill the other workers, which may not have saved yet
+        signal.raise_signal(ended.code - 128)  # it waits, and no further job of this worker is started
+        return math.nan
     except Exception as error:
         if not in_sweep:
             raise
@@ -263,6 +293,7 @@ def _process(
 ) -> None:
     """One of the processes of ``_in_processes``; sends it what it raises."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the work takes signals, Ctrl-C has nothing to save
+    let_through()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment)
     os.environ.pop("SLURM_NTASKS", None)  # Lightning would count SLURM's tasks instead of these processes
@@ -276,7 +307,7 @@ def _process(
         try:
             _do(work, run)
         except OSError as error:
-            raise if_full(error) from error
+            raise if_unwritable(error) from error
     except UserError as error:
         errors.send(error)
         raise SystemExit(2) from None

@@ -17,6 +17,7 @@ from mshnet_pl.errors import DataError
 log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _HOST = re.sub(r"\W", "_", platform.node(), flags=re.ASCII)[:40]
 
 
@@ -116,15 +117,17 @@ def remove_leftovers(folder: Path) -> None:
             _remove(partial)
 
 
-def if_full(error: OSError) -> DataError:
-    """A message in place of an error that says that a disk is full.
+def if_unwritable(error: OSError) -> DataError:
+    """A message in place of an error that says that a disk is full, or that a file or folder may not be used.
 
     Raises:
         OSError: it says something else.
     """
-    if error.errno not in _FULL:
+    if error.errno not in (*_FULL, *_REFUSED):
         raise error
     where = f"{error.filename}: " if error.filename else ""
+    if error.errno in _REFUSED:
+        return DataError(f"{where}{error.strerror}; give another folder, or yourself the right to it")
     return DataError(f"{where}{error.strerror}; make room, and give the same command again: what was finished is kept")
 
 

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
@@ -68,13 +68,40 @@ def interrupted(number: signal.Signals, what_is_kept: str, again: str = AGAIN) -
 
 @contextmanager
 def passed_on(processes: Sequence[BaseProcess]) -> Iterator[Interruption]:
-    """Hand the signals to processes that run meanwhile, and note the first."""
+    """Hand the signals to processes that run meanwhile, also one that was ``held``, and note the first."""
+    with _handed_to(lambda: processes) as interruption:
+        held_before = let_through()
+        try:
+            yield interruption
+        finally:
+            _block(held_before)
+
+
+@contextmanager
+def held() -> Iterator[Interruption]:
+    """Hand the signals to the processes that are started meanwhile, which have them held back, and note the first.
+
+    However young such a process is, it does not die of it: the signal waits until ``passed_on`` or ``let_through``.
+    """
+    over = threading.Event()
+    with _handed_to(multiprocessing.active_children) as interruption:
+        threading.Thread(target=over.wait, daemon=True).start()  # gets what is held back from this thread
+        _block(_SIGNALS)
+        try:
+            yield interruption
+        finally:
+            let_through()
+            over.set()
+
+
+@contextmanager
+def _handed_to(processes: Callable[[], Sequence[BaseProcess]]) -> Iterator[Interruption]:
     interruption = Interruption()
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         interruption.signal = interruption.signal or signal.Signals(number)
         _next_ends(number)
-        for process in processes:
+        for process in processes():
             if process.pid is not None and process.is_alive():
                 os.kill(process.pid, number)
 
@@ -84,6 +111,28 @@ def passed_on(processes: Sequence[BaseProcess]) -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def are_held() -> bool:
+    """Whether the signals are held back from this process, see ``held``."""
+    return hasattr(signal, "pthread_sigmask") and signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def is_waiting() -> bool:
+    """Whether one that is held back has come."""
+    return are_held() and bool(signal.sigpending() & {*_SIGNALS})
+
+
+def let_through() -> list[int]:
+    """Let signals through to this thread that were held back from it; gives which."""
+    if not are_held():
+        return []
+    return [int(number) for number in signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS) if number in _SIGNALS]
+
+
+def _block(numbers: Iterable[int]) -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
 def ignore_interrupts(worker: int = 0) -> None:
