@@ -63,6 +63,18 @@ class Fusion(StrEnum):
     """Each shot predicts alone; their foreground votes, divided by the most that a pixel got, decide (HSNet)."""
 
 
+class SupportKind(StrEnum):
+    """What of a support's mask a test shows the method; a mask is then made of it (``inference.completion``)."""
+
+    mask = "mask"
+    box = "box"
+    """The boxes around the mask's connected parts."""
+    scribble = "scribble"
+    """A stroke at random inside the mask's largest part."""
+    point = "point"
+    """A point at random inside the mask."""
+
+
 class LossGrid(StrEnum):
     """Where logits and the query's mask meet in the loss of training."""
 

@@ -11,7 +11,11 @@ from mshnet_pl.options import Fusion
 
 OPTIONS = {
     "ckpt": CKPT,
-    "support": Option("masked images: images/ and masks/, classes of such, LabelMe or COCO JSON", Path, REQUIRED),
+    "support": Option(
+        "masked images: images/ and masks/, classes of such, LabelMe or COCO JSON; or boxes, scribbles, points in JSON",
+        Path,
+        REQUIRED,
+    ),
     "query": Option("what is segmented: a folder, a file, or a pattern in quotes", default=REQUIRED),
     "out": Option("folder of the results", Path, REQUIRED),
     "threshold": Option("foreground probability from which on a pixel is the object's", float, 0.5),

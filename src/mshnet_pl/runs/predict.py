@@ -15,6 +15,7 @@ from tqdm import tqdm
 from mshnet_pl import __version__
 from mshnet_pl.data.io.folders import passed_over_lines
 from mshnet_pl.data.io.images import MAX_BITS, bits_of, read_image
+from mshnet_pl.data.io.marks import Marks
 from mshnet_pl.data.io.masks import doubt, read_mask
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.draw import SIDE, contact_sheet, mask_image, overlay
@@ -180,12 +181,16 @@ def _fit(
     shares: dict[str, list[float]] = {}
     for number, (name, shown) in enumerate(supports.items(), start=1):
         images = [read_image(support.image, bits=given.bits or 8) for support in shown]
-        segmenter.fit(name, images, [support.mask for support in shown], value=given.value)
+        masks = [
+            segmenter.complete(image, support.mask) if isinstance(support.mask, Marks) else support.mask
+            for support, image in zip(shown, images, strict=True)
+        ]
+        segmenter.fit(name, images, masks, value=given.value)
         shares[name] = []
-        for support, image in zip(shown, images, strict=True):
-            mask = read_mask(support.mask, given.value)
+        for support, image, drawn in zip(shown, images, masks, strict=True):
+            mask = read_mask(drawn, given.value)
             shares[name].append(float(mask.mean()))
-            title = f"{name}: {support.file.name} {mask.mean():.1%}"
+            title = f"{name}: {support.file.name} {mask.mean():.1%}{', made' if isinstance(support.mask, Marks) else ''}"
             log.info("support %s", title)
             if doubt(mask):
                 log.warning("%s: %s", support.file, doubt(mask))
@@ -261,7 +266,12 @@ def _record(
         "classes": {name: number for number, name in enumerate(supports.classes, start=1)},
         "supports": {
             name: [
-                {"image": str(s.file), "mask": str(s.mask) if isinstance(s.mask, Path) else None, "share": share}
+                {
+                    "image": str(s.file),
+                    "mask": str(s.mask) if isinstance(s.mask, Path) else None,
+                    "share": share,
+                    "made_of_marks": isinstance(s.mask, Marks),
+                }
                 for s, share in zip(shown, shares[name], strict=True)
             ]
             for name, shown in supports.classes.items()

@@ -1,0 +1,18 @@
+"""Whether an image shows a class at all."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+PRESENT_SHARE = 0.01
+"""Of an image: so many of its pixels, the likeliest ones, tell presence."""
+
+
+def presence(margin: Float[Tensor, "height width"]) -> float:
+    """The mean foreground probability of the likeliest hundredth of an image's pixels, from 0 to 1.
+
+    Args:
+        margin: by how much the class's foreground logit exceeds the background's.
+    """
+    count = max(round(PRESENT_SHARE * margin.numel()), 1)
+    return float(torch.sigmoid(margin.flatten().topk(count).values.float()).mean())
