@@ -75,6 +75,15 @@ class SupportKind(StrEnum):
     """A point at random inside the mask."""
 
 
+class ResultFormat(StrEnum):
+    """How predictions are written."""
+
+    png = "png"
+    """Masks and overlays alone; the others write these, too, and a file for label tools."""
+    coco = "coco"
+    labelme = "labelme"
+
+
 class LossGrid(StrEnum):
     """Where logits and the query's mask meet in the loss of training."""
 
