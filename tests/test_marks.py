@@ -188,7 +188,7 @@ def test_labelme_shapes_of_every_type(command: Command, tmp_path: Path) -> None:
         "c": [{"shape_type": "line", "points": [[45, 30], [65, 50]]}],
         "d": [{"shape_type": "linestrip", "points": [[45, 30], [65, 50], [45, 50]]}],
         "e": [{"shape_type": "circle", "points": [[55, 40], [55, 63]]}],
-        "f": [{"shape_type": "polygon", "points": [[35, 40], [55, 20], [75, 40], [55, 60]]}],
+        "f": [{"shape_type": "polygon", "points": [[31, 40], [55, 16], [79, 40], [55, 64]]}],
         "g": [{"shape_type": "mask", "points": [[0, 0], [WIDTH - 1, HEIGHT - 1]], "mask": stamp(disk())}],
     }
     folder = written(tmp_path / "labelme", "".join(shapes))

@@ -57,7 +57,7 @@ def test_coco_is_read_by_pycocotools(predicted: Callable[..., Any]) -> None:
         name = Path(image["file_name"]).stem
         assert (out / image["file_name"]).samefile(out.parent / "q" / f"{name}.png")
         masks = [coco.annToMask(one) for one in annotations]
-        assert np.array_equal(np.any(masks, axis=0), drawn(out, name)) and len(masks) >= len(name) - 2
+        assert np.array_equal(np.any(masks, axis=0), drawn(out, name))
         (row,) = (row for row in rows if row["mask"] == f"{name}_mask.png")
         assert [one["box"] for one in row["instances"]] == [one["bbox"] for one in annotations]
         for one, mask in zip(annotations, masks, strict=True):

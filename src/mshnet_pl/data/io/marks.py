@@ -78,7 +78,8 @@ class Marks:
 
     def told(self) -> UInt8[np.ndarray, "height width"]:
         """What is told of every pixel: ``BACKGROUND``, ``OBJECT``, ``INSIDE`` or ``OPEN``."""
-        background, strokes, boxes, outlines = (np.asarray(self._part(kind)) > 0 for kind in _KINDS)
+        nothing = Image.new("L", self.size)
+        background, strokes, boxes, outlines = (np.asarray(self._parts.get(kind, nothing)) > 0 for kind in _KINDS)
         found = np.full(boxes.shape, BACKGROUND if boxes.any() or not (strokes & ~outlines).any() else OPEN, np.uint8)
         found[boxes] = INSIDE
         found[strokes | outlines] = OBJECT
