@@ -102,7 +102,7 @@ class CocoFile:
 
 def labelme(path: Path, image: Path, width: int, height: int, found: Sequence[Part]) -> bytes:
     """LabelMe's JSON of one image's predictions, each a shape of the kind ``mask``; ``path`` is where it will lie."""
-    shapes = [
+    shapes: list[dict[str, Any]] = [
         {
             "label": part.class_name,
             "shape_type": "mask",

@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw
 
 from mshnet_pl.errors import DataError
 
+Place = tuple[int | float, int | float]
+"""x and y in pixels."""
 BACKGROUND, OBJECT, INSIDE, OPEN = 0, 1, 2, 3
 """Of a pixel: surely not the object's; surely its; in a box, so likely its; not told."""
 _KINDS = _BACKGROUND, _OBJECT, _BOXES, _OUTLINES = "background", "object", "boxes", "outlines"
@@ -39,12 +41,12 @@ class Marks:
         """Whether outlines are all that is marked, so that no mask has to be made."""
         return self._parts.keys() <= {_OUTLINES}
 
-    def box(self, corners: Sequence[float]) -> None:
+    def box(self, corners: Sequence[int | float]) -> None:
         """Left, upper, right and lower edge: the object lies inside, and touches the edges."""
         left, upper, right, lower = corners
         self.area([(left, upper), (right, upper), (right, lower), (left, lower)])
 
-    def area(self, corners: Sequence[tuple[float, float]]) -> None:
+    def area(self, corners: Sequence[Place]) -> None:
         """A box that may be turned, by its corners."""
         self._draw(_BOXES).polygon([*corners], fill=1, outline=1)
 
@@ -52,7 +54,7 @@ class Marks:
         """Boxes, as the pixels inside."""
         self._part(_BOXES).paste(1, (0, 0), Image.fromarray(pixels))
 
-    def scribble(self, points: Sequence[tuple[float, float]], positive: bool = True) -> None:
+    def scribble(self, points: Sequence[Place], positive: bool = True) -> None:
         """A stroke through those points, on the object or else on the background; one point is a dot."""
         draw = self._draw(_OBJECT if positive else _BACKGROUND)
         draw.line([*points], fill=1, width=round(2 * self._radius))
@@ -63,11 +65,11 @@ class Marks:
         """A scribble on the object, as the pixels that it covers."""
         self._part(_OBJECT).paste(1, (0, 0), Image.fromarray(pixels))
 
-    def polygon(self, points: Sequence[tuple[float, float]]) -> None:
+    def polygon(self, points: Sequence[Place]) -> None:
         """The object's outline."""
         self._draw(_OUTLINES).polygon([*points], fill=1, outline=1)
 
-    def circle(self, centre: tuple[float, float], radius: float) -> None:
+    def circle(self, centre: Place, radius: int | float) -> None:
         """The object's outline."""
         (x, y) = centre
         self._draw(_OUTLINES).ellipse((x - radius, y - radius, x + radius, y + radius), fill=1, outline=1)
@@ -171,7 +173,7 @@ def _numbers(given: Any, name: str) -> np.ndarray:  # noqa: ANN401
         ) from error
 
 
-def _within(points: Iterable[tuple[float, float]], size: tuple[int, int], name: str) -> None:
+def _within(points: Iterable[Place], size: tuple[int, int], name: str) -> None:
     for x, y in points:
         if not (0 <= x <= size[0] and 0 <= y <= size[1]):
             raise DataError(f"{name}: ({x:g}, {y:g}) lies outside of the image of {size[0]} x {size[1]} pixels")
