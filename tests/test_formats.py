@@ -20,6 +20,7 @@ from coco_tree import CATEGORY_IDS, draw_coco
 from conftest import ROOT, Command
 from mshnet_pl import Segmenter
 from mshnet_pl.app.session import Session, SessionFolder
+from mshnet_pl.data.io.marks import INSIDE, OBJECT, Marks
 from mshnet_pl.data.io.masks import read_mask
 from mshnet_pl.data.sources.coco20i import Coco20i
 from mshnet_pl.data.sources.folder import Folder
@@ -280,33 +281,52 @@ def segmentations(row: str) -> list[dict[str, Any]]:
         packed = rle_tools.encode(np.asfortranarray(drawn().astype(np.uint8)))
         size = [*SIZE[::-1]]
         return [{"segmentation": {"size": size, "counts": c}} for c in (runs, packed["counts"].decode())]
+    if "a box without" in row:
+        return [{"segmentation": [], "bbox": [8, 5, 22, 15]}]
     return [{"segmentation": [BOX], "iscrowd": 1}, {"segmentation": []}, {"segmentation": [[1, 2, 3, 4]]}]
 
 
 def shapes(row: str) -> list[dict[str, Any]]:
     corners = [[8, 5], [29, 5], [29, 19], [8, 19]]
-    if "point, line" in row:
-        return [{"shape_type": "point", "points": corners[:1]}, {"shape_type": "line", "points": corners[:2]}]
+    if "marks" in row:
+        return [
+            {"shape_type": "rectangle", "points": corners[::2]}, {"shape_type": "rectangle", "points": corners},
+            {"shape_type": "rotation", "points": corners}, {"shape_type": "point", "points": corners[:1]},
+            {"shape_type": "points", "points": corners}, {"shape_type": "line", "points": corners[:2]},
+            {"shape_type": "linestrip", "points": corners},
+        ]  # fmt: skip
     stamp = io.BytesIO()
     Image.fromarray(np.ones((15, 22), bool)).save(stamp, "PNG")
     mask = base64.b64encode(stamp.getvalue()).decode()
     return [
         {"shape_type": "polygon", "points": corners}, {"shape_type": "circle", "points": [[19, 12], [19, 20]]},
-        {"shape_type": "mask", "points": corners[::2], "mask": mask}, {"shape_type": "rectangle", "points": corners[::2]},
-        {"shape_type": "rectangle", "points": corners}, {"shape_type": "rotation", "points": corners},
+        {"shape_type": "mask", "points": corners[::2], "mask": mask},
     ]  # fmt: skip
+
+
+def share(shown: Path | np.ndarray | Marks) -> float:
+    """Of the picture that a mask or marks cover."""
+    assert not isinstance(shown, Path)
+    if isinstance(shown, Marks):
+        told = shown.told()
+        return float(np.mean((told == OBJECT) | (told == INSIDE)))
+    return float(np.mean(shown))
 
 
 def areas_in_predict(row: str, folder: Path) -> list[float]:
     """The shares that each annotation alone outlines; a plain one is beside it."""
     found = []
+    if "JSON of marks" in row:
+        Image.fromarray(pixels()).save(folder / "a.png")
+        (folder / "marks.json").write_text(json.dumps({"marks": [{"image": "a.png", "boxes": [[8, 5, 29, 19]]}]}))
+        return [share(support.mask) for support in read_supports(folder).classes["object"]]
     for number, one in enumerate(shapes(row) if "LabelMe" in row else segmentations(row)):
         place = folder / str(number)
         place.mkdir()
         for name in ("a", "b"):
             Image.fromarray(pixels()).save(place / f"{name}.png")
         if "LabelMe" in row:
-            plain = {"shape_type": "rectangle", "points": [[8, 5], [29, 19]]}
+            plain = {"shape_type": "polygon", "points": [[8, 5], [29, 5], [29, 19], [8, 19]]}
             for name, shape in (("a", one), ("b", plain)):
                 document = {"shapes": [{"label": "cat", **shape}], "imagePath": f"{name}.png"}
                 (place / f"{name}.json").write_text(json.dumps(document))
@@ -316,7 +336,7 @@ def areas_in_predict(row: str, folder: Path) -> list[float]:
             document = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
             (place / "all.json").write_text(json.dumps(document))
         supports = read_supports(place)
-        shares = {s.file.name: float(np.mean(s.mask)) for s in supports.classes["cat"] if isinstance(s.mask, np.ndarray)}
+        shares = {s.file.name: share(s.mask) for s in supports.classes["cat"]}
         assert "b.png" in shares and bool(supports.left_out) == ("a.png" not in shares)
         found.append(shares.get("a.png", 0.0))
     return found
@@ -346,12 +366,12 @@ def areas_in_coco(row: str, folder: Path) -> list[float]:
 
 @pytest.mark.parametrize(("row", "column", "read"), cells("Annotations 0"))
 def test_annotations(row: str, column: str, read: bool, tmp_path: Path) -> None:
-    if "LabelMe" in row and "coco" in column:
+    if ("LabelMe" in row or "JSON of marks" in row) and "coco" in column:
         assert not read  # it is given the folder of COCO alone
         return
     shares = (areas_in_predict if "predict" in column else areas_in_coco)(row, tmp_path)
-    for share in shares:
-        assert 0.15 < share < 0.4 if read else share == 0
+    for found in shares:
+        assert (0 if "marks" in row else 0.15) < found < 0.4 if read else found == 0
 
 
 @pytest.mark.parametrize("row", [row[0] for row in TABLES["Lists 0"][1:]])

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from conftest import Command, Done
 from mshnet_pl import Segmenter
 from mshnet_pl.data.io.annotations import read_annotations
+from mshnet_pl.data.io.marks import INSIDE, OBJECT
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference.queries import find_queries
@@ -204,8 +205,9 @@ def test_labelme_shapes(tmp_path: Path) -> None:
     outlines = read_annotations(path)
     found = {name: mask for name, image, mask, file in outlines.found if file.samefile(tmp_path / "a.png") and image == file}
     assert not outlines.problems
-    box = (x >= 10) & (x <= 30) & (y >= 5) & (y <= 20) | (x >= 40) & (x <= 45) & (y >= 30) & (y <= 35)
-    assert np.array_equal(found["box"], box)
+    told = np.zeros((40, 50))
+    told[5:21, 10:31], told[30:36, 40:46] = INSIDE, OBJECT
+    assert np.array_equal(found["box"].told(), told)
     distance = np.hypot(x - 25, y - 20)
     assert found["disk"][distance <= 8.4].all() and not found["disk"][distance >= 9.6].any()
     stamped = np.zeros((40, 50), bool)
@@ -260,7 +262,7 @@ def test_annotations_are_supports(own: Path, predict: Callable[..., Done]) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shapes": [{"label": "cat", "points": [[1, 1]], "shape_type": "point"}]}, r"shape 0 \(cat\): a point of 1 points"),
+        ({"shapes": [{"label": "cat", "points": [[1, 1]], "shape_type": "line"}]}, r"shape 0 \(cat\): a line of 1 points"),
         ({"shapes": [{"label": "cat", "points": [[1, 1], [2, "x"]]}]}, r"shape 0 \(cat\)"),
         ({"imagePath": "gone.png"}, "no image gone.png"),
         ({"imageWidth": 60_000}, "outlined at 60000 x 40 pixels, but .* has 50 x 40"),

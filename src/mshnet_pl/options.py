@@ -63,6 +63,27 @@ class Fusion(StrEnum):
     """Each shot predicts alone; their foreground votes, divided by the most that a pixel got, decide (HSNet)."""
 
 
+class SupportKind(StrEnum):
+    """What of a support's mask a test shows the method; a mask is then made of it (``inference.completion``)."""
+
+    mask = "mask"
+    box = "box"
+    """The boxes around the mask's connected parts."""
+    scribble = "scribble"
+    """A stroke at random inside the mask's largest part."""
+    point = "point"
+    """A point at random inside the mask."""
+
+
+class ResultFormat(StrEnum):
+    """How predictions are written."""
+
+    png = "png"
+    """Masks and overlays alone; the others write these, too, and a file for label tools."""
+    coco = "coco"
+    labelme = "labelme"
+
+
 class LossGrid(StrEnum):
     """Where logits and the query's mask meet in the loss of training."""
 

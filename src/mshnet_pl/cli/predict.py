@@ -7,11 +7,15 @@ from typing import Any
 from mshnet_pl.cli.arguments import CKPT, REQUIRED, Option, log_on_screen, run
 from mshnet_pl.cli.entry import entry
 from mshnet_pl.errors import DataError
-from mshnet_pl.options import Fusion
+from mshnet_pl.options import Fusion, ResultFormat
 
 OPTIONS = {
     "ckpt": CKPT,
-    "support": Option("masked images: images/ and masks/, classes of such, LabelMe or COCO JSON", Path, REQUIRED),
+    "support": Option(
+        "masked images: images/ and masks/, classes of such, LabelMe or COCO JSON; or boxes, scribbles, points in JSON",
+        Path,
+        REQUIRED,
+    ),
     "query": Option("what is segmented: a folder, a file, or a pattern in quotes", default=REQUIRED),
     "out": Option("folder of the results", Path, REQUIRED),
     "threshold": Option("foreground probability from which on a pixel is the object's", float, 0.5),
@@ -25,6 +29,11 @@ OPTIONS = {
     "batch_size": Option("images that go through the network at a time", int, 8),
     "device": Option("such as cpu or cuda:1; CUDA where there is one, if left out"),
     "overwrite": Option("replace results that are there", bool, False),
+    "format": Option(
+        "masks and overlays as PNG, and for label tools COCO or LabelMe JSON", str, "png", choices=[*ResultFormat]
+    ),
+    "instances": Option("take every connected part of a mask for an object of its own", bool, False),
+    "min_presence": Option("presence score from which on a class counts as found", float, 0.82, low=0, high=1),
 }
 
 

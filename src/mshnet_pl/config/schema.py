@@ -21,6 +21,7 @@ from mshnet_pl.options import (
     NovelPixels,
     Protocol,
     Resolution,
+    SupportKind,
     ValClasses,
     Which,
 )
@@ -183,6 +184,11 @@ class TestConfig:
         Protocol.seeded,
         "seeded draws episode n of a seed with distinct supports; published walks the field's lists (NumPy's legacy "
         "generator, seed 0).",
+    )
+    support: SupportKind = setting(
+        SupportKind.mask,
+        "What is shown of supports: mask, or box (of every connected part), scribble or point at random inside; the mask is "
+        "then made of it.",
     )
     checkpoint: Which = setting(
         Which.last, "Test the checkpoint that was best in validation, or the last one.", effect=Effect.NAMED

@@ -21,7 +21,7 @@ from mshnet_pl.data.protocol.sampling import Draws
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import DataError
-from mshnet_pl.options import BadFiles, NovelPixels, Protocol, Subset, ValClasses
+from mshnet_pl.options import BadFiles, NovelPixels, Protocol, Subset, SupportKind, ValClasses
 from mshnet_pl.utils.signals import ignore_interrupts
 
 
@@ -90,6 +90,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._ready = False
         self._drawn: list[Draws] = []
         self._original_size = self._show_queries = False
+        self._support = SupportKind.mask
         self.image_size = image_size
         """Side S of the square that images are resized to."""
 
@@ -162,15 +163,23 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.setup()
         return self._images.test_draws(episodes, shot, seed, protocol)
 
-    def use_test_episodes(self, draws: list[Draws], original_size: bool = False, show_queries: bool = False) -> None:
+    def use_test_episodes(
+        self,
+        draws: list[Draws],
+        original_size: bool = False,
+        show_queries: bool = False,
+        support: SupportKind = SupportKind.mask,
+    ) -> None:
         """Choose what ``test_dataloader`` gives.
 
         Args:
             draws: the episodes.
             original_size: leave query masks at their images' own size.
             show_queries: read the queries even where ``leave_out`` has them.
+            support: what the method is shown of supports' masks; for marks all images are read.
         """
         self._drawn, self._original_size, self._show_queries = draws, original_size, show_queries
+        self._support = support
 
     def leave_out(self, ids: Collection[int]) -> None:
         """Say which images the loaders need not read; there are zeros in their place."""
@@ -267,7 +276,8 @@ class EpisodeDataModule(pl.LightningDataModule):
             raise RuntimeError("call use_test_episodes first")
         return LoadedEpisodes(
             self._source, self._drawn.__getitem__, len(self._drawn), self.image_size, self._original_size,
-            cache=self._cache, ids=self._ids, left_out=left_out, show_queries=self._show_queries,
+            cache=self._cache, ids=self._ids, left_out=left_out if self._support is SupportKind.mask else (),
+            show_queries=self._show_queries, support=self._support,
         )  # fmt: skip
 
     def _loader(self, dataset: LoadedEpisodes) -> EpisodeLoader:

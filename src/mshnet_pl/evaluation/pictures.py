@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
+from mshnet_pl.data.io.marks import OPEN
 from mshnet_pl.data.io.transforms import to_image
 from mshnet_pl.episode import Episode
 from mshnet_pl.evaluation.metrics import EpisodeCounts, row_iou
@@ -59,7 +60,7 @@ def save(
                 "kind": np.array(chosen[key][0]),
                 "query": to_image(batch.query[i]),
                 "support": np.stack([to_image(image) for image in batch.support[i]]),
-                "support_mask": batch.support_mask[i].byte().numpy(),
+                "support_mask": ((batch.support_mask[i] > 0) & (batch.support_mask[i] < OPEN)).byte().numpy(),
                 "truth": batch.query_mask[i, :height, :width].numpy(),
                 "prediction": labels[i, :height, :width].cpu().numpy(),
                 "iou": np.array(chosen[key][1]),

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mshnet_pl.backbones.base import Features
+from mshnet_pl.data.io.marks import OBJECT
 from mshnet_pl.data.loading.cached_backbone import CachedBackbone
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.inference.completion import complete
 from mshnet_pl.inference.guided_filter import guided_logits
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.layers import count_votes, resize
@@ -130,10 +132,12 @@ class Predictor:
 
         Args:
             support: normalised images.
-            support_mask: 1 on the class, 0 elsewhere.
+            support_mask: 1 on the class, 0 elsewhere; or what marks tell, of which a mask is made (``completion``).
             support_id: of the images, where some of their features may be kept.
         """
         shots, ids = support.shape[:2], None if support_id is None else support_id.flatten()
+        if bool((support_mask > OBJECT).any()):
+            support_mask = self.completed(support.flatten(0, 1), support_mask.byte(), ids)
         groups = [slice(i, i + 1) for i in range(shots[1])] if self._fusion is not Fusion.network else [slice(None)]
         codes = []
         for view in self._views:
@@ -179,6 +183,16 @@ class Predictor:
 
     def _features(self, images: Tensor, view: View, ids: Tensor | None = None) -> Features:
         return self._backbone(images, ids) if view == PLAIN else self._backbone(view.show(images))
+
+    def completed(
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        told: UInt8[Tensor, "batch shots h w"],
+        ids: Int64[Tensor, "n"] | None = None,
+    ) -> Float[Tensor, "batch shots h w"]:
+        """Masks of what marks tell, see ``inference.completion``; the n images are those of all shots."""
+        features = self._features_of_supports(images, PLAIN, ids)
+        return complete(features, images, told.flatten(0, 1).to(images.device)).float().view(told.shape)
 
     def _features_of_supports(self, images: Tensor, view: View, ids: Tensor | None) -> Features:
         if self._batch_size is None:

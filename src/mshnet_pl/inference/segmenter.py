@@ -8,18 +8,19 @@ from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from PIL import Image
 from torch import Tensor
 
 from mshnet_pl.data.io.images import ImageLike, ImagesLike, as_iterable, is_one, read_image
-from mshnet_pl.data.io.transforms import to_input
+from mshnet_pl.data.io.marks import Marks
+from mshnet_pl.data.io.transforms import resize_mask, to_input
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference import pretrained, support_file
 from mshnet_pl.inference.energy_maps import fitted_name, mean_maps
 from mshnet_pl.inference.labels import min_margin, to_labels, to_probabilities
 from mshnet_pl.inference.predictor import PredictionSettings, Predictor, SupportCodes
-from mshnet_pl.inference.shots import arguments, read_shots
+from mshnet_pl.inference.shots import MarkArguments, arguments, at_size, marks_of, read_shots
 from mshnet_pl.inference.tiling import batches, blend, boxes, check_tile
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.options import DEFAULT_NETWORK, Fusion, guided_problems, scale_problems
@@ -117,7 +118,7 @@ class Segmenter:
 
         Args:
             name: see ``inference.pretrained``; nothing in a file is executed.
-            device: as the constructor's, like the next two.
+            device: as the constructor's, like ``batch_size`` and ``bf16``.
             batch_size: how many pictures go through the network at a time.
             bf16: compute in bfloat16 where that is safe.
             **prediction: ``flip``, ``scales``, ``fusion`` and ``guided``; the file's own where they are left out.
@@ -149,12 +150,12 @@ class Segmenter:
         Prediction is as this segmenter does it; what was fitted is not written, see ``save_support``.
 
         Args:
-            folder: made where it is not there; the folder that others get.
+            folder: made where it is not there.
             overwrite: replace files that are there.
             half: write float16 weights.
 
         Raises:
-            ConfigError: such files are there and ``overwrite`` is not set; or the segmenter was made of a method alone.
+            ConfigError: such files are there and ``overwrite`` is not set; or it was made of a method alone.
         """
         if self.source is None:
             raise ConfigError("save_pretrained: made of a method alone, whose settings are unknown; take from_pretrained")
@@ -180,31 +181,46 @@ class Segmenter:
     @overload
     def fit(self, images: ImagesLike, masks: ImagesLike, *, value: int | None = None) -> "Segmenter": ...
     @overload
+    def fit(self, images: ImagesLike, **marks: Unpack[MarkArguments]) -> "Segmenter": ...
+    @overload
     def fit(self, name: str, images: ImagesLike, masks: ImagesLike, *, value: int | None = None) -> "Segmenter": ...
+    @overload
+    def fit(self, name: str, images: ImagesLike, **marks: Unpack[MarkArguments]) -> "Segmenter": ...
     @torch.inference_mode()
     def fit(self, *support: Any, value: int | None = None, **named: Any) -> "Segmenter":
-        """Learn a class from K images with a mask each; a class of that name is replaced.
+        """Learn a class from K images with a mask or marks each; a class of that name is replaced.
 
-        ``fit(images, masks)``, or ``fit("cat", images, masks)`` where there are several classes.
+        ``fit(images, masks)``, ``fit(images, boxes=...)``, or with the class's name first where there are several.
 
         Args:
             *support: the class's name (``object`` if left out), its images, and their masks in the same order; a mask's
                 object is what ``data.io.masks`` says.
             value: the object's value in masks that are label maps.
-            **named: ``name``, ``images`` and ``masks``, by name.
+            **named: the same by name; in place of ``masks`` ``boxes``, ``points``, ``scribbles``: see ``MarkArguments``.
 
         Raises:
             TypeError: other arguments than these.
-            DataError: what is no image, whose type it names; not as many masks as images, or none; a file that cannot be
-                read; a mask of another size than its image, or one without an object.
+            DataError: what is no image, whose type it names; not as many masks or marks as images, or none; a file that
+                cannot be read; a mask of another size than its image, or without an object; marks of another shape or type.
         """
-        name, pictures, masks = arguments(support, named)
+        name, pictures, masks, marks = arguments(support, named)
+        if marks is not None:
+            pictures, drawn = marks_of(name, pictures, marks)
+            masks = [self.complete(*shot) for shot in zip(pictures, drawn, strict=True)]
         images, small, bits = read_shots(name, pictures, masks, value, self.image_size, self._bits)
         with self._precision():
             support_mask = small[None].to(self._device, torch.float32)  # (1, K, S, S)
             codes = self._predictor.encode(self._inputs(images)[None], support_mask)
         self._codes, self._bits = {**self._codes, name: codes}, bits
         return self
+
+    @torch.inference_mode()
+    def complete(self, image: ImageLike, marks: Marks) -> Bool[np.ndarray, "height width"]:
+        """The mask that ``fit`` makes of marks, at the image's own size; see ``inference.completion``."""
+        picture, told = read_image(image, bits=self._bits), marks.told()
+        with self._precision():
+            made = self._predictor.completed(self._inputs([picture]), resize_mask(told, self.image_size)[None, None])
+        return at_size(made[0, 0], told)
 
     @overload
     def predict(self, images: ImageLike, threshold: float = 0.5, tile: int | None = None) -> Labels: ...  # type: ignore[overload-overlap]
@@ -236,8 +252,7 @@ class Segmenter:
             ConfigError: no probability, or another than 0.5 where a vote gives none.
         """
         min_margin(threshold)
-        settings = self.settings
-        if settings["fusion"] == Fusion.vote and not settings["guided"] and threshold != 0.5:
+        if self.settings["fusion"] == Fusion.vote and not self.settings["guided"] and threshold != 0.5:
             raise ConfigError(f"threshold={threshold}: after fusion=vote half of the votes decide; give 0.5, or fusion=mean")
 
     @overload
@@ -247,18 +262,11 @@ class Segmenter:
     def predict_proba(self, images: ImagesLike, tile: int | None = None) -> Probabilities | list[Probabilities]:
         """An image's probabilities, at its own size: the foreground's where one class is fitted, as (H, W).
 
-        Of N classes (N + 1, H, W), background first: the softmax of 0 and the classes' margins.
-
-        Args:
-            images: one, or several.
-            tile: as in ``predict``.
+        Of N classes (N + 1, H, W), background first: the softmax of 0 and the classes' margins. Arguments and errors are
+        those of ``predict``.
 
         Returns:
             float32; for several images a list.
-
-        Raises:
-            ConfigError: nothing was fitted, or an impossible tile.
-            DataError: an image that cannot be read, or is of another type.
         """
         found = [to_probabilities(wins) for wins in self.margins(images, tile)]
         return found[0] if is_one(images) else found
@@ -268,10 +276,7 @@ class Segmenter:
 
         With ``tile``, an image that is larger is cut into squares of that many pixels (its side, where that is shorter)
         that overlap by half or more; a pixel's margin is then the mean of its squares', weighted by a sine window.
-
-        Raises:
-            ConfigError: nothing was fitted, or a tile below 32 pixels.
-            DataError: an image that cannot be read.
+        Errors are those of ``predict``.
         """
         codes = [*self._codes.values()]
         if not codes:
@@ -308,10 +313,8 @@ class Segmenter:
     def energy(self, image: ImageLike, name: str | None = None) -> dict[str, dict[int, Float[np.ndarray, "height width"]]]:
         """Mean similarity to a class's supports over layers and shots, by similarity and block, at the image's own size.
 
-        Where several views are averaged in predictions, it is the first one's.
-
         Args:
-            image: one.
+            image: one; where several views are averaged in predictions, its first view.
             name: the class; may be left out where only one is fitted.
 
         Raises:

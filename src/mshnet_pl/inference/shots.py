@@ -1,32 +1,89 @@
-"""What ``Segmenter.fit`` is given: a class's name, its images and their masks."""
+"""What ``Segmenter.fit`` is given: a class's name, its images, and their masks or marks."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from mshnet_pl.data.io.images import ImagesLike, as_iterable, bits_of, name_of, read_image
+from mshnet_pl.data.io.images import ImageLike, ImagesLike, as_iterable, bits_of, is_one, name_of, read_image
+from mshnet_pl.data.io.marks import BACKGROUND, INSIDE, OBJECT, Marks, read_marks
 from mshnet_pl.data.io.masks import read_mask
 from mshnet_pl.data.io.transforms import resize_mask
 from mshnet_pl.errors import DataError
 
 
-def arguments(given: Sequence[Any], named: Mapping[str, Any]) -> tuple[str, Any, Any]:
-    """The name (``object`` if left out), images and masks among the arguments of ``fit``.
+class MarkArguments(TypedDict, total=False):
+    """Marks of a class, in pixels of the images; for several images a list with an entry an image, None for no such mark.
+
+    Marks of several kinds in an image count together.
+    """
+
+    boxes: Any
+    """Left, upper, right and lower edge: numbers (4,), or (n, 4) of several boxes."""
+    points: Any
+    """x and y, and if wanted 1 for the object and 0 for what is not: numbers (2,) or (3,), or (n, 2 or 3)."""
+    scribbles: Any
+    """Strokes on the object: places (n, 2), a list of such, or the strokes' pixels as booleans (H, W)."""
+
+
+def arguments(given: Sequence[Any], named: Mapping[str, Any]) -> tuple[str, Any, Any, dict[str, Any] | None]:
+    """The name (``object`` if left out), images, masks, and marks in their place, among the arguments of ``fit``.
 
     Raises:
         TypeError: they are not these; says of which types they are.
     """
-    places = ("images", "masks") if len(given) + len(named) < 3 else ("name", "images", "masks")
-    shots = {"name": "object", **dict(zip(places, given, strict=False)), **named}
-    if {*shots} != {"name", "images", "masks"} or len(given) + len(named) > 3 or not isinstance(shots["name"], str):
+    marks = {key: value for key, value in named.items() if key in MarkArguments.__annotations__}
+    plain = {key: value for key, value in named.items() if key not in marks}
+    wanted = ["name", "images"] if marks else ["name", "images", "masks"]
+    places = wanted[1:] if len(given) + len(plain) < len(wanted) else wanted
+    shots = {"name": "object", **dict(zip(places, given, strict=False)), **plain}
+    if {*shots} != {*wanted} or len(given) + len(plain) > len(wanted) or not isinstance(shots["name"], str):
         kinds = [type(one).__name__ for one in given] + [f"{key}: {type(one).__name__}" for key, one in named.items()]
-        raise TypeError(f"fit takes images and masks, or a class's name (text), images and masks, not ({', '.join(kinds)})")
-    return shots["name"], shots["images"], shots["masks"]
+        raise TypeError(
+            "fit takes images and masks, or a class's name (text), images and masks, or boxes, points and scribbles by name "
+            f"in place of masks, not ({', '.join(kinds)})"
+        )
+    return shots["name"], shots["images"], shots.get("masks"), marks or None
+
+
+def marks_of(name: str, images: ImagesLike, marks: Mapping[str, Any]) -> tuple[list[ImageLike], list[Marks]]:
+    """The images, and the marks of each.
+
+    Raises:
+        DataError: not as many as images, marks of another shape or type, or an image without any on the object.
+    """
+    pictures = [*as_iterable(images, f"{name}: images")]
+    by_kind: dict[str, list[Any]] = {}
+    for kind, given in marks.items():
+        listed = [given] if is_one(images) else given
+        if not isinstance(listed, Sequence | np.ndarray) or len(listed) != len(pictures):
+            count = f"{len(listed)}" if hasattr(listed, "__len__") else type(given).__name__
+            raise DataError(f"{name}: {len(pictures)} images and {kind} for {count}; give a list with an entry an image")
+        by_kind[kind] = [*listed]
+    found = []
+    for place, picture in enumerate(pictures):
+        boxes, points, scribbles = (
+            by_kind.get(kind, [None] * len(pictures))[place] for kind in MarkArguments.__annotations__
+        )
+        one = read_marks(
+            read_image(picture, f"{name}: image {place}").size, boxes, points, scribbles, f"{name}: image {place}"
+        )
+        if not one.told().any():
+            raise DataError(f"{name}: image {place}: nothing marks the object; give a box, a point or a scribble on it")
+        found.append(one)
+    return pictures, found
+
+
+def at_size(made: Float[Tensor, "side side"], told: UInt8[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """A mask that was made on the network's square, at the image's size, where marks stay as they are."""
+    resized = interpolate(made[None, None].cpu(), told.shape, mode="bilinear", align_corners=False)[0, 0].numpy() > 0.5
+    mask = (resized & (told != BACKGROUND)) | (told == OBJECT)
+    return mask if mask.any() else told == INSIDE
 
 
 def read_shots(

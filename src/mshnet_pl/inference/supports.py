@@ -9,6 +9,7 @@ from PIL import Image
 from mshnet_pl.data.io.annotations import annotation_files, read_annotations
 from mshnet_pl.data.io.folders import is_system, list_images
 from mshnet_pl.data.io.manifest import read_pairs, read_tree
+from mshnet_pl.data.io.marks import Marks
 from mshnet_pl.data.io.outlines import Outlines
 from mshnet_pl.errors import DataError
 
@@ -18,7 +19,8 @@ class Support(NamedTuple):
 
     image: Path | Image.Image
     """A file, or what an annotation file holds itself."""
-    mask: Path | np.ndarray
+    mask: Path | np.ndarray | Marks
+    """Marks where a mask is still to be made."""
     file: Path
     """The image's, or the annotation file that holds it."""
 

@@ -10,8 +10,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
 from mshnet_pl.models.base import AbstractMethod, SupportCode
-from mshnet_pl.models.layers import resize
-from mshnet_pl.similarity.pixels import unit
+from mshnet_pl.models.layers import directions
 
 _STEEPNESS = 2.0  # of the log-ratio's logits: matters where a filter smooths probabilities, not to labels
 _LEAST = 1e-12  # below any density of unit vectors at a temperature of 0.05 or more: exp(-1 / 0.05) is 2e-9
@@ -56,20 +55,20 @@ class DensityRatio(AbstractMethod):
     ) -> SupportCode:
         """(B, n, d) directions of the n pixels of all shots, and (B, n, 2) weights of each in the rest and in the object."""
         shots = support_mask.shape[:2]
-        directions = self._directions(tuple(f.flatten(0, 1) for f in support))  # (B K, d, h, w)
-        object_share = adaptive_avg_pool2d(support_mask, (directions.shape[2], directions.shape[3]))  # (B, K, h, w)
+        maps = directions(tuple(f.flatten(0, 1) for f in support), self._blocks)  # (B K, d, h, w)
+        object_share = adaptive_avg_pool2d(support_mask, (maps.shape[2], maps.shape[3]))  # (B, K, h, w)
         share = torch.stack([1 - object_share, object_share], dim=-1).flatten(1, 3)  # (B, n, 2)
         weights = share / share.sum(1, keepdim=True).clamp(min=_LEAST)
-        pixels = directions.unflatten(0, shots).movedim(2, 4).flatten(1, 3)
+        pixels = maps.unflatten(0, shots).movedim(2, 4).flatten(1, 3)
         return {"pixels": (pixels, weights.to(pixels.dtype))}
 
     def decode(self, query: Features, code: SupportCode) -> Prediction:
         """Logits (B, 2, h, w) on the finest grid of the deepest blocks; without an object all is background."""
         pixels, weights = code["pixels"]
-        directions = self._directions(query)  # (B, d, h, w)
-        with torch.autocast(directions.device.type, enabled=False):  # the exponential wants the cosines' digits
-            densities = self._densities(directions.flatten(2).transpose(1, 2), pixels, weights)  # (B, hw, 2)
-            ratio = (densities + _LEAST).log().diff(dim=2)[:, :, 0].unflatten(1, directions.shape[2:])
+        maps = directions(query, self._blocks)  # (B, d, h, w)
+        with torch.autocast(maps.device.type, enabled=False):  # the exponential wants the cosines' digits
+            densities = self._densities(maps.flatten(2).transpose(1, 2), pixels, weights)  # (B, hw, 2)
+            ratio = (densities + _LEAST).log().diff(dim=2)[:, :, 0].unflatten(1, maps.shape[2:])
         margin = _STEEPNESS * (ratio - self._threshold)[:, None]
         return Prediction(torch.cat([-margin, margin], dim=1) / 2)
 
@@ -78,14 +77,3 @@ class DensityRatio(AbstractMethod):
         step = query.shape[1] if torch.compiler.is_compiling() else max(_MAX_KERNELS // pixels.shape[1], 1)
         kernels = ((part @ pixels.mT / self._temperature).exp() @ weights for part in query.split(step, dim=1))
         return torch.cat([*kernels], dim=1)
-
-    def _directions(self, features: Features) -> Float[Tensor, "n d h w"]:
-        """Unit vectors of all maps of the deepest blocks, side by side: products are means of the blocks' mean cosines."""
-        deepest = features[-self._blocks :]
-        grid = deepest[0].shape[3:]
-        parts = []
-        for block in deepest:  # (N, L, d, h_b, w_b)
-            x = resize(block.flatten(1, 2), grid).unflatten(1, block.shape[1:3])
-            weight = (len(deepest) * block.shape[1]) ** -0.5
-            parts.append(weight * unit(x.to(torch.promote_types(x.dtype, torch.float32)), dim=2).flatten(1, 2))
-        return torch.cat(parts, dim=1)

@@ -7,7 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from mshnet_pl.backbones.base import Features
 from mshnet_pl.models.convolutions import convolve_projected, convolve_upsampled
+from mshnet_pl.similarity.pixels import unit
 
 
 def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c h2 w2"]:
@@ -23,6 +25,18 @@ def middle_maps(
     if of_coarse.shape[2:] != of_fine.shape[2:]:
         of_coarse = resize(of_coarse, of_fine.shape[2:])
     return torch.cat([of_coarse, of_fine] if coarse_first else [of_fine, of_coarse], dim=1)
+
+
+def directions(features: Features, blocks: int = 3) -> Float[Tensor, "n d h w"]:
+    """Unit vectors of all maps of the deepest blocks, side by side: products are means of the blocks' mean cosines."""
+    deepest = features[-blocks:]
+    grid = deepest[0].shape[3:]
+    parts = []
+    for block in deepest:  # (N, L, d, h_b, w_b)
+        x = resize(block.flatten(1, 2), grid).unflatten(1, block.shape[1:3])
+        weight = (len(deepest) * block.shape[1]) ** -0.5
+        parts.append(weight * unit(x.to(torch.promote_types(x.dtype, torch.float32)), dim=2).flatten(1, 2))
+    return torch.cat(parts, dim=1)
 
 
 class UpsampleThen(nn.Sequential):

@@ -15,19 +15,24 @@ from tqdm import tqdm
 from mshnet_pl import __version__
 from mshnet_pl.data.io.folders import passed_over_lines
 from mshnet_pl.data.io.images import MAX_BITS, bits_of, read_image
+from mshnet_pl.data.io.marks import Marks
 from mshnet_pl.data.io.masks import doubt, read_mask
 from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.inference.annotation_output import CocoFile, Part, labelme, parts
 from mshnet_pl.inference.draw import SIDE, contact_sheet, mask_image, overlay
 from mshnet_pl.inference.labels import min_margin, to_labels
+from mshnet_pl.inference.presence import MIN_PRESENCE, presence
 from mshnet_pl.inference.queries import Query, find_queries
 from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.inference.supports import Support, Supports, read_supports
 from mshnet_pl.inference.tiling import check_tile
+from mshnet_pl.options import ResultFormat
 from mshnet_pl.utils.files import whole_file, write_whole
 from mshnet_pl.utils.signals import Interruption
 
 log = logging.getLogger(__name__)
 
+_COCO = "coco.json"
 _MAX_CLASSES = 255
 """So many colours a palette has besides the background's."""
 _MAX_PANELS = 100
@@ -55,6 +60,9 @@ class PredictionJob(NamedTuple):
         batch_size: how many images go through the network at a time.
         device: such as ``cpu`` or ``cuda:1``.
         overwrite: replace results that are there.
+        format: ``png``, or with a file for label tools, see ``options.ResultFormat``: ``coco``, ``labelme``.
+        instances: take every connected part of a mask for an object with a box and a score of its own.
+        min_presence: presence, see ``inference.presence``, from which on a class counts as found.
     """
 
     ckpt: str
@@ -72,6 +80,9 @@ class PredictionJob(NamedTuple):
     batch_size: int = 8
     device: str | None = None
     overwrite: bool = False
+    format: str = ResultFormat.png
+    instances: bool = False
+    min_presence: float = MIN_PRESENCE
 
 
 def predict(given: PredictionJob) -> list[str]:
@@ -90,9 +101,12 @@ def predict(given: PredictionJob) -> list[str]:
     """
     min_margin(given.threshold)
     check_tile(given.tile)
+    _check_results(given)
     queries, passed_over = find_queries(given.query)
     sheet, record = given.out / "contact_sheet.png", given.out / "predictions.json"
-    _check_out(given, queries, [sheet, record, *(path for query in queries for path in _results(given.out, query))])
+    _check_out(
+        given, queries, [sheet, record, *_label_files(given, queries), *(p for q in queries for p in _results(given.out, q))]
+    )
     supports = read_supports(given.support)
     _check_supports(given, supports.classes)
     passed_over |= supports.passed_over
@@ -109,6 +123,7 @@ def predict(given: PredictionJob) -> list[str]:
     max_panels = len(panels) + _MAX_PANELS
     rows: list[dict[str, Any]] = []
     unreadable: list[dict[str, Any]] = []
+    coco = CocoFile(given.out / _COCO, segmenter.classes)
     segmented = _segmented(segmenter, queries, given, unreadable)
     with Interruption(waits=True) as interruption:
         for query, image, margins in tqdm(segmented, total=len(queries), unit="image", disable=None):
@@ -117,13 +132,22 @@ def predict(given: PredictionJob) -> list[str]:
             mask_path, overlay_path = _results(given.out, query)
             _save(mask_image(labels, len(margins)), mask_path)
             _save(outlined, overlay_path)
-            rows.append(_row(query, segmenter.classes, labels, margins))
+            row, found = _row(query, segmenter.classes, labels, margins, given)
+            rows.append(row)
+            if given.format == ResultFormat.coco:
+                coco.add(query.path, *image.size, found)
+            if given.format == ResultFormat.labelme:
+                path = _labelme(given.out, query)
+                write_whole(path, labelme(path, query.path, *image.size, found))
             if len(panels) < max_panels:
-                share = f"{(labels > 0).mean():.1%}" if labels.any() else "not found"
+                doubtful = "" if any(row["found"].values()) else ", doubtful"
+                share = f"{(labels > 0).mean():.1%}{doubtful}" if labels.any() else "not found"
                 panels.append((f"{query.name}: {share}", _small(outlined)))
             if interruption.signal is not None:
                 break
         _save(contact_sheet(panels), sheet)
+        if given.format == ResultFormat.coco:
+            write_whole(given.out / _COCO, coco.content())
         left = len(queries) - len(rows) - len(unreadable)
         content = _record(given, segmenter, supports, shares, rows, unreadable, left)
         content |= {
@@ -147,6 +171,23 @@ def _check_out(given: PredictionJob, queries: Sequence[Query], results: Sequence
             f"out={given.out}: {len(there)} of the results are there already, such as {there[0].name}; "
             "give another folder, or overwrite=true"
         )
+
+
+def _check_results(given: PredictionJob) -> None:
+    if given.format not in [*ResultFormat]:
+        raise ConfigError(f"format={given.format}: give {', '.join(ResultFormat)}")
+    if not 0 <= given.min_presence <= 1:
+        raise ConfigError(f"min_presence={given.min_presence}: give a number from 0 to 1")
+
+
+def _label_files(given: PredictionJob, queries: Sequence[Query]) -> list[Path]:
+    if given.format == ResultFormat.labelme:
+        return [_labelme(given.out, query) for query in queries]
+    return [given.out / _COCO] if given.format == ResultFormat.coco else []
+
+
+def _labelme(out: Path, query: Query) -> Path:
+    return out / "labelme" / f"{query.name}.json"
 
 
 def _check_supports(given: PredictionJob, supports: Mapping[str, Sequence[Support]]) -> None:
@@ -180,12 +221,16 @@ def _fit(
     shares: dict[str, list[float]] = {}
     for number, (name, shown) in enumerate(supports.items(), start=1):
         images = [read_image(support.image, bits=given.bits or 8) for support in shown]
-        segmenter.fit(name, images, [support.mask for support in shown], value=given.value)
+        masks = [
+            segmenter.complete(image, support.mask) if isinstance(support.mask, Marks) else support.mask
+            for support, image in zip(shown, images, strict=True)
+        ]
+        segmenter.fit(name, images, masks, value=given.value)
         shares[name] = []
-        for support, image in zip(shown, images, strict=True):
-            mask = read_mask(support.mask, given.value)
+        for support, image, drawn in zip(shown, images, masks, strict=True):
+            mask = read_mask(drawn, given.value)
             shares[name].append(float(mask.mean()))
-            title = f"{name}: {support.file.name} {mask.mean():.1%}"
+            title = f"{name}: {support.file.name} {mask.mean():.1%}{', made' if isinstance(support.mask, Marks) else ''}"
             log.info("support %s", title)
             if doubt(mask):
                 log.warning("%s: %s", support.file, doubt(mask))
@@ -224,13 +269,20 @@ def _segmented(
         yield from ((*one, margins) for one, margins in zip(read, found, strict=True))
 
 
-def _row(query: Query, classes: Sequence[str], labels: np.ndarray, margins: Tensor) -> dict[str, Any]:
-    """Sizes in pixels; mean foreground probabilities over the image, and over the object's pixels (None without any)."""
+def _row(
+    query: Query, classes: Sequence[str], labels: np.ndarray, margins: Tensor, given: PredictionJob
+) -> tuple[dict[str, Any], list[Part]]:
+    """Sizes in pixels; mean foreground probabilities over the image, and over the object's pixels (None without any).
+
+    Beside it the objects, which the row lists too where ``instances`` asks for it.
+    """
     mask_path, overlay_path = _results(Path(), query)
     probabilities = margins.sigmoid().cpu().numpy()
     inside = {name: labels == number for number, name in enumerate(classes, start=1)}
     found = [(name, part, p) for (name, part), p in zip(inside.items(), probabilities, strict=True)]
-    return {
+    present = {name: presence(margin) for name, margin in zip(classes, margins, strict=True)}
+    objects = parts(labels, classes, probabilities, given.instances)
+    row = {
         "file": str(query.path),
         "page": query.page,
         "mask": str(mask_path),
@@ -238,11 +290,19 @@ def _row(query: Query, classes: Sequence[str], labels: np.ndarray, margins: Tens
         "width": labels.shape[1],
         "height": labels.shape[0],
         "area": {name: int(part.sum()) for name, part in inside.items()},
+        "presence": present,
+        "found": {name: score >= given.min_presence for name, score in present.items()},
         "mean_probability": {name: float(p.mean(dtype=np.float64)) for name, _, p in found},
         "mean_probability_inside": {
             name: float(p[part].mean(dtype=np.float64)) if part.any() else None for name, part, p in found
         },
     }
+    if given.instances:
+        row["instances"] = [
+            {"class": part.class_name, "box": part.box, "area": int(part.mask.sum()), "score": part.score}
+            for part in objects
+        ]
+    return row, objects
 
 
 def _record(
@@ -261,7 +321,12 @@ def _record(
         "classes": {name: number for number, name in enumerate(supports.classes, start=1)},
         "supports": {
             name: [
-                {"image": str(s.file), "mask": str(s.mask) if isinstance(s.mask, Path) else None, "share": share}
+                {
+                    "image": str(s.file),
+                    "mask": str(s.mask) if isinstance(s.mask, Path) else None,
+                    "share": share,
+                    "made_of_marks": isinstance(s.mask, Marks),
+                }
                 for s, share in zip(shown, shares[name], strict=True)
             ]
             for name, shown in supports.classes.items()

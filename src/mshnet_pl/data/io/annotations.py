@@ -1,10 +1,11 @@
-"""Outlines made in annotation tools: LabelMe's JSON beside an image, and COCO's for a whole folder."""
+"""What is marked in images: LabelMe's JSON beside an image, COCO's for a whole folder, and a plain JSON of marks."""
 
 import json
 from pathlib import Path
 
 from mshnet_pl.data.io.coco import read_coco
 from mshnet_pl.data.io.labelme import read_labelme
+from mshnet_pl.data.io.marks_file import read_marks_file
 from mshnet_pl.data.io.outlines import ANNOTATION_FOLDERS, UNREADABLE, Outlines
 from mshnet_pl.errors import DataError
 
@@ -34,6 +35,8 @@ def read_annotations(path: Path) -> Outlines:
         document = json.loads(path.read_bytes())
         if "shapes" in document:
             outlines = read_labelme(path, document)
+        elif "marks" in document:
+            outlines = read_marks_file(path, document)
         elif "annotations" in document and "images" in document:
             outlines = read_coco(path, document)
         else:

@@ -7,21 +7,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mshnet_pl.data.io.images import decoding, image_size, turned_mask
+from mshnet_pl.data.io.marks import Marks
 from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlines, check_memory
 
 
 def read_coco(path: Path, document: Mapping[str, Any]) -> Outlines:
-    """Polygons and run-length encodings, united by class and image; crowds and boxes without outline are problems.
+    """Polygons, run-length encodings and boxes without either, together by class and image; crowds are problems.
+
+    Where a class has a box without outline in an image, these are marks, else a mask.
 
     Raises:
         ValueError: it is not of COCO's form, or so much that no memory is made for it.
     """
-    from pycocotools import mask as rle_tools  # what reads other supports does without it
+    from mshnet_pl.data.io.rle import encode  # what reads other supports does without pycocotools
 
     images = {image["id"]: image for image in document["images"]}
     names = {category["id"]: str(category["name"]) for category in document["categories"]}
     files = _Files(path)
     parts: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
+    boxed: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
     problems: list[str] = []
     for annotation in document["annotations"]:
         where = _place(path, annotation)
@@ -30,21 +34,59 @@ def read_coco(path: Path, document: Mapping[str, Any]) -> Outlines:
             if image_id not in images or category_id not in names:
                 raise ValueError("the file has no such image or category")
             file = files.look(images[image_id])
+            if (box := _box(annotation)) is not None:
+                boxed.setdefault((category_id, image_id), []).append(encode([box], file.height, file.width))
+                continue
             for encoded in _encoded(annotation, file.height, file.width, problems, where):
                 parts.setdefault((category_id, image_id), []).append(encoded)
         except UNREADABLE as error:
             problems.append(f"{where}: {_said(error)}")
-    check_memory(len(parts), sum(file.height * file.width for _, i in parts for file in [files.look(images[i])]))
+    places = sorted(parts.keys() | boxed.keys())
+    check_memory(len(places), sum(file.height * file.width for _, i in places for file in [files.look(images[i])]))
     found = []
-    for (category_id, image_id), encodings in sorted(parts.items()):
-        mask = rle_tools.decode(rle_tools.merge(encodings)) > 0
-        if mask.any():
-            file = files.look(images[image_id])
-            mask = turned_mask(mask, file.path) if file.as_stored else np.ascontiguousarray(mask)
+    for category_id, image_id in places:
+        file = files.look(images[image_id])
+        mask, boxes = (_united(of.get((category_id, image_id), []), file) for of in (parts, boxed))
+        if boxes.any():
+            found.append(Outlined(names[category_id], file.path, _marked(mask, boxes), file.path))
+        elif mask.any():
             found.append(Outlined(names[category_id], file.path, mask, file.path))
         else:
             problems.append(f"{path}: image {image_id}: the outlines of {names[category_id]} enclose no pixel")
     return Outlines(found, problems)
+
+
+def _united(encodings: list[dict[str, Any]], file: "_File") -> np.ndarray:
+    """The pixels of all of them in the turned image."""
+    from pycocotools import mask as rle_tools
+
+    if encodings:
+        pixels = rle_tools.decode(rle_tools.merge(encodings)) > 0
+    else:
+        pixels = np.zeros((file.height, file.width), bool)
+    return turned_mask(pixels, file.path) if file.as_stored else np.ascontiguousarray(pixels)
+
+
+def _marked(mask: np.ndarray, boxes: np.ndarray) -> Marks:
+    marks = Marks((mask.shape[1], mask.shape[0]))
+    marks.boxes(boxes)
+    if mask.any():
+        marks.mask(mask)
+    return marks
+
+
+def _box(annotation: Mapping[str, Any]) -> list[float] | None:
+    """Corners of the box of an annotation that has nothing else.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if annotation.get("segmentation") or annotation.get("iscrowd", 0) or annotation.get("bbox") is None:
+        return None
+    x, y, width, height = (float(number) for number in annotation["bbox"])
+    if not (width > 0 and height > 0):
+        raise ValueError(f"a box of width {width:g} and height {height:g}; give more than 0")
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
 
 
 def _place(path: Path, annotation: Any) -> str:  # noqa: ANN401 - parsed JSON
@@ -64,13 +106,13 @@ def _encoded(
     """The annotation's outlines, each alone, so that one that cannot be used does not take the others with it."""
     from mshnet_pl.data.io.rle import encode
 
-    segmentation = annotation["segmentation"]
+    segmentation = annotation["segmentation"] if "bbox" not in annotation else annotation.get("segmentation")
     if annotation.get("iscrowd", 0):
         problems.append(f"{where}: a crowd, which outlines no object")
     elif isinstance(segmentation, Mapping):
         yield encode(segmentation, height, width)
     elif not segmentation:
-        problems.append(f"{where}: a box without outline")
+        problems.append(f"{where}: neither outline nor box")
     else:
         outlines = segmentation if isinstance(segmentation[0], list) else [segmentation]
         for outline in outlines:

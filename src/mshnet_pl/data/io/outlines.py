@@ -14,6 +14,7 @@ from PIL import Image
 
 from mshnet_pl.data.io.folders import plain
 from mshnet_pl.data.io.images import EXTENSIONS
+from mshnet_pl.data.io.marks import Marks
 
 UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, OSError, SyntaxError)
 """What code meets in JSON that is not of the expected form."""
@@ -33,7 +34,8 @@ class Outlined(NamedTuple):
     label: str
     image: Path | Image.Image
     """A file, or what an annotation file holds itself."""
-    mask: Bool[np.ndarray, "height width"]
+    mask: Bool[np.ndarray, "height width"] | Marks
+    """The mask, or marks that a mask is to be made of."""
     source: Path
     """The image's file, or the annotation file that holds it."""
 

@@ -11,11 +11,12 @@ from torch.utils.data import Dataset
 from mshnet_pl.data.io.transforms import normalise, resize_mask, to_square
 from mshnet_pl.data.loading.augmentation import Augment
 from mshnet_pl.data.loading.image_cache import ImageCache
+from mshnet_pl.data.loading.weak_supports import weakened
 from mshnet_pl.data.protocol.sampling import Draws
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.episode import UNKNOWN, Episode
 from mshnet_pl.errors import DataError
-from mshnet_pl.options import Subset
+from mshnet_pl.options import Subset, SupportKind
 
 _UNREADABLE = (DataError, OSError, SyntaxError, ValueError)
 """What sources raise where files cannot be read."""
@@ -36,6 +37,7 @@ class EpisodeDataset(Dataset[Episode]):
         ids: the images' numbers in the data set's list, by name; ``image_ids`` of the source by default.
         left_out: ids of images that are not read, zeros in their place; masks are read all the same.
         show_queries: read the queries' images even so.
+        support: what is shown of the supports' masks; marks stand in ``support_mask`` as ``data.io.marks`` tells them.
         replace: from an episode, its number and the bad images to the episode in its place; without it, a bad image is an
             error.
         bad: what is wrong with an image, by its name; what is met is added.
@@ -56,7 +58,9 @@ class EpisodeDataset(Dataset[Episode]):
         show_queries: bool = False,
         replace: Callable[[Draws, int, Collection[str]], Draws] | None = None,
         bad: dict[str, str] | None = None,
+        support: SupportKind = SupportKind.mask,
     ) -> None:
+        self._support = support
         self._ids = image_ids(source) if ids is None else ids
         self._left_out, self._replace = left_out, replace
         self.bad = {} if bad is None else bad
@@ -93,8 +97,9 @@ class EpisodeDataset(Dataset[Episode]):
         for draw in draws:
             for name in draw.supports:
                 support, masks = self._picture(name, [draw.class_id], number, picture=len(supports) + 1)
+                told = weakened((masks[0] == 1).numpy(), self._support, number, len(supports))
                 supports.append(support)
-                support_masks.append(masks[0] == 1)
+                support_masks.append(torch.from_numpy(told))
         return Episode(
             query=query.expand(len(draws), -1, -1, -1),
             support=torch.stack(supports).unflatten(0, (len(draws), -1)),
