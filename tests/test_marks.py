@@ -145,7 +145,7 @@ def test_the_test_command_with_marks(command: Command, checkpoint: Path, tmp_pat
         assert done.code == 0, done.err
         (path,) = (tmp_path / kind).rglob("result.json")
         found[kind] = json.loads(path.read_text())
-    masks, boxes = (one["measurements"][0] for one in found.values())
+    masks, boxes = (one["tests"][0] for one in found.values())
     assert boxes["episodes_sha256"] == masks["episodes_sha256"] and boxes["counts_sha256"] != masks["counts_sha256"]
     assert found["box"]["config"]["test"]["support"] == "box" and found["mask"]["config_hash"] != found["box"]["config_hash"]
 
