@@ -19,7 +19,7 @@ from mshnet_pl import config, results
 from mshnet_pl.cli import help, quoting
 from mshnet_pl.cli.arguments import errors_end_it, fail
 from mshnet_pl.errors import ConfigError, RunFailed, UserError
-from mshnet_pl.report import collection, tables
+from mshnet_pl.report import collection, tables, terminal
 from mshnet_pl.runs import jobs
 from mshnet_pl.utils.files import find_files, if_full
 from mshnet_pl.utils.targets import class_name
@@ -102,7 +102,7 @@ def _end_of_sweep(folder: Path) -> None:
     if any(find_files(folder, results.FILE)):
         with errors_end_it():
             found = collection.collect([folder]).results
-        print(f"\n{tables.markdown(found)}", flush=True)
+        print(f"\n{terminal.shown(tables.scores(found))}", flush=True)
         _track(found)
     failed = [*results.failures(folder, jobs.Sweep.before).values()]
     if failed:

@@ -6,7 +6,7 @@ else can be meant, an argument is the text itself.
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ def _kinds() -> dict[str, Any]:
     return {key: kind for key, kind in known.items() if kind is not Any} | dict.fromkeys(_PATHS, str)
 
 
-def quoted(arguments: Sequence[str]) -> list[str]:
-    """The arguments, in quotes where Hydra would not read the text that they say."""
+def quoted(arguments: Sequence[str], kinds: Mapping[str, Any] | None = None) -> list[str]:
+    """The arguments, in quotes where Hydra would not read the text that they say; ``kinds`` are the settings' types."""
     sweeps = any(argument.startswith(_SWEEPS) for argument in arguments)
-    return [_quoted(argument, sweeps) for argument in arguments]
+    return [_quoted(argument, sweeps, _kinds() if kinds is None else kinds) for argument in arguments]
 
 
 def value_of(key: str, arguments: Sequence[str]) -> Any:  # noqa: ANN401 - whatever Hydra reads
@@ -50,12 +50,12 @@ def example(argument: str) -> str:
     return shlex.quote(f"{key}={_in_quotes(value)}")
 
 
-def _quoted(argument: str, sweeps: bool) -> str:
+def _quoted(argument: str, sweeps: bool, kinds: Mapping[str, Any]) -> str:
     matched = _ARGUMENT.fullmatch(argument)
     if matched is None:
         return argument
     start, key, value = matched.groups()
-    kind, parsed = _kinds().get(key), _parsed(argument)
+    kind, parsed = kinds.get(key), _parsed(argument)
     if kind in (str, str | None):
         if parsed and (_is_text(parsed, value) or (parsed.is_sweep_override() and sweeps and not Path(value).exists())):
             return argument

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mshnet_pl import results
 from mshnet_pl.errors import ConfigError, DataError, Interrupted, RunFailed, UserError
-from mshnet_pl.report import tables
+from mshnet_pl.report import tables, terminal
 from mshnet_pl.results import Result
 from mshnet_pl.runs.job import Run
 from mshnet_pl.utils import devices
@@ -88,7 +88,7 @@ def start(work: str, raw: DictConfig) -> float:
         except DataError as full:
             log.error("%s", full)
         return math.nan
-    print(tables.markdown([result]), flush=True)
+    print(terminal.shown(tables.scores([result])), flush=True)
     return result.tests[-1].miou
 
 
