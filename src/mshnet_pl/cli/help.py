@@ -99,10 +99,12 @@ def _example(lines: str) -> str:
 
 def _ends(name: str, flags: dict[str, str]) -> Iterator[str]:
     """Actions and flags, and where more is said."""
-    program = name.split()[0]
-    if name in _ACTIONS:
-        yield "\n".join([f"Actions, each with its own --help, as in {name} {[*_ACTIONS[name]][0].split()[0]} --help:",
-            *_listed({f"{name} {action}": doc for action, doc in _ACTIONS[name].items()})])  # fmt: skip
+    program, actions = name.split()[0], _ACTIONS.get(name, {})
+    if actions:
+        listed = _listed({f"{name} {action}": doc for action, doc in actions.items()})
+        yield "\n".join(
+            [f"Actions, each with a --help of its own ({name} {next(iter(actions)).split()[0]} --help):", *listed]
+        )
     yield "\n".join(["Flags:", *_listed({flag: doc.replace("NAME", program) for flag, doc in flags.items()})])
     yield "docs/settings.md explains all settings and choices."
 

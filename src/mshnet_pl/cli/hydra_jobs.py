@@ -20,7 +20,8 @@ from mshnet_pl.cli import help, quoting
 from mshnet_pl.cli.arguments import errors_end_it, fail
 from mshnet_pl.errors import ConfigError, RunFailed, UserError
 from mshnet_pl.report import collection, tables, terminal
-from mshnet_pl.runs import jobs
+from mshnet_pl.runs import jobs, sweeps
+from mshnet_pl.runs.sweeps import Sweep
 from mshnet_pl.utils.files import find_files, if_full
 from mshnet_pl.utils.targets import class_name
 
@@ -74,11 +75,11 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
     sys.argv[1:] = quoting.quoted(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing and exiting with 1
     jobs.quiet()
-    jobs.Sweep.folder = None
+    Sweep.folder = None
     try:
         hydra.main(version_base="1.3", config_path=_CONF, config_name=config_name)(job)()
-        if jobs.Sweep.folder is not None:
-            jobs.wait_for_others(jobs.Sweep.folder, jobs.Sweep.before)
+        if Sweep.folder is not None:
+            jobs.wait_for_others(Sweep.folder, Sweep.before)
     except UserError as error:
         fail(error)
     except RunFailed as error:
@@ -93,18 +94,20 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
         empty = [argument for argument in sys.argv[1:] if argument.endswith(("=null", "="))]
         fail(ConfigError(f"{', '.join(empty)}: give the name of one of its choices"))
     finally:
-        if jobs.Sweep.folder is not None:
-            _end_of_sweep(jobs.Sweep.folder)
+        Sweep.end.set()
+        if Sweep.folder is not None:
+            _end_of_sweep(Sweep.folder)
 
 
 def _end_of_sweep(folder: Path) -> None:
-    """Print the table of all results, then what failed; exits with code 1 if anything did and no error is under way."""
-    if any(find_files(folder, results.FILE)):
+    """Print the table of its results, then what failed; exits with code 1 if anything did and no error is under way."""
+    own = [*sweeps.folders().values()] if Sweep.jobs else [folder]
+    if any(file for one in own for file in find_files(one, results.FILE)):
         with errors_end_it():
-            found = collection.collect([folder]).results
+            found = collection.collect(own).results
         print(f"\n{terminal.shown(tables.scores(found))}", flush=True)
         _track(found)
-    failed = [*results.failures(folder, jobs.Sweep.before).values()]
+    failed = [*results.failures(folder, Sweep.before).values()]
     if failed:
         lines = [f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}" for f in failed]
         again = "The same command does them again, and nothing else."

@@ -8,7 +8,10 @@ from omegaconf import MISSING
 from mshnet_pl.config.settings import setting
 from mshnet_pl.options import DEFAULT_NETWORK, MIN_SIDE, Exported, Fusion, Preparable, Printed, Published
 
-_CKPT = "Network: training-free, a checkpoint of mshnet-train, a folder of save_pretrained, or owner/name of the Hugging Face hub."
+_CKPT = (
+    "Network: training-free, a checkpoint of mshnet-train, a folder of save_pretrained, or owner/name of the Hugging Face "
+    "hub."
+)
 _DEVICE = "Such as cpu or cuda:1; null for CUDA where there is one."
 _OVERWRITE = "Replace what is there."
 _A, _B = "Folder with one result, or with the same folds as b.", "Folder of the runs to compare with."

@@ -4,20 +4,22 @@ import logging
 import math
 import multiprocessing
 import os
+import shlex
 import signal
 import socket
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -32,20 +34,10 @@ from mshnet_pl.utils.signals import passed_on
 
 log = logging.getLogger(__name__)
 
+_LINES = "MSHNET_PL_PROGRESS_LINES"
+"""See ``training.callbacks.progress``, which needs PyTorch."""
 _LOCK = ".lock"
 """In a run's folder, held by the process that is at work there."""
-
-
-class Sweep(Callback):
-    """Hydra's callback in the process that starts a sweep: remembers where its jobs go, and which failed before."""
-
-    folder: ClassVar[Path | None] = None
-    before: ClassVar[dict[Path, bytes]] = {}
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401 - Hydra's signature
-        """See the class."""
-        Sweep.folder = Path(config.hydra.sweep.dir)
-        Sweep.before = results.failure_files(Sweep.folder)
 
 
 def start(work: str, raw: DictConfig) -> float:
@@ -71,8 +63,12 @@ def start(work: str, raw: DictConfig) -> float:
     os.chdir(job.runtime.cwd)  # a worker of a launcher may have started elsewhere
     folder = Path(job.runtime.output_dir)
     in_sweep = job.mode is RunMode.MULTIRUN
+    shared = {}
+    if in_sweep:
+        log.info("job %s: %s", job.job.num + 1, " ".join(job.overrides.task))
+        shared = {} if job.launcher._target_.endswith(".BasicLauncher") else {_LINES: "1"}
     try:
-        result = _result(work, Run.of(raw, folder), fresh=in_sweep)
+        result = _result(work, Run.of(raw, folder), in_sweep, shared)
     except Exception as error:
         if not in_sweep:
             raise
@@ -89,10 +85,23 @@ def start(work: str, raw: DictConfig) -> float:
             log.error("%s", full)
         return math.nan
     print(terminal.shown(tables.scores([result])), flush=True)
+    if not in_sweep:
+        log.info("%s", _what_next(raw, folder))
     return result.tests[-1].miou
 
 
-def _result(work: str, run: Run, fresh: bool) -> Result:
+def _what_next(raw: DictConfig, folder: Path) -> str:
+    """Where the checkpoint is, and the commands for it."""
+    lines = [f"mshnet-report {shlex.quote(raw.runs)}"]
+    kept = folder / "checkpoints" / f"{raw.test.checkpoint.value}.ckpt"
+    if kept.exists():
+        path = shlex.quote(os.path.relpath(kept))
+        lines.insert(0, f"mshnet-predict support=DIR query=DIR out=masks ckpt={path}")
+        print(f"checkpoint: {path}", file=sys.stderr)
+    return "\n".join(["next:", *(f"  {line}" for line in lines)])
+
+
+def _result(work: str, run: Run, fresh: bool, environment: Mapping[str, str]) -> Result:
     folder = run.folder
     with _alone(folder):
         result = results.finished(folder, run.digest)
@@ -102,7 +111,8 @@ def _result(work: str, run: Run, fresh: bool) -> Result:
         processes = _count(run.raw.trainer)
         with devices.claim(run.config.gpus, processes) as visible:
             if fresh or processes > 1 or visible:
-                _in_processes(work, run, processes, {"CUDA_VISIBLE_DEVICES": visible} if visible else {})
+                of_device = {"CUDA_VISIBLE_DEVICES": visible} if visible else {}
+                _in_processes(work, run, processes, {**environment, **of_device})
                 result = results.load(folder / results.FILE)
             else:
                 result = _do(work, run)
@@ -161,6 +171,16 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def fresh_processes() -> BaseContext:
+    """How processes are started that share nothing with this one, and have imported what a run needs."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method(method, force=True)  # joblib's workers have one that a fresh process lacks
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["mshnet_pl.runs.run"])
+    return context
+
+
 def _in_processes(work: str, run: Run, processes: int, environment: Mapping[str, str]) -> None:
     """Do the work in fresh processes of this machine, which know of each other as torchrun's would.
 
@@ -170,11 +190,7 @@ def _in_processes(work: str, run: Run, processes: int, environment: Mapping[str,
         Interrupted: a signal asked for the end.
     """
     job = HydraConfig.get()
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
-        multiprocessing.set_start_method(method, force=True)  # joblib's workers have one that a fresh process lacks
-    context: Any = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["mshnet_pl.runs.run"])
+    context: Any = fresh_processes()
     logs = OmegaConf.to_container(job.job_logging, resolve=True), job.verbose
     shared = {**os.environ, **environment}
     if processes > 1:
