@@ -89,7 +89,7 @@ def test_a_converted_checkpoint_is_tested(command: Command, tmp_path: Path, pasc
     (path,) = (tmp_path / "runs").rglob("result.json")
     result = json.loads(path.read_text())
     assert result["tests"][0]["episodes"] == 2 and result["training"]["shot"] is None
-    report = command("mshnet-report", tmp_path / "runs", "--format", "csv")
+    report = command("mshnet-report", tmp_path / "runs", "format=csv")
     assert report.code == 0 and "? training" in report.out
 
 

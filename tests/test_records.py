@@ -34,7 +34,7 @@ def test_recorded_results_stay_readable() -> None:
 
 @pytest.mark.parametrize("experiment", only_first_fast([(path,) for path in sorted({path.parents[1] for path in RECORDED})]))
 def test_the_report_says_what_was_recorded(command: Command, experiment: Path) -> None:
-    done = command("mshnet-report", experiment, "--format", "csv")
+    done = command("mshnet-report", experiment, "format=csv")
     assert done.code == 0 and "cannot be right" not in done.err
     for path in experiment.glob("*/result.json"):
         tests = results.load(path).tests

@@ -97,21 +97,20 @@ def _value(one: Described, text: str) -> Any:  # noqa: ANN401 - of its kind
     Raises:
         ConfigError: it says nothing that the setting may be.
     """
-    kind = next(kind for kind in (get_args(one.kind) if isinstance(one.kind, UnionType) else [one.kind]))
+    kind: Any = get_args(one.kind)[0] if isinstance(one.kind, UnionType) else one.kind
     element = get_args(kind)[0] if get_origin(kind) is list else None
     if element is not None and not text.startswith("["):
-        text = f'["{text}"]' if element is Path else f"[{text}]"
+        text = f"[{quoting.in_quotes(text) if element is Path else text}]"
     read = quoting.value_of(one.key, quoting.quoted([f"{one.key}={text}"], {one.key: str} if kind in (str, Path) else {}))
     if read in (None, ""):
         return None
-    value = read if element is None else [_as(element, each) for each in read] if isinstance(read, list) else read
-    value = _as(kind, value)
+    value = [_as(element, each) for each in read] if element and isinstance(read, list) else _as(kind, read)
     if not fits(value, one.kind) or not all(map(one.about.allows, value if isinstance(value, list) else [value])):
         raise ConfigError(f"{one.key}={text}: give {called(kind, one.about.range)}")
     return value
 
 
-def _as(kind: type, value: object) -> object:
+def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type as annotations write it, and what Hydra reads
     """Paths and members of an enum, of texts."""
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()

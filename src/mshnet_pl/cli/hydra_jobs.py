@@ -82,6 +82,8 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
             jobs.wait_for_others(Sweep.folder, Sweep.before)
     except UserError as error:
         fail(error)
+    except sweeps.Refused as refused:
+        fail(refused.args[0])
     except RunFailed as error:
         fail(error, code=1)
     except (HydraException, OmegaConfBaseException) as error:  # a choice that Hydra lacks is an OSError as well
@@ -95,6 +97,7 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
         fail(ConfigError(f"{', '.join(empty)}: give the name of one of its choices"))
     finally:
         Sweep.end.set()
+        os.environ.pop(jobs.SWEEP, None)
         if Sweep.folder is not None:
             _end_of_sweep(Sweep.folder)
 
@@ -107,6 +110,7 @@ def _end_of_sweep(folder: Path) -> None:
             found = collection.collect(own).results
         print(f"\n{terminal.shown(tables.scores(found))}", flush=True)
         _track(found)
+        print(f"next:\n  mshnet-report {shlex.quote(os.path.relpath(folder))}", file=sys.stderr)
     failed = [*results.failures(folder, Sweep.before).values()]
     if failed:
         lines = [f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}" for f in failed]
@@ -147,10 +151,11 @@ def _explain(error: Exception) -> str:
     unknown = re.search(r"Could not override '([^']+)'", lines[0])
     if unknown and re.search(r"Key '.*' (is )?not in ", "\n".join(lines)):
         keys = {key.rpartition(".")[2]: key for key in _known_keys()}
-        close = difflib.get_close_matches(unknown[1].rpartition(".")[2], keys, n=3)
+        close = [keys[name] for name in difflib.get_close_matches(unknown[1].rpartition(".")[2], keys, n=3)]
+        close = [key for key in close if key != unknown[1]]
         lines = [f"{unknown[1]}: there is no such setting"]
         if close:
-            lines.append(f"did you mean {' or '.join(keys[name] for name in close)}?")
+            lines.append(f"did you mean {' or '.join(close)}?")
         lines.append("--cfg job prints every setting")
     launcher = re.search(r"hydra/launcher/(joblib|ray|submitit_local|submitit_slurm)\b", lines[0])
     if launcher:

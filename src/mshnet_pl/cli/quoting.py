@@ -47,7 +47,7 @@ def value_of(key: str, arguments: Sequence[str]) -> Any:  # noqa: ANN401 - whate
 def example(argument: str) -> str:
     """What to type in a shell for an argument whose value is a text."""
     key, _, value = argument.partition("=")
-    return shlex.quote(f"{key}={_in_quotes(value)}")
+    return shlex.quote(f"{key}={in_quotes(value)}")
 
 
 def _quoted(argument: str, sweeps: bool, kinds: Mapping[str, Any]) -> str:
@@ -64,7 +64,7 @@ def _quoted(argument: str, sweeps: bool, kinds: Mapping[str, Any]) -> str:
     if value.startswith("[") and value.endswith("]") and kind is None:
         return f"{start}=[{_elements(value[1:-1])}]"
     several = sweeps and "," in value and not Path(value).exists()
-    return f"{start}={_elements(value) if several else _in_quotes(value)}"
+    return f"{start}={_elements(value) if several else in_quotes(value)}"
 
 
 def _is_text(parsed: Override, value: str) -> bool:
@@ -77,10 +77,11 @@ def _is_text(parsed: Override, value: str) -> bool:
 
 def _elements(values: str) -> str:
     """Values between commas, in quotes where they need them."""
-    return ",".join(one if _parsed(f"key={one}") else _in_quotes(one.strip()) for one in values.split(","))
+    return ",".join(one if _parsed(f"key={one}") else in_quotes(one.strip()) for one in values.split(","))
 
 
-def _in_quotes(value: str) -> str:
+def in_quotes(value: str) -> str:
+    """A text in the quotes that Hydra's grammar wants around some."""
     return QuotedString(text=value, quote=Quote.double).with_quotes()
 
 

@@ -28,7 +28,8 @@ def text(table: Table, width: int | None = None) -> str:
     if head[0] == "backbone" and len(shared := {line[0] for line in lines if line[0]}) == 1:
         title = ", ".join(filter(None, (title, *shared)))
         head, lines = head[1:], [line[1:] for line in lines]
-    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(title) or None, title_justify="left", pad_edge=False)
+    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    grid.title, grid.title_justify, grid.title_style = escape(title) or None, "left", "bold"
     numbers = len(table.folds) + 3
     for place, name in enumerate(head, start=numbers - len(head)):
         right = place >= 0
@@ -39,4 +40,4 @@ def text(table: Table, width: int | None = None) -> str:
         console.print(grid)
         for note in table.notes:
             console.print(Padding(escape(f"- {note}"), 0), highlight=False)
-    return captured.get().rstrip()
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())

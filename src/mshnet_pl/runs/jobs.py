@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import socket
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -34,6 +33,8 @@ from mshnet_pl.utils.signals import passed_on
 
 log = logging.getLogger(__name__)
 
+SWEEP = "MSHNET_PL_SWEEP"
+"""Name of the environment variable that tells a sweep's jobs how many they are, and which settings differ."""
 _LINES = "MSHNET_PL_PROGRESS_LINES"
 """See ``training.callbacks.progress``, which needs PyTorch."""
 _LOCK = ".lock"
@@ -65,7 +66,8 @@ def start(work: str, raw: DictConfig) -> float:
     in_sweep = job.mode is RunMode.MULTIRUN
     shared = {}
     if in_sweep:
-        log.info("job %s: %s", job.job.num + 1, " ".join(job.overrides.task))
+        total, *swept = os.environ.get(SWEEP, "").split() or ["?"]
+        log.info("job %s of %s: %s", job.job.num + 1, total, " ".join(o for o in job.overrides.task if _key(o) in swept))
         shared = {} if job.launcher._target_.endswith(".BasicLauncher") else {_LINES: "1"}
     try:
         result = _result(work, Run.of(raw, folder), in_sweep, shared)
@@ -90,15 +92,17 @@ def start(work: str, raw: DictConfig) -> float:
     return result.tests[-1].miou
 
 
+def _key(override: str) -> str:
+    return override.partition("=")[0]
+
+
 def _what_next(raw: DictConfig, folder: Path) -> str:
     """Where the checkpoint is, and the commands for it."""
-    lines = [f"mshnet-report {shlex.quote(raw.runs)}"]
-    kept = folder / "checkpoints" / f"{raw.test.checkpoint.value}.ckpt"
+    lines, kept = ["next:"], folder / "checkpoints" / f"{raw.test.checkpoint.value}.ckpt"
     if kept.exists():
         path = shlex.quote(os.path.relpath(kept))
-        lines.insert(0, f"mshnet-predict support=DIR query=DIR out=masks ckpt={path}")
-        print(f"checkpoint: {path}", file=sys.stderr)
-    return "\n".join(["next:", *(f"  {line}" for line in lines)])
+        lines = [f"checkpoint: {path}", *lines, f"  mshnet-predict support=DIR query=DIR out=masks \\\n    ckpt={path}"]
+    return "\n".join([*lines, f"  mshnet-report {shlex.quote(raw.runs)}"])
 
 
 def _result(work: str, run: Run, fresh: bool, environment: Mapping[str, str]) -> Result:

@@ -1,6 +1,7 @@
 """A sweep as the process that starts it sees it: its jobs, what they share, and how far they are."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -51,17 +52,23 @@ class Sweep(Callback):
         """See the class.
 
         Raises:
-            ConfigError: what is wrong with every job.
+            Refused: with what is wrong with every job.
         """
-        Sweep.folder, Sweep.jobs = Path(config.hydra.sweep.dir), _jobs(config.hydra)
+        found = _jobs(config.hydra)
+        if found and config.hydra.launcher._target_.endswith(_LOCAL):
+            _check_what_is_shared(config.hydra, found)
+        Sweep.folder, Sweep.jobs = Path(config.hydra.sweep.dir), found
         Sweep.before = results.failure_files(Sweep.folder)
-        if not Sweep.jobs:
-            return
-        if config.hydra.launcher._target_.endswith(_LOCAL):
-            _check_what_is_shared(config.hydra, Sweep.jobs)
-        log.info("%d jobs, results go to %s", len(Sweep.jobs), config.runs)
-        Sweep.end.clear()
-        threading.Thread(target=_say_what_is_left, daemon=True).start()
+        if found:
+            swept = (values[0].partition("=")[0] for values in zip(*found, strict=True) if len({*values}) > 1)
+            os.environ[jobs.SWEEP] = " ".join([str(len(found)), *swept])
+            log.info("%d jobs, results go to %s", len(found), config.runs)
+            Sweep.end.clear()
+            threading.Thread(target=_say_what_is_left, daemon=True).start()
+
+
+class Refused(BaseException):
+    """A ``ConfigError`` ends a sweep before its first job; Hydra passes over what is only an ``Exception`` of a callback."""
 
 
 def _say_what_is_left() -> None:
@@ -113,11 +120,11 @@ def _check_what_is_shared(settings: DictConfig, sweep: Sequence[Overrides]) -> N
     """Compose the first job and look at its data; if that fails, the last one, too.
 
     Raises:
-        ConfigError: the fault of both.
+        Refused: with the fault of both.
     """
     first = _fault(settings, sweep[0])
     if first is not None and first == _fault(settings, sweep[-1]):
-        raise ConfigError(first)
+        raise Refused(ConfigError(first))
 
 
 def _fault(settings: DictConfig, overrides: Overrides) -> str | None:

@@ -41,10 +41,6 @@ class ProgressBar(TQDMProgressBar):
         """See Lightning."""
         return self._bar(self.validation_description, leave=False, position=1)
 
-    def init_test_tqdm(self) -> Tqdm:
-        """See Lightning."""
-        return self._bar(self.test_description)
-
     def init_predict_tqdm(self) -> Tqdm:
         """See Lightning."""
         return self._bar(self.predict_description)
@@ -73,6 +69,14 @@ class ProgressBar(TQDMProgressBar):
             log.info("step %d of %d, %s left: %s", step, total, Tqdm.format_interval(seconds), shown)
 
     def on_train_epoch_end(self, *args: Any) -> None:  # noqa: ANN401
+        """The bar goes on."""
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the bar of all batches."""
+        self._last = 0.0
+        self.test_progress_bar = self._bar("Testing", total=sum(map(int, trainer.num_test_batches)), unit=" batches")
+
+    def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """The bar goes on."""
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
