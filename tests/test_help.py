@@ -70,7 +70,7 @@ def test_version(program: str, command: Command) -> None:
 def test_bash_completes_settings_and_their_values(command: Command) -> None:
     for program, typed, offered in (("mshnet-predict", "que", "query="), ("mshnet-export", "onn", "onnx")):
         script = command(program, "--shell-completion", "install=bash").out
-        words = f"""{script}; eval "compgen $(complete -p {program} | grep -o -- "-W '.*'") -- {typed}" """
+        words = f"""{script}\neval "compgen $(complete -p {program} | grep -o -- "-W '.*'") -- {typed}" """
         done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=True)
         assert done.stdout.split() == [offered]
     assert command("mshnet-report", "-sc", "uninstall=bash").out == "complete -r mshnet-report\n"

@@ -111,7 +111,9 @@ def _value(one: Described, text: str) -> Any:  # noqa: ANN401 - of its kind
 
 
 def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type as annotations write it, and what Hydra reads
-    """Paths and members of an enum, of texts."""
+    """Paths and members of an enum, of texts; numbers of whole ones."""
+    if kind is float and type(value) is int:
+        return float(value)
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()
     return kind.__members__.get(str(value), value) if isinstance(kind, EnumType) else value
