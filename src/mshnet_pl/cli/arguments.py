@@ -5,7 +5,7 @@ import difflib
 import logging
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import EnumType
 from pathlib import Path
@@ -30,7 +30,7 @@ def run(name: str, schema: type[_T], act: Callable[[_T], None], example: str, wo
         schema: its settings, a dataclass whose docstring says what the command does.
         act: does the work.
         example: what ``--help`` shows, a line a command.
-        words: settings, in this order, that arguments without ``=`` are the values of; the last takes all that are left.
+        words: settings, paths all of them, that arguments without ``=`` are the values of in this order.
     """
     arguments = sys.argv[len(name.split()) :]
     parser = argparse.ArgumentParser(name, add_help=False, allow_abbrev=False)
@@ -58,37 +58,32 @@ def parse(arguments: Sequence[str], schema: type[_T], name: str = "the command",
     Raises:
         ConfigError: an unknown setting, one given twice or that is lacking, or a value that may not be.
     """
-    known, given = {one.key: one for one in settings(schema)}, dict[str, Any]()
-    for argument in _with_names(arguments, known, words):
+    known, given, left = {one.key: one for one in settings(schema)}, dict[str, Any](), [*words]
+    for argument in arguments:
         key, separator, text = argument.partition("=")
-        if key.startswith("-"):
+        if words and not re.match(r"-|[\w.]+=", argument):
+            key, value = left[0], Path(argument).expanduser()
+            left = left[1:] or left
+            if get_origin(known[key].kind) is list:
+                given.setdefault(key, []).append(value)
+                continue
+        elif key.startswith("-"):
             right = f"{key.lstrip('-').replace('-', '_')}={text or 'VALUE'}"
             raise ConfigError(f"{argument}: settings are given as {right}; {name} --help explains all")
-        if key not in known or not separator:
+        elif key not in known or not separator:
             close = difflib.get_close_matches(key, known, n=1)
             meant = f"did you mean {close[0]}=...? " if close else ""
             raise ConfigError(f"{argument}: there is no such setting here; {meant}{name} --help explains all")
-        value = _value(known[key], text)
-        many = isinstance(value, list) and key in words
-        if key in given and not many:
+        else:
+            value = _value(known[key], text)
+        if key in given:
             raise ConfigError(f"{argument}: {key}={given[key]} is given too; give it once")
         if value is not None:
-            given[key] = [*given.get(key, []), *value] if many else value
+            given[key] = value
     for key, one in known.items():
         if one.default == MISSING and key not in given:
             raise ConfigError(f"{key} is not set; give {key}=...\n{name} --help explains all settings")
     return schema(*(given.get(key, one.default) for key, one in known.items()))
-
-
-def _with_names(arguments: Sequence[str], known: Collection[str], words: Sequence[str]) -> Iterator[str]:
-    """The arguments, those without a name with the name of the next setting of ``words``, or of its last one."""
-    left = [*words]
-    for argument in arguments:
-        if words and not re.match(r"-|[\w.]+=", argument):
-            yield f"{left[0]}={argument}"
-            left = left[1:] or left
-        else:
-            yield argument
 
 
 def _value(one: Described, text: str) -> Any:  # noqa: ANN401 - of its kind
