@@ -17,8 +17,9 @@ install: .venv/installed ## create .venv and install the package with its develo
 	touch $@
 
 demo: install ## train and test 4 folds x 1 and 5 shots on synthetic episodes (offline, minutes on two cores)
-	$(BIN)/mshnet-train experiment=demo hydra/launcher=joblib trainer.enable_progress_bar=false
+	$(BIN)/mshnet-train experiment=demo hydra/launcher=joblib
 	$(BIN)/mshnet-report runs/demo
+	@echo "Open runs/demo/report.html in a browser: tables, curves and episodes. Pictures: runs/demo/episodes_*.png"
 
 train: install ## train and test the embedded default; further settings in ARGS="..."
 	$(BIN)/mshnet-train $(ARGS)

@@ -78,7 +78,7 @@ def test_train_test_and_report(command: Command, tmp_path: Path) -> None:
     assert (past["data"], past["fold"], other["training"]["shot"]) == ("Synthetic", 0, result["config"]["shot"])
     assert past["classes"] == list(Synthetic.classes[5:]) and other["training"]["tested_classes_trained"] == []
 
-    report = command("mshnet-report", tmp_path / "runs", "--pictures", tmp_path / "grids")
+    report = command("mshnet-report", tmp_path / "runs", f"pictures={tmp_path / 'grids'}")
     assert report.code == 0, report.err
     assert f"{last['miou']:.1f}" in report.out and "everything foreground" in report.out and "untrained" in report.out
     for shots in (1, 2):

@@ -158,17 +158,17 @@ def test_predictions(
 def test_the_report(command: Command, tmp_path: Path, small_disk: tuple[Path, Callable[[int], None]]) -> None:
     disk, _ = small_disk
     write_run(tmp_path / "runs", config(), 0.6, 40, pictures=True)
-    report = ("mshnet-report", tmp_path / "runs", "--html", disk / "report.html", "--pictures")
-    assert command(*report, disk).code == 0
+    report = ("mshnet-report", tmp_path / "runs", f"html={disk / 'report.html'}")
+    assert command(*report, f"pictures={disk}").code == 0
     before = settled(disk)
     filler = fill(disk)
     for name, pictures in (("episodes_1shot.png", disk), ("report.html", tmp_path)):
-        done = command(*report, pictures, "--episodes", 2)
+        done = command(*report, f"pictures={pictures}", "episodes=2")
         assert done.code == 2 and "Traceback" not in done.err
         assert f"{disk / name} cannot be written: No space left on device" in done.err and "make room" in done.err
         assert settled(disk) == {**before, "filler": filler.read_bytes()}
     filler.unlink()
-    assert command(*report, disk, "--episodes", 2).code == 0
+    assert command(*report, f"pictures={disk}", "episodes=2").code == 0
     after = settled(disk)
     assert after.keys() == before.keys() and all(after[name] != before[name] for name in before)
 
@@ -194,7 +194,7 @@ def test_folders_that_may_only_be_read(
         ("test", f"ckpt={other}", f"runs={disk}/runs"),
         ("predict", f"ckpt={other}", "support=support", "query=support/images/a.png", f"out={disk}/out"),
         ("report", disk / "done"),
-        ("prepare", "data=pascal5i", f"data.root={disk}", "--any-archive"),
+        ("prepare", "data=pascal5i", f"data.root={disk}", "any_archive=true"),
     ):
         done = command(f"mshnet-{name}", *arguments)
         assert done.code == 2 and "Traceback" not in done.out + done.err, done.err

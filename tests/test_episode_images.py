@@ -32,7 +32,7 @@ def test_a_run_keeps_its_episodes_images(command: Command, tmp_path: Path) -> No
         rows = json.loads(content)
         assert len(rows) == 24 and test.query_images == len({query for query, _, _ in rows})
         assert test.support_images == len({name for _, supports, _ in rows for name in supports})
-    done = command("mshnet-report", "runs", "--format", "markdown")
+    done = command("mshnet-report", "runs", "format=markdown")
     assert "fewer than 100 distinct query images: fold 0" in done.out and "[" in done.out
 
 
@@ -50,13 +50,13 @@ def test_results_without_images_have_no_interval(command: Command, tmp_path: Pat
     elsewhere = tmp_path / "runs" / "episodes"
     shutil.move(a / "episodes", elsewhere)
     shutil.rmtree(b / "episodes")
-    done = command("mshnet-report", tmp_path / "runs", "--format", "csv")
+    done = command("mshnet-report", tmp_path / "runs", "format=csv")
     with_interval = done.out.splitlines()[1]
     assert command("mshnet-report", "compare", a, b).code == 0, "those above both are found"
     shutil.rmtree(elsewhere)
-    done = command("mshnet-report", tmp_path / "runs", "--format", "markdown")
+    done = command("mshnet-report", tmp_path / "runs", "format=markdown")
     assert done.code == 0 and "no interval over images for MSHNet" in done.out
-    assert with_interval != command("mshnet-report", tmp_path / "runs", "--format", "csv").out.splitlines()[1]
+    assert with_interval != command("mshnet-report", tmp_path / "runs", "format=csv").out.splitlines()[1]
     done = command("mshnet-report", "compare", a, b)
     assert done.code == 2 and "names of the episodes' images" in done.err
 
@@ -80,7 +80,7 @@ def test_power(command: Command, tmp_path: Path) -> None:
     lists = tmp_path / "lists"
     lists.mkdir()
     (lists / "fold0.txt").write_text("".join(f"image{i}__{1 + i % 5:02d}\n" for i in range(2000)))
-    done = command("mshnet-report", "power", tmp_path / "a", tmp_path / "b", "--lists", lists)
+    done = command("mshnet-report", "power", tmp_path / "a", tmp_path / "b", f"lists={lists}")
     assert done.code == 0, done.err
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.out.splitlines() if line.startswith("|")]
     error = {tuple(row[:1] + row[2:4]): float(row[4]) for row in rows if len(row) == 6 and row[0] in ("recorded", "lists")}
@@ -88,7 +88,7 @@ def test_power(command: Command, tmp_path: Path) -> None:
     assert error["lists", "20,000", "3"] <= error["lists", "1,000", "3"] < error["lists", "1,000", "1"]
     done = command("mshnet-report", "power", tmp_path / "a" / "0", tmp_path / "b" / "0")
     assert "how trainings vary is not known" in done.out
-    assert command("mshnet-report", "power", tmp_path / "a", tmp_path / "b", "--points", "0").code == 2
+    assert command("mshnet-report", "power", tmp_path / "a", tmp_path / "b", "points=0").code == 2
 
 
 def test_imagenet_categories_exist() -> None:

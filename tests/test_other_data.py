@@ -73,7 +73,7 @@ def test_every_choice_of_data(command: Command, other: Path, pascal_root: Path, 
         assert f"last, trained on Synthetic, tested on {name} " in result["table"], result["table"]
         (past,) = result["training"]["trainings"]
         assert (past["data"], past["classes"]) == ("Synthetic", [*Synthetic.classes[5:]])
-    report = command("mshnet-report", "folder", "coco20i", "--format", "csv")
+    report = command("mshnet-report", "folder", "coco20i", "format=csv")
     assert report.code == 0 and '"trained on Synthetic, tested on Folder own"' in report.out, report.err
 
 

@@ -69,7 +69,7 @@ def test_sorting_and_published_rows(command: Command, tmp_path: Path, browser: "
         write_run(tmp_path / "runs" / f"{fold}", config(fold), 0.6, 40)
     write_run(tmp_path / "runs" / "<b>", config(changes={"variant": "<i>&x"}), 0.5, 40, pictures=True)
     for _ in range(2):  # the command's own page is replaced
-        assert command("mshnet-report", tmp_path / "runs", "--html", tmp_path / "out.html").code == 0
+        assert command("mshnet-report", tmp_path / "runs", f"html={tmp_path / 'out.html'}").code == 0
     opened = Opened(browser.new_page(), tmp_path / "out.html")
     page = opened.page
     names, means = opened.column(0, 0), opened.column(0, 5)

@@ -295,7 +295,7 @@ def test_bad_coco_is_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        (["query=query", "out=out"], ["support is not set", "usage: mshnet-predict"]),
+        (["query=query", "out=out"], ["support is not set", "mshnet-predict --help"]),
         (["support=support", "query=query", "out=out", "treshold=1"], ["treshold=1", "did you mean threshold"]),
         (["support=support", "query=query", "out=out", "out=other"], ["out=other", "once"]),
         (["support=support", "query=query", "out=out", "threshold=high"], ["threshold=high", "number"]),

@@ -84,7 +84,7 @@ def assert_correct(root: Path, drawn: Drawn, without: tuple[str, ...] = ()) -> N
 
 def test_the_installed_command_and_a_second_run(root: Path, drawn: Drawn) -> None:
     drawn.write_archives(root)
-    done = installed("data=pascal5i", f"data.root={root}", "--any-archive")
+    done = installed("data=pascal5i", f"data.root={root}", "any_archive=true")
     assert done.returncode == 0, done.stderr
     assert_correct(root, drawn)
     cats = sum(mask[0, 0] == 8 for name, mask in drawn.masks.items() if name not in VOC_VAL)
@@ -108,7 +108,7 @@ def test_what_it_makes_is_what_the_source_reads(root: Path, drawn: Drawn) -> Non
 @pytest.mark.parametrize("writes", [35, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 5, 21, 46, 53, 57, 62))])
 def test_killed_and_run_again(root: Path, drawn: Drawn, writes: int) -> None:
     drawn.write_archives(root)
-    command = [sys.executable, "-c", KILLED, str(writes), "data=pascal5i", f"data.root={root}", "--any-archive"]
+    command = [sys.executable, "-c", KILLED, str(writes), "data=pascal5i", f"data.root={root}", "any_archive=true"]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
     assert not (root / "splits" / "val" / "fold3.txt").exists() or writes > 60
     run(root)
@@ -148,7 +148,7 @@ def test_damaged_files_are_listed_and_the_others_done(root: Path, drawn: Drawn) 
     )
     sbd = {name: bad.get(name, content) for name, content in drawn.sbd.items()}
     (root / "benchmark.tgz").write_bytes(tar_of(sbd, "benchmark_RELEASE/", "w:gz"))
-    done = installed("data=pascal5i", f"data.root={root}", "--any-archive")
+    done = installed("data=pascal5i", f"data.root={root}", "any_archive=true")
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr, done.stderr
     for name in bad.keys() - {f"dataset/cls/{SBD_ONLY[2]}.mat"}:
         assert done.stderr.count(str(root / name)) == 1, name
@@ -273,7 +273,7 @@ def test_lists_are_compared_with_published_ones(
 
 
 def test_missing_pieces_are_all_named(root: Path) -> None:
-    done = installed("data=pascal5i", f"data.root={root}", "--any-archive")
+    done = installed("data=pascal5i", f"data.root={root}", "any_archive=true")
     assert done.returncode == 2
     assert done.stderr == (
         f"error: data.root={root}: archives are missing:\n"
@@ -284,7 +284,7 @@ def test_missing_pieces_are_all_named(root: Path) -> None:
         "  SBD: no dataset/cls, no dataset/img\n"
         "      fetch https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz "
         f"(about 1.4 GB) and put it at {root}/benchmark.tgz\n"
-        "Run this again then; or run it with --download now, which fetches them.\n"
+        "Run this again then; or run it with download=true now, which fetches them.\n"
     )
     assert list(root.iterdir()) == []
 
@@ -352,7 +352,7 @@ def test_two_at_once_fetch_every_archive_once(
     (root / "benchmark.tgz.part").write_bytes(files["benchmark.tgz"][:1000])
     with serve(files) as server:
         server.pause = 3
-        command = [sys.executable, "-c", ELSEWHERE, server.address, "data=pascal5i", f"data.root={root}", "--download"]
+        command = [sys.executable, "-c", ELSEWHERE, server.address, "data=pascal5i", f"data.root={root}", "download=true"]
         processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
         errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors

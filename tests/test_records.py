@@ -37,7 +37,7 @@ def test_recorded_results_stay_readable() -> None:
 @pytest.mark.parametrize("experiment", only_first_fast([(name,) for name in GROUPS]))
 def test_the_report_says_what_was_recorded(command: Command, experiment: str) -> None:
     folder = EXPERIMENTS / experiment
-    done = command("mshnet-report", folder, "--format", "csv")
+    done = command("mshnet-report", folder, "format=csv")
     assert done.code == 0 and "cannot be right" not in done.err
     for path in folder.glob("*/result.json"):
         tests = results.load(path).tests

@@ -38,7 +38,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def test_tables_of_a_sweep(command: Command, sweep: Path) -> None:
-    done = command("mshnet-report", sweep, "--format", "markdown")
+    done = command("mshnet-report", sweep, "format=markdown")
     assert done.code == 0, done.err
     table2, table4 = done.out.split("### ")[1:]
     assert table2.startswith("PASCAL-5i (Table 2") and table4.startswith("PASCAL-5i, single similarities (Table 4")
@@ -63,7 +63,7 @@ def test_tables_of_a_sweep(command: Command, sweep: Path) -> None:
 
 
 def test_scores_of_every_class(command: Command, sweep: Path) -> None:
-    done = command("mshnet-report", sweep, "--classes", "--format", "markdown")
+    done = command("mshnet-report", sweep, "classes=true", "format=markdown")
     assert done.code == 0, done.err
     one_shot, five_shot = done.out.split("### ")[3:]
     assert one_shot.startswith("PASCAL-5i, 1-shot") and five_shot.startswith("PASCAL-5i, 5-shot")
@@ -77,12 +77,12 @@ def test_scores_of_every_class(command: Command, sweep: Path) -> None:
             own = [load(path).tests[0].class_iou[row[0]] for path in sweep.rglob(run)]
             assert row[column] == (f"{own[0]:.1f}" if own else "-")
     assert (shot, fold) == (5, 3) and body[len(VOC) - 1][column] == "-", "the cell that is missing"
-    refused = command("mshnet-report", sweep, "--classes", "--format", "csv")
-    assert refused.code == 2 and "--classes" in refused.err
+    refused = command("mshnet-report", sweep, "classes=true", "format=csv")
+    assert refused.code == 2 and "classes=true" in refused.err
 
 
 def test_csv_and_latex(command: Command, sweep: Path) -> None:
-    done = command("mshnet-report", sweep, "--format", "csv")
+    done = command("mshnet-report", sweep, "format=csv")
     (mean,) = records(done.out, method="MSHNet prototype", shot="1", fold="mean", source="measured")
     folds = [records(done.out, method="MSHNet prototype", shot="1", fold=str(f), source="measured")[0] for f in range(4)]
     for fold, record in enumerate(folds):
@@ -94,9 +94,9 @@ def test_csv_and_latex(command: Command, sweep: Path) -> None:
     assert float(mean["miou_high"]) - float(mean["miou_low"]) == pytest.approx(np.linalg.norm(widths) / 4, rel=0.15)
     assert (mean["tests"], mean["training_seeds"], mean["trainable"]) == ("4", "1", "29626952")
     assert records(done.out, source="published", fold="2", shot="5", method="MSHNet Both-Sim")[0]["miou"] == "65.7"
-    assert command("mshnet-report", sweep, "--format", "csv").out == done.out
+    assert command("mshnet-report", sweep, "format=csv").out == done.out
 
-    latex = command("mshnet-report", sweep, "--format", "latex").out
+    latex = command("mshnet-report", sweep, "format=latex").out
     first = latex.split(r"\end{table*}")[0]
     (columns,) = re.findall(r"\\begin{tabular}{(\w+)}", first)
     body = first.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
@@ -118,7 +118,7 @@ def test_what_changes_the_numbers_is_never_averaged(key: str, value: object, tmp
     write_run(tmp_path / "a", config(0), 0.6, 40)
     write_run(tmp_path / "b", config(1), 0.6, 40)
     write_run(tmp_path / "c", config(1, seed=1, changes={key: value}), 0.5, 40)
-    done = command("mshnet-report", tmp_path, "--format", "csv")
+    done = command("mshnet-report", tmp_path, "format=csv")
     ours = [record for record in records(done.out, weights="best") if record["fold"] != "mean"]
     groups = [
         sorted(r["fold"] for r in ours if (r["method"], r["settings"]) == group)
@@ -139,7 +139,7 @@ def test_what_changes_the_numbers_is_never_averaged(key: str, value: object, tmp
 def test_differences_are_named_below_the_table(tmp_path: Path, command: Command) -> None:
     write_run(tmp_path / "a", config(), 0.6, 40)
     write_run(tmp_path / "b", config(changes={"data.novel_pixels": "keep", "optimizer.lr": 0.1}), 0.5, 40)
-    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    done = command("mshnet-report", tmp_path, "format=markdown")
     assert [row[1] for row in lines(done.out, "best")] == [f"MSHNet cosine+prototype #{n}" for n in (1, 2)]
     assert "- #1: data.novel_pixels=drop, optimizer.lr=0.01\n- #2: data.novel_pixels=keep, optimizer.lr=0.1\n" in done.out
     assert not list(tmp_path.rglob("*.html")) and not list(tmp_path.rglob("*.png"))
@@ -150,7 +150,7 @@ def test_what_changes_no_number_is_averaged(tmp_path: Path, command: Command) ->
     write_run(tmp_path / "a", config(0, seed=0), 0.6, 40, test_seeds=(0, 1))
     write_run(tmp_path / "b", config(0, seed=1, changes={"runs": "other", "test.seeds": [0]}), 0.5, 40)
     write_run(tmp_path / "again", config(0, seed=0), 0.6, 40)
-    done = command("mshnet-report", tmp_path, "--format", "csv")
+    done = command("mshnet-report", tmp_path, "format=csv")
     (cell,) = records(done.out, source="measured", fold="0", method="MSHNet cosine+prototype")
     (a0, a1), (b0,) = load(tmp_path / "a" / "result.json").tests, load(tmp_path / "b" / "result.json").tests
     assert float(cell["miou"]) == pytest.approx(((a0.miou + a1.miou) / 2 + b0.miou) / 2)
@@ -162,7 +162,7 @@ def test_what_changes_no_number_is_averaged(tmp_path: Path, command: Command) ->
 def test_a_newer_result_takes_the_place_of_an_older_one(tmp_path: Path, command: Command) -> None:
     write_run(tmp_path / "old", config(), 0.6, 40, date="2026-01-01T00:00:00+00:00")
     write_run(tmp_path / "new", config(), 0.5, 40, date="2026-02-01T00:00:00+00:00")
-    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    done = command("mshnet-report", tmp_path, "format=markdown")
     (row,) = lines(done.out, "best")
     assert "#" not in row[1]
     assert row[4].startswith(f"{load(tmp_path / 'new' / 'result.json').tests[0].miou:.1f} [")
@@ -178,7 +178,7 @@ def test_shots_of_training(tmp_path: Path, command: Command) -> None:
         ("unknown", {"checkpoint_sha256": "bb"}),
     ):
         write_run(tmp_path / name, config(shot=5, changes={"ckpt": name}), 0.65, 40, command="test", training=training)
-    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    done = command("mshnet-report", tmp_path, "format=markdown")
     assert [row[2] for row in lines(done.out, "MSHNet cosine+prototype")] == [
         "best",
         "best, 1-shot training",
@@ -193,7 +193,7 @@ def test_other_classes_than_those_left_out_of_training_are_a_row_of_their_own(tm
     for name, fold, trained in (("same", 1, (1, pascal)), ("seen", 2, (1, pascal)), ("other", 3, (3, "x.coco.Coco20i"))):
         training = {"checkpoint_sha256": "aa", "fold": trained[0], "data": trained[1]}
         write_run(tmp_path / name, config(fold, changes={"ckpt": name}), 0.7, 40, command="test", training=training)
-    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    done = command("mshnet-report", tmp_path, "format=markdown")
     words = ["best", "best, tested classes trained", "best, trained on Coco20i"]
     rows = {row[2]: row[4:8] for row in lines(done.out, "MSHNet cosine+prototype")}
     assert sorted(rows) == words
@@ -228,7 +228,7 @@ def test_a_moved_class_stays_in_its_row(tmp_path: Path, command: Command) -> Non
     for node in (moved["model"], moved["backbone"], moved["data"]["source"]):
         node["_target_"] = "elsewhere." + node["_target_"].rpartition(".")[2]
     write_run(tmp_path / "old", moved, 0.7, 40)
-    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    done = command("mshnet-report", tmp_path, "format=markdown")
     (row,) = lines(done.out, "MSHNet cosine+prototype")
     assert [cell != "-" for cell in row[4:8]] == [True, True, False, False]
 
@@ -236,10 +236,10 @@ def test_a_moved_class_stays_in_its_row(tmp_path: Path, command: Command) -> Non
 def test_results_without_counts_have_no_interval(tmp_path: Path, command: Command) -> None:
     folder = write_run(tmp_path / "a", config(), 0.6, 40)
     next(folder.glob("episodes_*.csv")).unlink()
-    done = command("mshnet-report", tmp_path, "--format", "markdown")
+    done = command("mshnet-report", tmp_path, "format=markdown")
     result = load(folder / "result.json")
     assert lines(done.out, "best")[0][4] == f"{result.tests[0].miou:.1f}" and "no interval for MSHNet" in done.out
-    (line,) = lines(report.tables.markdown([result]), "best")
+    (line,) = lines(report.formats.markdown(report.tables.scores([result])), "best")
     assert line[4:6] == [f"{result.tests[0].miou:.1f}"] * 2
 
 
@@ -265,9 +265,9 @@ def test_bad_files_are_one_message(tmp_path: Path, command: Command) -> None:
     (tmp_path / "runs" / "b" / "error.json").write_text('{"error": 1}')
     assert "b/error.json does not describe a failed run" in command("mshnet-report", tmp_path / "runs").err
     (tmp_path / "notes.html").write_text("<p>my notes</p>")
-    done = command("mshnet-report", folder, "--html", tmp_path / "notes.html")
+    done = command("mshnet-report", folder, f"html={tmp_path / 'notes.html'}")
     assert done.code == 2 and "is not overwritten" in done.err and "notes" in (tmp_path / "notes.html").read_text()
-    assert "--episodes=-1" in command("mshnet-report", folder, "--episodes", "-1").err
+    assert "episodes=-1" in command("mshnet-report", folder, "episodes=-1").err
 
 
 def test_damaged_pictures_are_one_message(tmp_path: Path, command: Command) -> None:
@@ -307,11 +307,11 @@ def test_names_are_text_wherever_they_are_shown(tmp_path: Path, command: Command
     ):
         changes = {"backbone.name": name, "optimizer.lr": 0.1}
         write_run(tmp_path / "runs" / str(number), config(changes=changes), 0.6, 40)
-    done = command("mshnet-report", tmp_path / "runs", "--format", "csv")
+    done = command("mshnet-report", tmp_path / "runs", "format=csv")
     cells = [cell for row in csv.reader(io.StringIO(done.out)) for cell in row]
     assert {"'=HYPERLINK(1)", "'+1", "'-1", "'@SUM(1)", "a|b"} <= {*cells}
     assert not any(cell.startswith(("=", "+", "@")) for cell in cells)
-    done = command("mshnet-report", tmp_path / "runs", "--format", "markdown")
+    done = command("mshnet-report", tmp_path / "runs", "format=markdown")
     table = [line for line in done.out.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
     assert r"a\|b" in done.out and "&lt;img src=x>" in done.out and r"![]\(http://x.y/z.png)" in done.out
@@ -341,7 +341,7 @@ def test_runs_behind_links_are_reported_once(tmp_path: Path, command: Command) -
     (farm / "result" / "result.json").symlink_to(elsewhere / "result.json")
     (tmp_path / "only").symlink_to(farm)
     for folder in (farm, tmp_path / "only"):
-        done = command("mshnet-report", folder, "--format", "csv")
+        done = command("mshnet-report", folder, "format=csv")
         assert done.code == 0, done.err
         found = records(done.out, source="measured", weights="best", shot="1")
         assert [(record["fold"], record["tests"]) for record in found] == [("0", "1"), ("1", "1")]
@@ -352,14 +352,14 @@ def test_grids_of_episodes(tmp_path: Path, command: Command) -> None:
     write_run(tmp_path / "runs", config(shot=2), 0.6, 40, pictures=True)
     heights, widths = [], []
     for each in (1, 2):
-        done = command("mshnet-report", tmp_path / "runs", "--pictures", tmp_path / "grids", "--episodes", each)
+        done = command("mshnet-report", tmp_path / "runs", f"pictures={tmp_path / 'grids'}", f"episodes={each}")
         assert "grids/episodes_2shot.png" in done.err
         with Image.open(tmp_path / "grids" / "episodes_2shot.png") as grid:
             assert grid.width > 500 and len(grid.convert("RGB").getcolors(2**24) or []) > 1000
             heights.append(grid.height)
             widths.append(grid.width)
     assert heights[1] == pytest.approx(2 * heights[0], rel=0.1)
-    done = command("mshnet-report", tmp_path / "runs", "--pictures", tmp_path / "masks", "--masks-only")
+    done = command("mshnet-report", tmp_path / "runs", f"pictures={tmp_path / 'masks'}", "masks_only=true")
     with Image.open(tmp_path / "masks" / "episodes_2shot.png") as grid:
         colours = grid.convert("RGB")
         assert done.code == 0 and colours.convert("L").convert("RGB").tobytes() == colours.tobytes()
@@ -396,14 +396,14 @@ def test_what_cannot_be_compared(tmp_path: Path, command: Command) -> None:
     for folder, parts in (
         (keep, ["data.novel_pixels is drop in A and keep in B"]), (others, ["SHA-256 of the episodes"]),
         (seeds, ["test seeds [[0]]", "[[0, 1]]"]), (fold, ["folds [0]", "folds [1]"]), (shot, ["1-shot", "5-shot"]),
-        (bare, ["lacks the episodes' pixel counts"]), (tmp_path, ["B leaves a choice", "--weights", "MSHNet cosine,"]),
+        (bare, ["lacks the episodes' pixel counts"]), (tmp_path, ["B leaves a choice", "weights=NAME", "MSHNet cosine,"]),
         (tmp_path / "none", ["no result.json"]),
     ):  # fmt: skip
         done = command("mshnet-report", "compare", good, folder)
         assert done.code == 2 and "Traceback" not in done.err
         for part in parts:
             assert part in done.err, done.err
-    assert "has nothing that fits" in command("mshnet-report", "compare", good, keep, "--weights", "last").err
+    assert "has nothing that fits" in command("mshnet-report", "compare", good, keep, "weights=last").err
     result = json.loads((keep / "result.json").read_text())
     result["config"]["data"]["novel_pixels"] = "drop"
     result["tests"][0]["resolution"] = "original"

@@ -88,7 +88,7 @@ def test_fine_tuning_takes_the_weights_and_not_the_steps(command: Command, other
     assert "already done" in command("mshnet-train", *again, f"init_from={tmp_path / 'moved.ckpt'}").err
     shutil.copy(folder / "checkpoints" / "last.ckpt", tmp_path / "moved.ckpt")
     assert "already done" not in command("mshnet-train", *again, f"init_from={tmp_path / 'moved.ckpt'}").err
-    report = command("mshnet-report", "new", "--format", "csv")
+    report = command("mshnet-report", "new", "format=csv")
     assert report.code == 0 and "fine-tuned" in report.out, report.err
 
 

@@ -142,6 +142,38 @@ class Subset(StrEnum):
     VAL = "val"
 
 
+class Published(StrEnum):
+    """Data sets that the authors trained on."""
+
+    pascal5i = "pascal5i"
+    coco20i = "coco20i"
+
+
+class Preparable(StrEnum):
+    """Data sets that can be put in order."""
+
+    pascal5i = "pascal5i"
+    coco20i = "coco20i"
+    fss1000 = "fss1000"
+    folder = "folder"
+
+
+class Exported(StrEnum):
+    """What a network is exported as."""
+
+    onnx = "onnx"
+    torch_export = "torch_export"
+
+
+class Printed(StrEnum):
+    """How a report's tables are printed."""
+
+    table = "table"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+
+
 def augment_problems(crop_scale: float, jitter: float) -> list[str]:
     """What is wrong with the settings of augmentation, each with the way out."""
     found = []

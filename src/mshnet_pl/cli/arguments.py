@@ -1,159 +1,126 @@
-"""``key=value`` arguments of the commands that compose no configuration: declared once, parsed, checked and explained."""
+"""``SETTING=VALUE`` arguments of the commands that compose no configuration, read by Hydra's grammar into their schema."""
 
 import argparse
 import difflib
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
+from enum import EnumType
 from pathlib import Path
-from typing import Any, NoReturn
+from types import UnionType
+from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
+from omegaconf import MISSING
+
+from mshnet_pl.cli import help, quoting
+from mshnet_pl.config.checks import called, fits
+from mshnet_pl.config.settings import Described, settings
 from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
-from mshnet_pl.options import DEFAULT_NETWORK
+
+_T = TypeVar("_T")
 
 
-class Required(Enum):
-    """Marks an option that has no default."""
-
-    REQUIRED = "required"
-
-
-REQUIRED = Required.REQUIRED
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of a command.
-
-    Attributes:
-        doc: what ``--help`` says of it.
-        kind: ``str``, ``int``, ``float``, ``bool``, ``Path``, or ``list`` of numbers with commas between them.
-        default: what stands where it is left out; ``REQUIRED`` for none.
-        low: the smallest value that a number may have.
-        high: the largest one.
-        choices: the values that there are, if they are few.
-    """
-
-    doc: str
-    kind: type = str
-    default: Any = None
-    low: int | float | None = None
-    high: int | float | None = None
-    choices: Sequence[str] = ()
-
-    def read(self, key: str, text: str) -> Any:  # noqa: ANN401 - of whichever kind
-        """The value that ``text`` says.
-
-        Raises:
-            ConfigError: it says none, or one that may not be.
-        """
-        if self.choices and text not in self.choices:
-            raise ConfigError(f"{key}={text}: give {' or '.join(self.choices)}")
-        if self.kind is bool:
-            if text not in ("true", "false"):
-                raise ConfigError(f"{key}={text}: give true or false")
-            return text == "true"
-        if self.kind is Path:
-            return Path(text).expanduser()
-        value: Any
-        try:
-            value = [*map(float, text.strip("[]").split(","))] if self.kind is list else self.kind(text)
-        except ValueError:
-            value = None
-        low, high = (-float("inf") if self.low is None else self.low), (float("inf") if self.high is None else self.high)
-        if value is None or (self.kind in (int, float) and not low <= value <= high):
-            raise ConfigError(f"{key}={text}: give {self._range()}")
-        return value
-
-    def _range(self) -> str:
-        if self.kind is list:
-            return "numbers with commas between them"
-        number = "a whole number" if self.kind is int else "a number"
-        if self.low is not None and self.high is not None:
-            return f"{number} from {self.low:g} to {self.high:g}"
-        return number if self.low is None else f"{number} of at least {self.low:g}"
-
-    def usage(self, key: str) -> str:
-        """As a line of usage shows it: in brackets where it may be left out."""
-        words = {bool: "true|false", int: "N", float: "X", list: "X,X", Path: "PATH"}
-        word = "|".join(self.choices) or words.get(self.kind, "TEXT")
-        return f"{key}={word}" if self.default is REQUIRED else f"[{key}={word}]"
-
-    def described(self) -> str:
-        """Its meaning and its default."""
-        if self.default is REQUIRED or self.default is None:
-            return self.doc
-        default = str(self.default).lower() if self.kind is bool else self.default
-        return f"{self.doc} (default: {default})"
-
-
-Options = dict[str, Option]
-CKPT = Option(
-    "a network: training-free, a checkpoint of mshnet-train, a folder of save_pretrained, or owner/name of the Hugging Face "
-    "hub",
-    default=DEFAULT_NETWORK,
-)
-
-
-def parse(settings: Sequence[str], options: Options, usage: str) -> dict[str, Any]:
-    """Values by key, all of them; one that is empty or ``null`` counts as left out.
-
-    A value may have any signs, and quotes around it as the commands under Hydra want them.
-
-    Args:
-        settings: as on the command line.
-        options: the options that there are.
-        usage: what messages show.
-
-    Raises:
-        ConfigError: an unknown key, one given twice or that is lacking, or a value that may not be.
-    """
-    given: dict[str, str] = {}
-    for setting in settings:
-        key, separator, value = setting.partition("=")
-        if key not in options or not separator:
-            close = difflib.get_close_matches(key, options, n=1)
-            meant = f"; did you mean {close[0]}=...?" if close else ""
-            raise ConfigError(f"{setting}: there is no such setting here{meant}\nusage: {usage}")
-        if key in given:
-            raise ConfigError(f"{setting}: {key}={given[key]} is given too; give it once")
-        if value not in ("", "null"):
-            given[key] = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
-    for key, option in options.items():
-        if option.default is REQUIRED and key not in given:
-            raise ConfigError(f"{key} is not set\nusage: {usage}")
-    return {key: option.read(key, given[key]) if key in given else option.default for key, option in options.items()}
-
-
-def run(name: str, doc: str, options: Options, act: Callable[[dict[str, Any]], None], flags: Sequence[str] = ()) -> None:
+def run(name: str, schema: type[_T], act: Callable[[_T], None], example: str, words: Sequence[str] = ()) -> None:
     """Run a command on the command line's settings; what the user can mend is one message and exit code 2.
 
     Args:
-        name: of the command.
-        doc: what ``--help`` says of it.
-        options: its options.
-        act: does the work, from the values of options by key and of flags.
-        flags: ``--NAME: meaning`` of every switch.
+        name: of the command, with its action if it has some.
+        schema: its settings, a dataclass whose docstring says what the command does.
+        act: does the work.
+        example: what ``--help`` shows, a line a command.
+        words: settings, paths all of them, that arguments without ``=`` are the values of in this order.
     """
-    usage = f"{name} {' '.join(option.usage(key) for key, option in options.items())}"
-    epilog = "\n".join(f"  {key:<16} {option.described()}" for key, option in options.items())
-    parser = argparse.ArgumentParser(
-        prog=name,
-        description=doc,
-        usage=usage,
-        epilog=f"settings:\n{epilog}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="see below")
-    for flag in flags:
-        switch, _, meaning = flag.partition(": ")
-        parser.add_argument(switch, action="store_true", help=meaning)
-    arguments = vars(parser.parse_intermixed_args())
-    with errors_end_it():
-        act({**parse(arguments.pop("settings"), options, usage), **arguments})
+    arguments = sys.argv[len(name.split()) :]
+    parser = argparse.ArgumentParser(name, add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-sc", "--shell-completion", choices=["install=bash", "uninstall=bash"])
+    chosen, rest = parser.parse_known_args(arguments)
+    if chosen.help:
+        print(help.page(name, schema, example, words))
+    elif chosen.shell_completion:
+        print(_completion(name, schema, install=chosen.shell_completion.startswith("install")))
+    else:
+        with errors_end_it():
+            act(parse(rest, schema, name, words))
+
+
+def parse(arguments: Sequence[str], schema: type[_T], name: str = "the command", words: Sequence[str] = ()) -> _T:
+    """The settings that arguments give; one that is empty or ``null`` counts as left out.
+
+    Args:
+        arguments: as on the command line.
+        schema: of the settings.
+        name: of the command, for messages.
+        words: as for ``run``.
+
+    Raises:
+        ConfigError: an unknown setting, one given twice or that is lacking, or a value that may not be.
+    """
+    known, given, left = {one.key: one for one in settings(schema)}, dict[str, Any](), [*words]
+    for argument in arguments:
+        key, separator, text = argument.partition("=")
+        if words and not re.match(r"-|[\w.]+=", argument):
+            key, value = left[0], Path(argument).expanduser()
+            left = left[1:] or left
+            if get_origin(known[key].kind) is list:
+                given.setdefault(key, []).append(value)
+                continue
+        elif key.startswith("-"):
+            right = f"{key.lstrip('-').replace('-', '_')}={text or 'VALUE'}"
+            raise ConfigError(f"{argument}: settings are given as {right}; {name} --help explains all")
+        elif key not in known or not separator:
+            close = difflib.get_close_matches(key, known, n=1)
+            meant = f"did you mean {close[0]}=...? " if close else ""
+            raise ConfigError(f"{argument}: there is no such setting here; {meant}{name} --help explains all")
+        else:
+            value = _value(known[key], text)
+        if key in given:
+            raise ConfigError(f"{argument}: {key}={given[key]} is given too; give it once")
+        if value is not None:
+            given[key] = value
+    for key, one in known.items():
+        if one.default == MISSING and key not in given:
+            raise ConfigError(f"{key} is not set; give {key}=...\n{name} --help explains all settings")
+    return schema(*(given.get(key, one.default) for key, one in known.items()))
+
+
+def _value(one: Described, text: str) -> Any:  # noqa: ANN401 - of its kind
+    """What ``text`` says by Hydra's grammar; None if it is empty or ``null``.
+
+    Raises:
+        ConfigError: it says nothing that the setting may be.
+    """
+    kind: Any = get_args(one.kind)[0] if isinstance(one.kind, UnionType) else one.kind
+    element = get_args(kind)[0] if get_origin(kind) is list else None
+    if element is not None and not text.startswith("["):
+        text = f"[{quoting.in_quotes(text) if element is Path else text}]"
+    read = quoting.value_of(one.key, quoting.quoted([f"{one.key}={text}"], {one.key: str} if kind in (str, Path) else {}))
+    if read in (None, ""):
+        return None
+    value = [_as(element, each) for each in read] if element and isinstance(read, list) else _as(kind, read)
+    if not fits(value, one.kind) or not all(map(one.about.allows, value if isinstance(value, list) else [value])):
+        raise ConfigError(f"{one.key}={text}: give {called(kind, one.about.range)}")
+    return value
+
+
+def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type as annotations write it, and what Hydra reads
+    """Paths and members of an enum, of texts; numbers of whole ones."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    return kind.__members__.get(str(value), value) if isinstance(kind, EnumType) else value
+
+
+def _completion(name: str, schema: type, install: bool) -> str:
+    """For ``eval``: bash then completes settings, their choices, and files."""
+    program = name.split()[0]
+    if not install:
+        return f"complete -r {program}"
+    words = [word for one in settings(schema) for word in (f"{one.key}=", *help.names(one.kind))]
+    return f"complete -o nospace -o bashdefault -o default -W '{' '.join(words)}' {program}"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TextIO
 
+from mshnet_pl import __version__
 from mshnet_pl.cli.arguments import fail
 from mshnet_pl.errors import Interrupted
 from mshnet_pl.utils.signals import interrupted
@@ -24,7 +25,10 @@ def entry(main: Callable[[], None]) -> Callable[[], None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             try:
-                main()
+                if sys.argv[1:] == ["--version"]:
+                    print(f"mshnet_pl {__version__}")
+                else:
+                    main()
             finally:
                 sys.stdout.flush()
         except Interrupted as error:

@@ -19,8 +19,9 @@ from mshnet_pl import config, results
 from mshnet_pl.cli import help, quoting
 from mshnet_pl.cli.arguments import errors_end_it, fail
 from mshnet_pl.errors import ConfigError, RunFailed, UserError
-from mshnet_pl.report import collection, tables
-from mshnet_pl.runs import jobs
+from mshnet_pl.report import collection, tables, terminal
+from mshnet_pl.runs import jobs, sweeps
+from mshnet_pl.runs.sweeps import Sweep
 from mshnet_pl.utils.files import find_files, if_unwritable
 from mshnet_pl.utils.targets import class_name
 
@@ -74,12 +75,14 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
     sys.argv[1:] = quoting.quoted(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing and exiting with 1
     jobs.quiet()
-    jobs.Sweep.folder = None
+    Sweep.folder = None
     try:
         hydra.main(version_base="1.3", config_path=_CONF, config_name=config_name)(job)()
-        jobs.Sweep.on_the_end()
+        Sweep.on_the_end()
     except UserError as error:
         fail(error)
+    except sweeps.Refused as refused:
+        fail(refused.args[0])
     except RunFailed as error:
         fail(error, code=1)
     except (HydraException, OmegaConfBaseException) as error:  # a choice that Hydra lacks is an OSError as well
@@ -92,19 +95,23 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
         empty = [argument for argument in sys.argv[1:] if argument.endswith(("=null", "="))]
         fail(ConfigError(f"{', '.join(empty)}: give the name of one of its choices"))
     finally:
-        jobs.Sweep.signals.close()
-        if jobs.Sweep.folder is not None:
-            _end_of_sweep(jobs.Sweep.folder)
+        Sweep.signals.close()
+        Sweep.end.set()
+        os.environ.pop(jobs.SWEEP, None)
+        if Sweep.folder is not None:
+            _end_of_sweep(Sweep.folder)
 
 
 def _end_of_sweep(folder: Path) -> None:
-    """Print the table of all results, then what failed; exits with code 1 if anything did and no error is under way."""
-    if any(find_files(folder, results.FILE)):
+    """Print the table of its results, then what failed; exits with code 1 if anything did and no error is under way."""
+    own = [*sweeps.folders().values()] if Sweep.jobs else [folder]
+    if any(file for one in own for file in find_files(one, results.FILE)):
         with errors_end_it():
-            found = collection.collect([folder]).results
-        print(f"\n{tables.markdown(found)}", flush=True)
+            found = collection.collect(own).results
+        print(f"\n{terminal.shown(tables.scores(found))}", flush=True)
         _track(found)
-    failed = [*results.failures(folder, jobs.Sweep.before).values()]
+        print(f"next:\n  mshnet-report {shlex.quote(os.path.relpath(folder))}", file=sys.stderr)
+    failed = [*results.failures(folder, Sweep.before).values()]
     if failed:
         lines = [f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}" for f in failed]
         again = "The same command does them again, and nothing else."
@@ -144,10 +151,11 @@ def _explain(error: Exception) -> str:
     unknown = re.search(r"Could not override '([^']+)'", lines[0])
     if unknown and re.search(r"Key '.*' (is )?not in ", "\n".join(lines)):
         keys = {key.rpartition(".")[2]: key for key in _known_keys()}
-        close = difflib.get_close_matches(unknown[1].rpartition(".")[2], keys, n=3)
+        close = [keys[name] for name in difflib.get_close_matches(unknown[1].rpartition(".")[2], keys, n=3)]
+        close = [key for key in close if key != unknown[1]]
         lines = [f"{unknown[1]}: there is no such setting"]
         if close:
-            lines.append(f"did you mean {' or '.join(keys[name] for name in close)}?")
+            lines.append(f"did you mean {' or '.join(close)}?")
         lines.append("--cfg job prints every setting")
     launcher = re.search(r"hydra/launcher/(joblib|ray|submitit_local|submitit_slurm)\b", lines[0])
     if launcher:

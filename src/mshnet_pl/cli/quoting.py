@@ -6,7 +6,7 @@ else can be meant, an argument is the text itself.
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ def _kinds() -> dict[str, Any]:
     return {key: kind for key, kind in known.items() if kind is not Any} | dict.fromkeys(_PATHS, str)
 
 
-def quoted(arguments: Sequence[str]) -> list[str]:
-    """The arguments, in quotes where Hydra would not read the text that they say."""
+def quoted(arguments: Sequence[str], kinds: Mapping[str, Any] | None = None) -> list[str]:
+    """The arguments, in quotes where Hydra would not read the text that they say; ``kinds`` are the settings' types."""
     sweeps = any(argument.startswith(_SWEEPS) for argument in arguments)
-    return [_quoted(argument, sweeps) for argument in arguments]
+    return [_quoted(argument, sweeps, _kinds() if kinds is None else kinds) for argument in arguments]
 
 
 def value_of(key: str, arguments: Sequence[str]) -> Any:  # noqa: ANN401 - whatever Hydra reads
@@ -47,15 +47,15 @@ def value_of(key: str, arguments: Sequence[str]) -> Any:  # noqa: ANN401 - whate
 def example(argument: str) -> str:
     """What to type in a shell for an argument whose value is a text."""
     key, _, value = argument.partition("=")
-    return shlex.quote(f"{key}={_in_quotes(value)}")
+    return shlex.quote(f"{key}={in_quotes(value)}")
 
 
-def _quoted(argument: str, sweeps: bool) -> str:
+def _quoted(argument: str, sweeps: bool, kinds: Mapping[str, Any]) -> str:
     matched = _ARGUMENT.fullmatch(argument)
     if matched is None:
         return argument
     start, key, value = matched.groups()
-    kind, parsed = _kinds().get(key), _parsed(argument)
+    kind, parsed = kinds.get(key), _parsed(argument)
     if kind in (str, str | None):
         if parsed and (_is_text(parsed, value) or (parsed.is_sweep_override() and sweeps and not Path(value).exists())):
             return argument
@@ -64,7 +64,7 @@ def _quoted(argument: str, sweeps: bool) -> str:
     if value.startswith("[") and value.endswith("]") and kind is None:
         return f"{start}=[{_elements(value[1:-1])}]"
     several = sweeps and "," in value and not Path(value).exists()
-    return f"{start}={_elements(value) if several else _in_quotes(value)}"
+    return f"{start}={_elements(value) if several else in_quotes(value)}"
 
 
 def _is_text(parsed: Override, value: str) -> bool:
@@ -77,10 +77,11 @@ def _is_text(parsed: Override, value: str) -> bool:
 
 def _elements(values: str) -> str:
     """Values between commas, in quotes where they need them."""
-    return ",".join(one if _parsed(f"key={one}") else _in_quotes(one.strip()) for one in values.split(","))
+    return ",".join(one if _parsed(f"key={one}") else in_quotes(one.strip()) for one in values.split(","))
 
 
-def _in_quotes(value: str) -> str:
+def in_quotes(value: str) -> str:
+    """A text in the quotes that Hydra's grammar wants around some."""
     return QuotedString(text=value, quote=Quote.double).with_quotes()
 
 

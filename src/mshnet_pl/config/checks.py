@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from enum import EnumType
 from math import inf
 from operator import attrgetter
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -36,8 +38,8 @@ def mistyped(values: Mapping[str, Any], schema: type, prefix: str = "") -> Itera
         value, kind = values.get(field.name), hints[field.name]
         if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
             yield from mistyped({str(key): one for key, one in value.items()}, kind, f"{prefix}{field.name}.")
-        elif not _is(value, kind):
-            yield f"{prefix}{field.name}={value}: give {_called(kind)}"
+        elif not fits(value, kind):
+            yield f"{prefix}{field.name}={value}: give {called(kind)}"
 
 
 def _out_of_bounds(config: Config) -> Iterator[str]:
@@ -57,31 +59,37 @@ def _arguments(config: Config) -> Iterator[str]:
         node = attrgetter(key)(config)
         for name, argument in about.arguments.items() if isinstance(node, dict) else ():
             value = node.get(name)
-            if name in node and not (_is(value, argument.kind) and argument.allows(value)):
-                yield f"{key}.{name}={value}: give {_called(argument.kind, argument.range)}"
+            if name in node and not (fits(value, argument.kind) and argument.allows(value)):
+                yield f"{key}.{name}={value}: give {called(argument.kind, argument.range)}"
 
 
-def _is(value: object, kind: Any) -> bool:  # noqa: ANN401 - a type as annotations write it
+def fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - a type as annotations write it
+    """Whether a value is of a type; a whole number is a number, a truth value is neither."""
     if kind is Any:
         return True
     if isinstance(kind, UnionType):
-        return any(_is(value, one) for one in get_args(kind))
+        return any(fits(value, one) for one in get_args(kind))
     if get_origin(kind) is list:
-        return isinstance(value, list) and all(_is(one, get_args(kind)[0]) for one in value)
+        return isinstance(value, list) and all(fits(one, get_args(kind)[0]) for one in value)
     if kind is float:
         return isinstance(value, float | int) and not isinstance(value, bool)
     return isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
 
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "null"}
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path", NoneType: "null"}
 
 
-def _called(kind: Any, bounds: str = "") -> str:  # noqa: ANN401 - as above
+def called(kind: Any, bounds: str = "") -> str:  # noqa: ANN401 - as above
+    """What to give for a value of a type: ``a whole number of at least 1, or null``."""
     if isinstance(kind, UnionType):
         first, *others = get_args(kind)
-        return ", or ".join([_called(first, bounds), *map(_called, others)])
+        return ", or ".join([called(first, bounds), *map(called, others)])
     if is_dataclass(kind):
         return "a group of settings"
+    if get_origin(kind) is list:
+        return f"a list, such as [A,B], each {called(get_args(kind)[0], bounds)}"
+    if isinstance(kind, EnumType):
+        return " or ".join(kind.__members__)
     return f"{_WORDS.get(kind, str(getattr(kind, '__name__', kind)))} {bounds}".rstrip()
 
 
@@ -219,8 +227,8 @@ def _parameter_groups(config: Config) -> Iterator[str]:
         for key, value in group.items():
             if key not in _GROUP:
                 yield f"groups.{name}.{key}={value}: there is no such argument; give some of {', '.join(_GROUP)}"
-            elif not _is(value, _GROUP[key]) or (_GROUP[key] is float and not 0 <= value < inf):
-                yield f"groups.{name}.{key}={value}: give {_called(_GROUP[key], 'of at least 0' * (_GROUP[key] is float))}"
+            elif not fits(value, _GROUP[key]) or (_GROUP[key] is float and not 0 <= value < inf):
+                yield f"groups.{name}.{key}={value}: give {called(_GROUP[key], 'of at least 0' * (_GROUP[key] is float))}"
         if not _compiles(group.get("pattern")):
             yield f"groups.{name}.pattern={group.get('pattern')}: give a regular expression of parameters' names"
         if group.get("adamw") and not both:

@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from importlib.resources import files
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
 from mshnet_pl.config.bench_schema import BenchConfig
+from mshnet_pl.config.commands import COMMANDS
 from mshnet_pl.config.schema import Config, EnergyConfig
 from mshnet_pl.config.settings import Described, groups, settings
 
@@ -26,7 +28,19 @@ without a default, `-`, gets its value from a choice, from the command's own fil
 The settings that change a result make up a run's hash, which its folder is named after, but for those at their defaults.
 "Not at its default" says that the default ends a run where another value continues.
 """
+_GROUPS = {
+    "ablation": "Part of the paper's network that is left out.",
+    "adaptation": "What a method changes in a recipe; follows from both.",
+    "data": "Data set, with a backbone and a recipe that suit it.",
+    "experiment": "Run or sweep that was prepared: it chooses for all other groups.",
+    "recipe": "How a network is trained and tested: optimizer, steps, batch, protocol.",
+    "strategy": "How several processes or GPUs share the work of a run.",
+    "hydra/launcher": "Where the jobs of a sweep run.",
+}
+"""What is chosen, where no setting says it."""
 _HEAD = ("setting", "type", "default", "range", "changes a result", "meaning")
+_OWN_HEAD = ("setting", "type", "default", "range", "meaning")
+"""Of commands that make no results."""
 
 
 class Argument(NamedTuple):
@@ -49,6 +63,11 @@ def choice_groups() -> list[str]:
     """Groups of which the command line chooses, in alphabetical order."""
     own = [one.name for one in _CONF.iterdir() if one.is_dir() and one.name not in ("hydra", "__pycache__")]
     return [*sorted(own), "hydra/launcher"]
+
+
+def group_docs() -> dict[str, str]:
+    """What is chosen in each group, a sentence."""
+    return {one.key: one.about.doc for one in settings(Config)} | _GROUPS
 
 
 def choices(group: str) -> list[Choice]:
@@ -96,7 +115,7 @@ def type_text(kind: Any, node: bool = False) -> str:  # noqa: ANN401 - a type as
         return f"list of {type_text(get_args(kind)[0])}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "/".join(one.name for one in kind)
-    return {Any: "choice" if node else "any", NoneType: "null", str: "text"}.get(kind) or str(kind.__name__)
+    return {Any: "choice" if node else "any", NoneType: "null", str: "text", Path: "path"}.get(kind) or str(kind.__name__)
 
 
 def value_text(value: object) -> str:
@@ -130,6 +149,10 @@ def _row(one: Described) -> tuple[str, ...]:
     return f"`{one.key}`", type_text(one.kind, node in choice_groups()), *values, one.about.effect.text, one.about.doc
 
 
+def _own_row(one: Described) -> tuple[str, ...]:
+    return f"`{one.key}`", type_text(one.kind), *_values(value_text(one.default), one.about.range), one.about.doc
+
+
 def _values(default: str, bounds: str) -> tuple[str, str]:
     return f"`{default}`" if default != "-" else default, bounds.removeprefix("of ").removeprefix("from ")
 
@@ -148,7 +171,8 @@ def _groups() -> Iterator[str]:
     chosen = default_choices()
     for group in choice_groups():
         yield f"### `{group}`\n"
-        yield f"Default: `{chosen[group]}`.\n" if group in chosen else "None by default.\n"
+        default = f"Default: `{chosen[group]}`.\n" if group in chosen else "None by default.\n"
+        yield f"{group_docs()[group]} {default}"
         found = choices(group)
         yield _table(("choice", "meaning"), ([f"`{one.name}`", one.doc] for one in found))
         where: dict[Argument, list[str]] = {}
@@ -169,6 +193,9 @@ def markdown() -> str:
     known = {one.key for one in settings(Config)}
     energy = [one for one in settings(EnergyConfig) if one.key not in known]
     parts += ["## `mshnet-report energy`\n", _table(_HEAD, map(_row, energy))]
+    for name, schema in COMMANDS.items():
+        doc = (schema.__doc__ or "").partition("\n")[0]
+        parts += [f"## `{name}`\n", f"{doc}\n", _table(_OWN_HEAD, map(_own_row, settings(schema)))]
     parts += ["## Arguments of choices\n", _table(_HEAD, _arguments()), "## Choices\n", *_groups()]
     return "\n".join(filter(None, parts))
 

@@ -37,6 +37,7 @@ class Setting:
         effect: whether it changes a result.
         kind: the type of an argument of a node; of a field, its annotation says it.
         arguments: what is known of a node's arguments.
+        name: what the command line calls it, where that cannot be a field's name.
     """
 
     doc: str
@@ -45,6 +46,7 @@ class Setting:
     effect: Effect = Effect.YES
     kind: Any = Any
     arguments: Mapping[str, "Setting"] = field(default_factory=dict)
+    name: str = ""
 
     def allows(self, value: object) -> bool:
         """Whether a number is finite and in range where there is one; whatever is no number has none."""
@@ -69,9 +71,10 @@ def setting(
     max: int | float | None = None,
     effect: Effect = Effect.YES,
     arguments: Mapping[str, Setting] | None = None,
+    name: str = "",
 ) -> _T:
     """A dataclass field with its description; the arguments are those of ``Setting``."""
-    metadata = {"setting": Setting(doc, min, max, effect, arguments=arguments or {})}
+    metadata = {"setting": Setting(doc, min, max, effect, arguments=arguments or {}, name=name)}
     if isinstance(default, list):
         return cast(_T, field(default_factory=lambda: [*default], metadata=metadata))
     return field(default=default, metadata=metadata)
@@ -102,7 +105,8 @@ def settings(schema: type, prefix: str = "") -> Iterator[Described]:
         if is_dataclass(kind) and isinstance(kind, type):
             yield from settings(kind, f"{prefix}{one.name}.")
         else:
-            yield Described(f"{prefix}{one.name}", kind, _default(one), one.metadata["setting"])
+            about: Setting = one.metadata["setting"]
+            yield Described(f"{prefix}{about.name or one.name}", kind, _default(one), about)
 
 
 def groups(schema: type, prefix: str = "") -> Iterator[tuple[str, type]]:

@@ -76,7 +76,7 @@ def paired(
     """
     (row_a, shot_a), (row_b, shot_b) = (_chosen(tests, name, weights, shot) for tests, name in ((a, "A"), (b, "B")))
     if shot_a != shot_b:
-        raise ConfigError(f"A was tested with {shot_a}-shot episodes, B with {shot_b}-shot ones; choose one with --shot")
+        raise ConfigError(f"A was tested with {shot_a}-shot episodes, B with {shot_b}-shot ones; choose one with shot=K")
     folds = [sorted(cell.fold for cell in row.tests if cell.shot == shot_a) for row in (row_a, row_b)]
     if folds[0] != folds[1]:
         raise ConfigError(f"A has folds {folds[0]}, B has folds {folds[1]}; give folders with the same folds")
@@ -112,7 +112,7 @@ def _chosen(tests: Sequence[Measured], name: str, weights: str | None, shot: int
     if len(fitting) != 1:
         listed = "".join(f"\n  {k}-shot of {row.label} {row.differences or ''}" for row, k in options)
         what = "leaves a choice" if fitting else "has nothing that fits"
-        raise ConfigError(f"{name} {what}; choose with --weights and --shot, or give one result's folder. It holds:{listed}")
+        raise ConfigError(f"{name} {what}; choose by weights=NAME and shot=K, or give one result's folder. It has:{listed}")
     return fitting[0]
 
 

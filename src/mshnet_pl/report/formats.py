@@ -104,21 +104,27 @@ class Table:
         return Shots((CellScores(),) * len(self.folds), CellScores())
 
 
-def markdown(table: Table) -> str:
-    """A Markdown table with a line a method and number of shots; intervals beside the means."""
-    folds = [f"fold {fold}" for fold in table.folds]
-    body = [["backbone", "method", "weights", "tested", *folds, "mIoU", "FB-IoU", "trainable"]]
-    body.append(["---"] * 4 + ["---:"] * (len(folds) + 3))
+def cells(table: Table) -> list[list[str]]:
+    """The head, and a line a method and number of shots; intervals beside the means."""
+    body = [
+        ["backbone", "method", "weights", "tested", *(f"fold {fold}" for fold in table.folds), "mIoU", "FB-IoU", "trainable"]
+    ]
     for shot in table.shots:
         for line in table.lines:
             if shot in line.shots:
                 numbers = _numbers(line.shots[shot])
                 body.append([*line.words, f"{shot}-shot", *numbers, line.learnable])
-    if not any(line.backbone for line in table.lines):
-        body = [cells[1:] for cells in body]
+    return body if any(line.backbone for line in table.lines) else [line[1:] for line in body]
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table of ``cells``, with the notes below it."""
+    head, *lines = cells(table)
+    numbers = len(table.folds) + 3
+    rule = ["---"] * (len(head) - numbers) + ["---:"] * numbers
     title = [f"### {escaped(table.title)}", ""] if table.title else []
     notes = ["", *(f"- {escaped(note)}" for note in table.notes)] if table.notes else []
-    return "\n".join([*title, aligned(body), *notes])
+    return "\n".join([*title, aligned([head, rule, *lines]), *notes])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

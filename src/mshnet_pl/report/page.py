@@ -45,7 +45,7 @@ def check_target(path: Path) -> None:
         ConfigError: a file is there that is no earlier page.
     """
     if path.exists() and (not path.is_file() or _GENERATOR not in path.read_text(errors="replace")[:1000]):
-        raise ConfigError(f"{path} is no page of mshnet-report and is not overwritten; choose another file with --html")
+        raise ConfigError(f"{path} is no page of mshnet-report and is not overwritten; choose another file, html=FILE")
 
 
 def render(

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from mshnet_pl.report import classes, formats
+from mshnet_pl.report import classes
 from mshnet_pl.report.bootstrap import LEVEL
 from mshnet_pl.report.collection import FailedRun, Measured
 from mshnet_pl.report.counts import FB_IOU, MIOU
@@ -61,11 +61,11 @@ def by_class(tables: Sequence[Table]) -> list[str]:
     ]
 
 
-def markdown(runs: Sequence[Result]) -> str:
-    """The scores of results alone as Markdown: no published lines, no intervals."""
+def scores(runs: Sequence[Result]) -> Table:
+    """The scores of results alone: no published lines, no intervals."""
     own = rows([Measured(result, test) for result in runs for test in result.tests])
     folds = sorted_folds(cell.fold for row in own for cell in row.tests)
-    return formats.markdown(Table("", folds, sorted({shot for row in own for shot in row.shots}), _lines(own, folds)))
+    return Table("", folds, sorted({shot for row in own for shot in row.shots}), _lines(own, folds))
 
 
 def unexplained(tables: Sequence[Table], failures: Sequence[FailedRun]) -> list[FailedRun]:

@@ -1,5 +1,5 @@
 """One run, one sweep, one prediction job: configuration in, result out."""
 
-from mshnet_pl.runs.jobs import Sweep
+from mshnet_pl.runs.sweeps import Sweep
 
 __all__ = ["Sweep"]

@@ -27,8 +27,6 @@ from mshnet_pl.utils.setting_keys import with_key
 
 log = logging.getLogger(__name__)
 
-_REFRESH = 10  # batches between two refreshes of the progress bar
-
 
 def _make(raw: DictConfig, key: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the _target_ there is
     """Instantiate the node at ``key``; what its constructor refuses becomes a message with the setting's full key.
@@ -177,7 +175,7 @@ def make_trainer(run: Run) -> pl.Trainer:
             ModelCheckpoint(checkpoints, filename="best", monitor="val/miou", mode="max", enable_version_counter=False)
         )
     if raw.trainer.enable_progress_bar:
-        callbacks.append(ProgressBar(refresh_rate=_REFRESH))
+        callbacks.append(ProgressBar())
     if config.ckpt is None:  # tests need none of these
         callbacks += [_make(raw, f"callbacks.{name}") for name in raw.callbacks or {}]
     logger = _make_logger(run)

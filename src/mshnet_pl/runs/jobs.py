@@ -4,68 +4,42 @@ import logging
 import math
 import multiprocessing
 import os
+import shlex
 import signal
 import socket
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mshnet_pl import results
 from mshnet_pl.errors import ConfigError, DataError, Interrupted, RunFailed, UserError
-from mshnet_pl.report import tables
+from mshnet_pl.report import tables, terminal
 from mshnet_pl.results import Result
 from mshnet_pl.runs import workers
 from mshnet_pl.runs.job import Run
 from mshnet_pl.utils import devices
 from mshnet_pl.utils.files import if_unwritable
-from mshnet_pl.utils.signals import Interruption, is_waiting, let_through, passed_on
+from mshnet_pl.utils.signals import is_waiting, let_through, passed_on
 
 log = logging.getLogger(__name__)
 
+SWEEP = "MSHNET_PL_SWEEP"
+"""Name of the environment variable that tells a sweep's jobs how many they are, and which settings differ."""
+_LINES = "MSHNET_PL_PROGRESS_LINES"
+"""See ``training.callbacks.progress``, which needs PyTorch."""
 _LOCK = ".lock"
 """In a run's folder, held by the process that is at work there."""
-
-
-class Sweep(Callback):
-    """Hydra's callback in the process that starts a sweep: remembers where its jobs go, and which failed before."""
-
-    folder: ClassVar[Path | None] = None
-    before: ClassVar[dict[Path, bytes]] = {}
-    signals: ClassVar[ExitStack] = ExitStack()
-    _interruption: ClassVar[Interruption | None] = None
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401 - Hydra's signature
-        """See the class."""
-        Sweep.folder = Path(config.hydra.sweep.dir)
-        Sweep.before = results.failure_files(Sweep.folder)
-        Sweep._interruption = None
-        if workers.are_used(config.hydra.launcher):
-            Sweep._interruption = Sweep.signals.enter_context(workers.signals_held())
-
-    @staticmethod
-    def on_the_end() -> None:
-        """Once every job has ended: a signal that came meanwhile, or else waiting for what other sweeps are at.
-
-        Raises:
-            Interrupted: there was a signal.
-        """
-        Sweep.signals.close()
-        if Sweep.folder is None:
-            return
-        if Sweep._interruption is not None and Sweep._interruption.signal is not None:
-            raise Sweep._interruption.ended("what was under way is saved, and no further job was started")
-        wait_for_others(Sweep.folder, Sweep.before)
 
 
 def start(work: str, raw: DictConfig) -> float:
@@ -95,8 +69,13 @@ def start(work: str, raw: DictConfig) -> float:
         workers.end_with_launcher()
         if is_waiting():
             return math.nan
+    shared = {}
+    if in_sweep:
+        total, *swept = os.environ.get(SWEEP, "").split() or ["?"]
+        log.info("job %s of %s: %s", job.job.num + 1, total, " ".join(o for o in job.overrides.task if _key(o) in swept))
+        shared = {} if job.launcher._target_.endswith(".BasicLauncher") else {_LINES: "1"}
     try:
-        result = _result(work, Run.of(raw, folder), fresh=in_sweep)
+        result = _result(work, Run.of(raw, folder), in_sweep, shared)
     except Interrupted as ended:
         if not workers.is_one():
             raise
@@ -118,11 +97,26 @@ def start(work: str, raw: DictConfig) -> float:
         except DataError as full:
             log.error("%s", full)
         return math.nan
-    print(tables.markdown([result]), flush=True)
+    print(terminal.shown(tables.scores([result])), flush=True)
+    if not in_sweep:
+        log.info("%s", _what_next(raw, folder))
     return result.tests[-1].miou
 
 
-def _result(work: str, run: Run, fresh: bool) -> Result:
+def _key(override: str) -> str:
+    return override.partition("=")[0]
+
+
+def _what_next(raw: DictConfig, folder: Path) -> str:
+    """Where the checkpoint is, and the commands for it."""
+    lines, kept = ["next:"], folder / "checkpoints" / f"{raw.test.checkpoint.value}.ckpt"
+    if kept.exists():
+        path = shlex.quote(os.path.relpath(kept))
+        lines = [f"checkpoint: {path}", *lines, f"  mshnet-predict support=DIR query=DIR out=masks \\\n    ckpt={path}"]
+    return "\n".join([*lines, f"  mshnet-report {shlex.quote(raw.runs)}"])
+
+
+def _result(work: str, run: Run, fresh: bool, environment: Mapping[str, str]) -> Result:
     folder = run.folder
     with _alone(folder):
         result = results.finished(folder, run.digest)
@@ -132,7 +126,8 @@ def _result(work: str, run: Run, fresh: bool) -> Result:
         processes = _count(run.raw.trainer)
         with devices.claim(run.config.gpus, processes) as visible:
             if fresh or processes > 1 or visible:
-                _in_processes(work, run, processes, {"CUDA_VISIBLE_DEVICES": visible} if visible else {})
+                of_device = {"CUDA_VISIBLE_DEVICES": visible} if visible else {}
+                _in_processes(work, run, processes, {**environment, **of_device})
                 result = results.load(folder / results.FILE)
             else:
                 result = _do(work, run)
@@ -191,6 +186,16 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def fresh_processes() -> BaseContext:
+    """How processes are started that share nothing with this one, and have imported what a run needs."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method(method, force=True)  # joblib's workers have one that a fresh process lacks
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["mshnet_pl.runs.run"])
+    return context
+
+
 def _in_processes(work: str, run: Run, processes: int, environment: Mapping[str, str]) -> None:
     """Do the work in fresh processes of this machine, which know of each other as torchrun's would.
 
@@ -200,11 +205,7 @@ def _in_processes(work: str, run: Run, processes: int, environment: Mapping[str,
         Interrupted: a signal asked for the end.
     """
     job = HydraConfig.get()
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
-        multiprocessing.set_start_method(method, force=True)  # joblib's workers have one that a fresh process lacks
-    context: Any = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["mshnet_pl.runs.run"])
+    context: Any = fresh_processes()
     logs = OmegaConf.to_container(job.job_logging, resolve=True), job.verbose
     shared = {**os.environ, **environment}
     if processes > 1:

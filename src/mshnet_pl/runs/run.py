@@ -18,7 +18,7 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference import lineage
 from mshnet_pl.options import NonFinite, Which
 from mshnet_pl.results import Measurement, Result
-from mshnet_pl.runs import build, start
+from mshnet_pl.runs import announce, build, start
 from mshnet_pl.runs.job import Run
 from mshnet_pl.runs.tester import Tester
 from mshnet_pl.training.callbacks import LAST, NonfiniteGuard, WandbTracker
@@ -75,6 +75,8 @@ def _train(run: Run, interruption: Interruption) -> Result:
     resume = start.checkpoint_to_resume(run, trainer)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     tester = Tester(run, trainer, datamodule, keeper)
+    begun_at = 0 if resume is None else int(read_checkpoint(resume)["global_step"])
+    log.info("%s", announce.beginning(run, datamodule, module, trainer, begun_at))
     tests: list[Measurement] = []
     training: dict[str, Any] = {"steps": 0, "seconds": 0.0}
     beginning = "start" if past else "untrained"
@@ -158,6 +160,7 @@ def _test(run: Run) -> Result:
     datamodule.check_supply(config.test.shots or [config.shot], training=False)
     trainer = build.make_trainer(run)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
+    log.info("%s", announce.beginning(run, datamodule, module, trainer))
     tests = Tester(run, trainer, datamodule, keeper)(module, path.stem)
     stored = checkpoint["hyper_parameters"]
     training = {

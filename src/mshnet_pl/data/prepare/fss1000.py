@@ -24,7 +24,7 @@ def prepare_fss1000(root: Path, splits_dir: Path | None, download: bool, any_arc
         raise DataError(
             f"data.root={root}: no folder CLASS/1.jpg in it; https://github.com/HKUSTCV/FSS-1000 says where the archive is: "
             f"unpack it so that there is {root / 'CLASS' / '1.jpg'} or {root / 'fewshot_data' / 'CLASS' / '1.jpg'}"
-            + ("; --download cannot fetch it" if download else "")
+            + ("; download=true cannot fetch it" if download else "")
         )
     names = [f"{number}.{suffix}" for number in range(1, _IMAGES + 1) for suffix in ("jpg", "png")]
     problems = [f"{path / name}: no such file" for path in classes for name in names if not (path / name).is_file()]

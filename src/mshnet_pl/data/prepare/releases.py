@@ -56,7 +56,7 @@ def obtain(root: Path, archives: Sequence[Archive], download: bool, any_archive:
         raise DataError.listing(
             f"data.root={root}: archives are missing:",
             [line for archive in missing for line in _directions(root, archive)],
-            "Run this again then; or run it with --download now, which fetches them.",
+            "Run this again then; or run it with download=true now, which fetches them.",
             limit=2 * len(missing),
         )
     for archive in missing:
@@ -75,10 +75,16 @@ def obtain(root: Path, archives: Sequence[Archive], download: bool, any_archive:
 
 
 def _directions(root: Path, archive: Archive) -> tuple[str, str]:
+    lacking = archive.lacks(root)
+    alone = "; copy it from any other folder of this data set, or:" if [*map(_is_text, lacking)] == [True] else ""
     return (
-        f"{archive.name}: no {', no '.join(archive.lacks(root))}",
+        f"{archive.name}: no {', no '.join(lacking)}{alone}",
         f"    fetch {archive.address} (about {archive.size}) and put it at {archive.path(root)}",
     )
+
+
+def _is_text(landmark: str) -> bool:
+    return landmark.endswith(".txt")
 
 
 def _fetch_once(root: Path, archive: Archive) -> None:
@@ -99,7 +105,7 @@ def _unpack_once(root: Path, archive: Archive, any_archive: bool) -> None:
     if archive.md5 is not None and not any_archive and (found := hashing.md5(path)) != archive.md5:
         raise DataError(
             f"{path}: its MD5 is {found}, the published one {archive.md5}: damaged, or another archive; fetch it again from "
-            f"{archive.address}, or give --any-archive if you trust it"
+            f"{archive.address}, or give any_archive=true if you trust it"
         )
     files = unpack(path, root, archive.prefix, archive.wanted)
     for file in files:

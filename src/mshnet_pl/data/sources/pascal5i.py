@@ -109,9 +109,10 @@ class Pascal5i(AbstractSource):
         path = self._root / "ImageSets" / "Segmentation" / "val.txt"
         if not path.is_file():
             raise DataError(
-                f"data.root={self._root}: nothing says which images are for testing; give the published lists "
-                f"(data.splits_dir=DIR), or put VOC 2012's own list at {path}: it is ImageSets/Segmentation/val.txt in "
-                "VOCtrainval_11-May-2012.tar, which mshnet-prepare data=pascal5i --download fetches and unpacks"
+                f"{path} is missing: a text file with the names of VOC 2012's 1,449 images for testing, one a line. Copy it "
+                "from any VOC 2012; or give published lists, which hold these names (data.splits_dir=DIR, such as "
+                "data/splits/pascal of https://github.com/juhongm999/hsnet). The official one lies in an archive of 1.9 GB, "
+                f"which mshnet-prepare data=pascal5i data.root={self._root} download=true fetches"
             )
         names = read_names(path)
         if not names:
