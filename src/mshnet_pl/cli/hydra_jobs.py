@@ -35,10 +35,16 @@ def run_on_checkpoint(job: Callable[[DictConfig], float | None], config_name: st
     asks = bool({"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]))
     if path is None and not asks:
         fail(ConfigError("ckpt is not set; give ckpt=PATH, a checkpoint that mshnet-train wrote"))
-    from mshnet_pl.config.stored import Stored, stored_config  # only here: composing a configuration needs no PyTorch
+    from mshnet_pl.config.stored import Stored, held_to, stored_config  # only here: composing needs no PyTorch
+    from mshnet_pl.inference import as_checkpoint, pretrained
 
     with errors_end_it():
-        stored = stored_config(Path(path)) if path is not None else Stored({}, {})
+        if path is None:
+            stored = Stored({}, {})
+        elif pretrained.finder(path) is None:
+            stored = stored_config(Path(path))
+        else:
+            stored = held_to(as_checkpoint.read(path)["hyper_parameters"]["config"], path)
     if not asks:
         _check_files(stored.files)
     choice = quoting.value_of("data", sys.argv[1:])
