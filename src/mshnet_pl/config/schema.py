@@ -228,8 +228,8 @@ class Config:
     )
     ckpt: str | None = setting(
         None,
-        "Network that mshnet-test and mshnet-report energy read, a checkpoint or a name as for mshnet-predict; checkpoint of "
-        "mshnet-train replay.",
+        "Network that mshnet-test and mshnet-report energy read, a checkpoint or a name as for mshnet-predict; "
+        "checkpoint of mshnet-train replay.",
         effect=Effect.NAMED,
     )
     ckpt_path: str | None = setting(

@@ -117,7 +117,8 @@ def load(name: str | os.PathLike[str] = DEFAULT_NETWORK) -> Pretrained:
             stated, or it names anything but parts of a network of this package. Nothing in it is executed.
         DataError: weights at an address that cannot be fetched.
     """
-    find, path = finder(name), Path(name).expanduser()
+    find = finder(name)
+    path = Path(name).expanduser()
     return _read_checkpoint(path) if find is None else _read(str(path), find)
 
 
@@ -127,7 +128,8 @@ def digest(name: str | os.PathLike[str]) -> str:
     Raises:
         ConfigError: there is nothing of that name.
     """
-    find, path = finder(name), Path(name).expanduser()
+    find = finder(name)
+    path = Path(name).expanduser()
     if find is None and not path.is_file():
         raise ConfigError(f"ckpt={path}: no such file; give a checkpoint that mshnet-train wrote")
     return sha256(find(CONFIG) if find else path)
@@ -139,6 +141,8 @@ def finder(name: str | os.PathLike[str]) -> Callable[[str], Path] | None:
     Raises:
         ConfigError: there is nothing of that name.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise ConfigError(f"a network's name of type {type(name).__name__}; give a text or a path")
     path, text = Path(name).expanduser(), name if isinstance(name, str) else ""
     if text in names():
         return lambda file: _fetched(file) if "://" in file else _OURS / text / file
