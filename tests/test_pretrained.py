@@ -154,16 +154,6 @@ def test_unknown_names_list_the_known_ones(name: str) -> None:
     assert "training-free" in str(raised.value) or "no such file" in str(raised.value)
 
 
-def test_what_is_no_name_and_no_number_is_told_by_its_type_or_value() -> None:
-    for name in (5, None, [1]):
-        with pytest.raises(ConfigError, match=f"of type {type(name).__name__}"):
-            pretrained.load(name)  # type: ignore[arg-type]
-    segmenter = Segmenter.from_pretrained(device="cpu").fit(SUPPORT, MASK)
-    for setting, value in (("threshold", "0.5"), ("threshold", None), ("tile", "64"), ("tile", 64.5)):
-        with pytest.raises(ConfigError, match=f"{setting}={value}: give"):
-            segmenter.predict(QUERY, **{setting: value})
-
-
 def test_weights_at_an_address(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a network of the package: fetched once, verified each time, fetched again after another file came."""
     content = (folder / "model.safetensors").read_bytes()
