@@ -216,7 +216,7 @@ def test_bad_files_are_one_message(command: Command, pascal_root: Path) -> None:
 
 
 def test_checkpoints_that_are_none(command: Command, tmp_path: Path) -> None:
-    assert "ckpt is not set" in command("mshnet-test").err
+    assert "ckpt=training-free brings no data to be tested on" in command("mshnet-test").err
     assert "no such file" in command("mshnet-test", "ckpt=none.ckpt").err
     (tmp_path / "text.ckpt").write_text("hello")
     assert "is not a checkpoint" in command("mshnet-test", "ckpt=text.ckpt").err

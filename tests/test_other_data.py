@@ -13,7 +13,9 @@ from PIL import Image
 
 from coco_tree import draw_coco
 from conftest import Command
+from mshnet_pl import Segmenter
 from mshnet_pl.data.sources import Coco20i, Pascal5i, Synthetic
+from mshnet_pl.inference import pretrained
 from tiny import TINY, TINY_RUN
 
 QUICK = ("test.episodes=4", "test.pictures=0", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu")
@@ -48,12 +50,12 @@ def voc(root: Path) -> tuple[str, str]:
     return f"data.root={root}", f"data.splits_dir={root / 'splits'}"
 
 
-def run_test(command: Command, ckpt: Path, runs: str, *arguments: str) -> dict[str, Any]:
+def run_test(command: Command, ckpt: Path | str, runs: str, *arguments: str, side: int = 32) -> dict[str, Any]:
     done = command("mshnet-test", f"ckpt={ckpt}", f"runs={runs}", *QUICK, *arguments)
     assert done.code == 0, done.err
     (path,) = Path(runs).rglob("result.json")
     result: dict[str, Any] = json.loads(path.read_text())
-    assert result["tests"][0]["episodes"] == 4 and result["config"]["data"]["image_size"] == 32
+    assert result["tests"][0]["episodes"] == 4 and result["config"]["data"]["image_size"] == side
     return {**result, "table": done.out}
 
 
@@ -75,6 +77,53 @@ def test_every_choice_of_data(command: Command, other: Path, pascal_root: Path, 
         assert (past["data"], past["classes"]) == ("Synthetic", [*Synthetic.classes[5:]])
     report = command("mshnet-report", "folder", "coco20i", "format=csv")
     assert report.code == 0 and '"trained on Synthetic, tested on Folder own"' in report.out, report.err
+
+
+def test_a_network_by_name_on_every_choice_of_data(command: Command, pascal_root: Path, tmp_path: Path) -> None:
+    """Of every class, too; the same as ``mshnet-train`` of its settings, which trains nothing."""
+    draw_coco(tmp_path / "coco", range(0, 80, 4), 2)
+    draw_own(tmp_path / "own", ("nut", "pin", "bolt"), 6)
+    (tmp_path / "fss").mkdir()
+    draw_fss(tmp_path / "fss")
+    small = ("data.image_size=64", "test.protocol=seeded")
+    pascal = ("data=pascal5i", *voc(pascal_root), "fold=1", *small)
+    for classes, *arguments in (
+        (5, *pascal),
+        (20, "data=coco20i", "data.root=coco", "fold=0"),
+        (2, "data=fss1000", "data.root=fss", "data.splits_dir=fss", "fold=0"),
+        (3, "data=folder", "data.root=own", "data.source.val_fraction=0.8"),
+        (20, "data=synthetic", "data.source.size=64"),
+    ):
+        result = run_test(command, "training-free", arguments[0], *arguments, *small, side=64)
+        assert result["tests"][0]["weights"] == "training-free" and result["learnable_parameters"] == 0
+        assert result["training"]["trainings"] == result["training"]["tested_classes_trained"] == []
+        assert result["training"]["checkpoint_sha256"] == pretrained.digest("training-free")
+        assert result["config"]["eval"]["guided"] == 0.09
+        assert len(result["novel"]) == classes
+    named = json.loads(next(Path("data=pascal5i").rglob("result.json")).read_text())["tests"][0]
+    network = ("model=density_ratio", "backbone=efficientnet_lite0_last", "eval.guided=0.09", "test.checkpoint=last")
+    assert command("mshnet-train", *pascal, *network, *QUICK, "val.episodes=0", "runs=trained").code == 0
+    trained = json.loads(next(Path("trained").rglob("result.json")).read_text())["tests"][0]
+    assert named["counts_sha256"] == trained["counts_sha256"]
+
+
+def test_a_saved_network_is_tested_as_its_checkpoint(command: Command, other: Path, tmp_path: Path) -> None:
+    """Its folder tells what it was trained on; one that does not tell in words alone."""
+    Segmenter.from_checkpoint(other).save_pretrained("saved")
+    data = ("data=synthetic", "data.source.size=32", "fold=0")
+    results = {name: run_test(command, name, f"of-{Path(name).name}", *data) for name in (str(other), "saved")}
+    ours, theirs = results["saved"], results[str(other)]
+    assert ours["tests"][0]["counts_sha256"] == theirs["tests"][0]["counts_sha256"]
+    assert ours["training"]["trainings"] == theirs["training"]["trainings"] and "MSHNet cosine" in ours["table"]
+    config = json.loads(Path("saved", "config.json").read_text())
+    del config["learned_from"]["trainings"]
+    Path("saved", "config.json").write_text(json.dumps(config))
+    assert "trained on Synthetic, fold 0, tested on Synthetic" in run_test(command, "saved", "untold", *data)["table"]
+    for settings, message in (((), "data=pascal5i data.root=DIR"), (("data=synthetic", "fold=9"), "fold=9")):
+        done = command("mshnet-test", "ckpt=training-free", *settings, *QUICK)
+        assert done.code == 2 and message in done.err and "Traceback" not in done.err, done.err
+    done = command("mshnet-test", "ckpt=traning-free", *data)
+    assert done.code == 2 and "training-free" in done.err and "Traceback" not in done.err
 
 
 def test_the_episodes_are_those_of_training_there(command: Command, other: Path, tmp_path: Path) -> None:

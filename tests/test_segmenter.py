@@ -273,6 +273,20 @@ def test_supports_are_kept_in_files(method: AbstractMethod, segmenter: Segmenter
         Segmenter(method, SIZE).save_support(tmp_path / "none")
 
 
+def test_files_keep_how_deep_the_supports_are(method: AbstractMethod, segmenter: Segmenter, tmp_path: Path) -> None:
+    gray = np.asarray(QUERY.convert("L")).astype(np.uint16)
+    mask = np.asarray(QUERY.convert("L")) > gray.mean()
+    deep = segmenter.fresh().fit(gray * 16, mask)  # of 12 bits
+    deep.save_support(tmp_path / "deep")
+    dark = gray * 2  # of 9 bits, which alone would have the scale of 10
+    expected = deep.predict_proba(dark)
+    assert not np.allclose(segmenter.fresh().fit(gray, mask).predict_proba(dark), expected, atol=1e-3)
+    assert np.allclose(segmenter.fresh().load_support(tmp_path / "deep").predict_proba(dark), expected, atol=1e-6)
+    segmenter.fit("shallow", *shown(1, 1)).save_support(tmp_path / "shallow")
+    both = segmenter.fresh().load_support(tmp_path / "deep").load_support(tmp_path / "shallow")
+    assert np.allclose(deep.load_support(tmp_path / "shallow").predict_proba(dark), both.predict_proba(dark), atol=1e-6)
+
+
 def test_files_keep_the_supports_of_every_view(method: AbstractMethod, tmp_path: Path) -> None:
     settings = {"flip": True, "scales": [1.0, 1.5], "fusion": "mean", "guided": 0.1}
     segmenter = Segmenter(method, SIZE, **settings).fit(*shown(0, 2)).fit("other", *shown(1, 3))

@@ -2,7 +2,7 @@
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -126,19 +126,24 @@ def _text(value: object) -> str:
     return repr(value.name if isinstance(value, Enum) else value)
 
 
-def run_digest(raw: DictConfig) -> str:
-    """SHA-256 that identifies a run: its configuration, and the content of the checkpoint that it tests or starts from.
+def run_digest(raw: DictConfig, network_digest: Callable[[str], str]) -> str:
+    """SHA-256 that identifies a run: its configuration, and the content of the network that it tests or starts from.
+
+    Args:
+        raw: the composed configuration.
+        network_digest: of the network that ``ckpt`` names.
 
     Raises:
-        ConfigError: there is no such checkpoint.
+        ConfigError: there is no such network.
     """
     config = plain(raw)
-    for key in ("ckpt", "init_from"):
-        if config.get(key) is not None:
-            path = Path(config[key])
-            if not path.is_file():
-                raise ConfigError(f"{key}={path}: no such file; give a checkpoint that mshnet-train wrote")
-            config[key] = sha256(path)
+    if config.get("ckpt") is not None:
+        config["ckpt"] = network_digest(config["ckpt"])
+    if config.get("init_from") is not None:
+        path = Path(config["init_from"])
+        if not path.is_file():
+            raise ConfigError(f"init_from={path}: no such file; give a checkpoint that mshnet-train wrote")
+        config["init_from"] = sha256(path)
     return config_hash(config)
 
 

@@ -227,7 +227,10 @@ class Config:
         effect=Effect.NO,
     )
     ckpt: str | None = setting(
-        None, "Checkpoint that mshnet-test, mshnet-report energy and mshnet-train replay read.", effect=Effect.NAMED
+        None,
+        "Network that mshnet-test and mshnet-report energy read, a checkpoint or a name as for mshnet-predict; "
+        "checkpoint of mshnet-train replay.",
+        effect=Effect.NAMED,
     )
     ckpt_path: str | None = setting(
         "last",

@@ -59,9 +59,17 @@ def stored_config(path: Path) -> Stored:
         ConfigError: it is no checkpoint; or it sets what is no setting of ``mshnet-train``, names code that is not the
             project's, torch's optimizers' or Lightning's, or holds another value than numbers, plain words and references.
     """
-    stored: dict[str, Any] = read_checkpoint(path, finite=False)["hyper_parameters"]["config"]
+    return held_to(read_checkpoint(path, finite=False)["hyper_parameters"]["config"], path)
+
+
+def held_to(config: Mapping[str, Any], path: str | Path) -> Stored:
+    """What is taken of the configuration of ``path``.
+
+    Raises:
+        ConfigError: as ``stored_config``.
+    """
     try:
-        return taken(stored)
+        return taken(config)
     except (ValueError, ImportError, RecursionError) as error:
         raise ConfigError(f"ckpt={path} is not loaded: {error}") from error
 

@@ -1,6 +1,7 @@
 """From logits to labels at an image's own size."""
 
 import math
+from numbers import Real
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def min_margin(threshold: float) -> float:
     Raises:
         ConfigError: no probability between 0 and 1.
     """
-    if not 0 < threshold < 1:
+    if not (isinstance(threshold, Real) and 0 < threshold < 1):
         raise ConfigError(f"threshold={threshold}: give a probability between 0 and 1")
     return math.log(threshold / (1 - threshold))
 

@@ -62,7 +62,7 @@ def text(
 def _scores(scores: Sequence[Mapping[str, Any]], remarks: Sequence[str]) -> str:
     said = [escaped(line) for line in remarks]
     if not scores:
-        return "\n\n".join(["No recorded scores.", *said])
+        return "\n\n".join(said or ["No recorded scores."])
     about = "In percent, on the classes never seen; pixels are pooled over all episodes."
     head = f"| {' | '.join(_SCORES.values())} |\n|{'---|' * len(_SCORES)}"
     rows = [f"| {' | '.join(_cell(score.get(name)) for name in _SCORES)} |" for score in scores]

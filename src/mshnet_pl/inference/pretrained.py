@@ -117,15 +117,41 @@ def load(name: str | os.PathLike[str] = DEFAULT_NETWORK) -> Pretrained:
             stated, or it names anything but parts of a network of this package. Nothing in it is executed.
         DataError: weights at an address that cannot be fetched.
     """
+    find = finder(name)
+    path = Path(name).expanduser()
+    return _read_checkpoint(path) if find is None else _read(str(path), find)
+
+
+def digest(name: str | os.PathLike[str]) -> str:
+    """What identifies a network, see ``Pretrained.sha256``.
+
+    Raises:
+        ConfigError: there is nothing of that name.
+    """
+    find = finder(name)
+    path = Path(name).expanduser()
+    if find is None and not path.is_file():
+        raise ConfigError(f"ckpt={path}: no such file; give a checkpoint that mshnet-train wrote")
+    return sha256(find(CONFIG) if find else path)
+
+
+def finder(name: str | os.PathLike[str]) -> Callable[[str], Path] | None:
+    """Gives the path of a file of the network's folder, by the file's name; None for a checkpoint, which is one file.
+
+    Raises:
+        ConfigError: there is nothing of that name.
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise ConfigError(f"a network's name of type {type(name).__name__}; give a text or a path")
     path, text = Path(name).expanduser(), name if isinstance(name, str) else ""
     if text in names():
-        return _read(text, lambda file: _fetched(file) if "://" in file else _OURS / text / file)
+        return lambda file: _fetched(file) if "://" in file else _OURS / text / file
     if path.is_dir():
-        return _read(str(path), lambda file: path / file)
+        return lambda file: path / file
     if path.is_file() or not text or path.suffix == ".ckpt":
-        return _read_checkpoint(path)
+        return None
     if _HUB_ID.fullmatch(text):
-        return _read(text, lambda file: _from_hub(text, file))
+        return lambda file: _from_hub(text, file)
     raise ConfigError(
         f"ckpt={text}: there is no such file or folder, and no network of that name; "
         f"give {' or '.join(names())}, a checkpoint of mshnet-train, a folder of save_pretrained, or a hub's owner/name"
@@ -284,10 +310,6 @@ def save(folder: Path, network: Pretrained, overwrite: bool = False, half: bool 
     write_whole(folder / WEIGHTS, content)
     write_whole(folder / CARD, card.encode())
     write_whole(folder / CONFIG, f"{json.dumps(asdict(config), indent=1)}\n".encode())
-
-
-def _named(backbone: WeightFile | None) -> str | None:
-    return backbone and f"the backbone's weights of {backbone.file}, SHA-256 {backbone.sha256}"  # type: ignore[return-value]
 
 
 def _is_installed(method: AbstractMethod) -> bool:

@@ -28,7 +28,7 @@ _SCORE = ("shot", "seed", "protocol", "resolution", "episodes", "miou", "fb_iou"
 
 @dataclass(frozen=True)
 class Provenance:
-    """In words, each field a row of the model card; ``as_record`` reads it from JSON."""
+    """In words, each field but the last a row of the model card; ``as_record`` reads it from JSON."""
 
     network: str
     data: str
@@ -50,6 +50,8 @@ class Provenance:
     """Sentences about the scores."""
     terms: list[str] = field(default_factory=list)
     """Whose terms bind the code, the weights and the data."""
+    trainings: list[dict[str, Any]] = field(default_factory=list)
+    """What the weights went through, as ``lineage`` reads it; empty where that is not known or nothing was trained."""
 
 
 def of_checkpoint(path: Path, digest: str, hyper_parameters: Mapping[str, Any], method: AbstractMethod) -> Provenance:
@@ -64,7 +66,8 @@ def of_checkpoint(path: Path, digest: str, hyper_parameters: Mapping[str, Any], 
     config, origin = hyper_parameters["config"], hyper_parameters.get("origin")
     result = _result(path, digest)
     tests = [test for test in result.tests if test.weights != "untrained"] if result else []
-    classes, novel = _classes(config, lineage.trainings(hyper_parameters, f"ckpt={path}"), result)
+    past = lineage.trainings(hyper_parameters, f"ckpt={path}")
+    classes, novel = _classes(config, past, result)
     source = class_name(config["data"]["source"]["_target_"])
     told = " (as told to mshnet-convert, or its default; the authors' file does not say)" if origin else ""
     return Provenance(
@@ -80,6 +83,7 @@ def of_checkpoint(path: Path, digest: str, hyper_parameters: Mapping[str, Any], 
         scores=[{name: getattr(test, name) for name in _SCORE} for test in tests],
         remarks=_refinements(result) if result and tests else [],
         terms=_terms(class_name(config["backbone"]["_target_"]), source, origin),
+        trainings=[vars(one) for one in past],
     )
 
 

@@ -333,7 +333,7 @@ class Segmenter:
         """
         if not self._codes:
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
-        support_file.save(Path(path).expanduser(), self._codes, self._fingerprint(), overwrite)
+        support_file.save(Path(path).expanduser(), self._codes, self._fingerprint(), self._bits, overwrite)
 
     def load_support(self, path: str | os.PathLike[str]) -> "Segmenter":
         """Take over what ``save_support`` wrote, as ``fit`` would: a class of the same name is replaced.
@@ -342,8 +342,8 @@ class Segmenter:
             DataError: the file cannot be read, or was written with another network, image size, precision, ``flip``,
                 ``scales`` or ``fusion``; only ``guided``, which concerns no support, may differ.
         """
-        loaded = support_file.load(Path(path).expanduser(), self._fingerprint(), self._device)
-        self._codes = {**self._codes, **loaded}
+        loaded, bits = support_file.load(Path(path).expanduser(), self._fingerprint(), self._device)
+        self._codes, self._bits = {**self._codes, **loaded}, max(self._bits, bits)
         return self
 
     def _fingerprint(self) -> str:

@@ -20,8 +20,8 @@ from mshnet_pl.utils.hashing import checksum, weights_digest
 T = TypeVar("T")
 
 
-def save(path: Path, codes: Mapping[str, SupportCodes], network: str, overwrite: bool) -> None:
-    """Write every class's codes, and which network it belongs to.
+def save(path: Path, codes: Mapping[str, SupportCodes], network: str, bits: int, overwrite: bool) -> None:
+    """Write every class's codes, which network it belongs to, and how deep its images were.
 
     Raises:
         ConfigError: the file is there and ``overwrite`` is not set.
@@ -37,12 +37,12 @@ def save(path: Path, codes: Mapping[str, SupportCodes], network: str, overwrite:
         for name, parts in code.items()
         for i, tensor in enumerate(parts)
     }
-    metadata = {"classes": json.dumps([*codes]), "network": network}
+    metadata = {"classes": json.dumps([*codes]), "network": network, "bits": str(bits)}
     write_whole(path, safetensors.torch.save(tensors, metadata | {"checksum": _checksum(metadata, tensors)}))
 
 
-def load(path: Path, network: str, device: torch.device) -> dict[str, SupportCodes]:
-    """What ``save`` wrote.
+def load(path: Path, network: str, device: torch.device) -> tuple[dict[str, SupportCodes], int]:
+    """What ``save`` wrote: the codes, and the depth.
 
     Raises:
         DataError: the file cannot be read, or belongs to another network.
@@ -54,11 +54,12 @@ def load(path: Path, network: str, device: torch.device) -> dict[str, SupportCod
             raise ValueError("it is damaged")
         names, owner = json.loads(metadata["classes"]), metadata["network"]
         codes: dict[str, SupportCodes] = {name: _codes(tensors, f"{number}/") for number, name in enumerate(names)}
+        bits = int(metadata.get("bits", 8))  # older files do not tell
     except Exception as error:  # the library raises types of its own for a damaged file
         raise DataError(f"{path} is no file of save_support: {error}; fit the images anew") from error
     if owner != network:
         raise DataError(f"{path} belongs to another network or other settings; fit the images anew, or take those")
-    return codes
+    return codes, bits
 
 
 def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from numbers import Integral
 from typing import TypeVar
 
 import torch
@@ -21,9 +22,9 @@ def check_tile(tile: int | None) -> None:
     """Refuse what is no tile.
 
     Raises:
-        ConfigError: below 32 pixels.
+        ConfigError: no whole number of at least 32 pixels.
     """
-    if tile is not None and tile < 32:
+    if tile is not None and not (isinstance(tile, Integral) and tile >= 32):
         raise ConfigError(f"tile={tile}: give at least 32 pixels")
 
 

@@ -17,7 +17,7 @@ from mshnet_pl.utils.description import check_description, resolve
 from mshnet_pl.utils.setting_keys import with_key
 from mshnet_pl.utils.targets import NETWORK, public
 
-_PREFIX = "method."
+PREFIX = "method."
 """Of the method's entries in a checkpoint's state dict."""
 
 
@@ -45,7 +45,7 @@ def read_method(path: Path) -> Trained:
     checkpoint = read_checkpoint(path)
     try:
         config = checkpoint["hyper_parameters"]["config"]
-        state = {key.removeprefix(_PREFIX): t for key, t in checkpoint["state_dict"].items() if key.startswith(_PREFIX)}
+        state = {key.removeprefix(PREFIX): t for key, t in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
         evaluation = resolve(config, "eval") if "eval" in config else {}
         return assemble(resolve(config, "model"), resolve(config, "data.image_size"), evaluation, state, config)
     except Exception as error:  # as above

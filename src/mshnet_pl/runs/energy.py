@@ -10,8 +10,8 @@ from mshnet_pl.config.schema import EnergyConfig
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.evaluation.energy import EnergyPicture, energy_pictures
+from mshnet_pl.inference import pretrained
 from mshnet_pl.models.base import SimilarityMethod
-from mshnet_pl.models.builder import read_method
 from mshnet_pl.options import Resolution
 from mshnet_pl.report import energy_plots
 from mshnet_pl.runs import build
@@ -38,7 +38,7 @@ def make(run: Run) -> str:
     out = Path(config.out)
     if out.exists() and not config.overwrite:
         raise ConfigError(f"out={out} exists; give another name, or overwrite=true")
-    network = read_method(Path(config.ckpt)).method
+    network = pretrained.load(config.ckpt).trained.method
     if not isinstance(network, SimilarityMethod):
         raise ConfigError(f"ckpt={config.ckpt} holds {type(network).__name__}, which has no similarities; give an MSHNet")
     if config.threads is not None:

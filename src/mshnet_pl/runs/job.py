@@ -31,4 +31,10 @@ class Run:
         Raises:
             ConfigError: lists every problem at once.
         """
-        return cls(raw, typed(raw), run_digest(raw), folder)
+        return cls(raw, typed(raw), run_digest(raw, _network_digest), folder)
+
+
+def _network_digest(name: str) -> str:
+    from mshnet_pl.inference import pretrained  # only here: composing and starting sweeps needs no PyTorch
+
+    return pretrained.digest(name)

@@ -15,7 +15,7 @@ from mshnet_pl import results
 from mshnet_pl.config import plain
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.inference import lineage
+from mshnet_pl.inference import as_checkpoint, lineage, pretrained
 from mshnet_pl.options import NonFinite, Which
 from mshnet_pl.results import Measurement, Result
 from mshnet_pl.runs import announce, build, start
@@ -25,7 +25,7 @@ from mshnet_pl.training.callbacks import LAST, NonfiniteGuard, WandbTracker
 from mshnet_pl.training.callbacks.save_on_signal import SaveOnSignal
 from mshnet_pl.training.feature_keeper import FeatureKeeper
 from mshnet_pl.training.module import EpisodicModule
-from mshnet_pl.utils.checkpoint_file import fill, read_checkpoint
+from mshnet_pl.utils.checkpoint_file import fill
 from mshnet_pl.utils.distributed import gather_objects
 from mshnet_pl.utils.hashing import sha256
 from mshnet_pl.utils.memory import keep_freed_memory
@@ -135,7 +135,7 @@ def _chosen(run: Run) -> Path:
 
 
 def test(run: Run) -> Result:
-    """Test the checkpoint that ``ckpt`` names; the run's configuration is its own with the command line's changes.
+    """Test the network that ``ckpt`` names; the run's configuration is its own with the command line's changes.
 
     Raises:
         UserError: what the user can mend.
@@ -148,8 +148,7 @@ def test(run: Run) -> Result:
 def _test(run: Run) -> Result:
     started, config = time.perf_counter(), run.config
     assert config.ckpt is not None
-    path = Path(config.ckpt)
-    checkpoint = read_checkpoint(path)
+    path, checkpoint = Path(config.ckpt), as_checkpoint.read(config.ckpt)
     with torch.device("meta"):  # takes no memory, whatever sizes a stranger's file has
         fill(build.make_module(run, pretrained=False), path, checkpoint)
     _begin(run)
@@ -161,12 +160,13 @@ def _test(run: Run) -> Result:
     trainer = build.make_trainer(run)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     log.info("%s", announce.beginning(run, datamodule, module, trainer))
-    tests = Tester(run, trainer, datamodule, keeper)(module, path.stem)
+    learnable = module.method.learnable_parameters()
+    tests = Tester(run, trainer, datamodule, keeper)(module, path.stem if learnable else "training-free")
     stored = checkpoint["hyper_parameters"]
     training = {
         "checkpoint": str(path),
-        "checkpoint_sha256": sha256(path),
-        "shot": None if "origin" in stored else stored["config"]["shot"],  # a converted file does not tell
+        "checkpoint_sha256": pretrained.digest(config.ckpt),
+        "shot": None if "origin" in stored else stored["config"].get("shot"),  # not every file tells
         **lineage.record(lineage.trainings(stored, f"ckpt={path}"), plain(run.raw), datamodule.tested_classes),
     }
     return _concluded("test", run, datamodule, trainer, module, training, tests, time.perf_counter() - started)
