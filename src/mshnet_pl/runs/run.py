@@ -25,7 +25,7 @@ from mshnet_pl.training.callbacks import LAST, NonfiniteGuard, WandbTracker
 from mshnet_pl.training.callbacks.save_on_signal import SaveOnSignal
 from mshnet_pl.training.feature_keeper import FeatureKeeper
 from mshnet_pl.training.module import EpisodicModule
-from mshnet_pl.utils.checkpoint_file import fill
+from mshnet_pl.utils.checkpoint_file import fill, read_checkpoint
 from mshnet_pl.utils.distributed import gather_objects
 from mshnet_pl.utils.hashing import sha256
 from mshnet_pl.utils.memory import keep_freed_memory
