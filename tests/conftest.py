@@ -83,7 +83,6 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.Captu
     }
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # its jobs would be measured, which they end without saving
 
     def run(name: str, *arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])

@@ -52,12 +52,11 @@ def serving(checkpoint: Path | None, folder: Path, *settings: str, program: str 
     port = free_port()
     temporary, log = folder / "temporary", folder / "log"
     temporary.mkdir()
-    env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     arguments = [*([f"ckpt={checkpoint}"] if checkpoint else []), f"port={port}", "device=cpu", *settings]
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", program, *arguments],
-            env={**env, "GRADIO_TEMP_DIR": str(temporary), "TMPDIR": str(temporary)},
+            env={**os.environ, "GRADIO_TEMP_DIR": str(temporary), "TMPDIR": str(temporary)},
             stdout=file, stderr=file, cwd=folder,
         )  # fmt: skip
     server = Server(f"http://127.0.0.1:{port}", process, temporary, log)

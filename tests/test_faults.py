@@ -37,9 +37,7 @@ def command(folder: Path, log: Path, *arguments: str) -> None:
 def started(folder: Path, *arguments: str, log: str = "log") -> BaseProcess:
     CONTEXT.set_forkserver_preload(["mshnet_pl.runs.run", "mshnet_pl.cli.train", "test_faults"])
     process = CONTEXT.Process(target=command, args=(folder, folder / log, *arguments))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # these processes end without saving what is measured
-        process.start()
+    process.start()
     return process
 
 

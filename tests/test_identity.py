@@ -210,8 +210,7 @@ def with_argument(source: str, name: str, argument: str) -> str:
 @pytest.mark.slow
 def test_what_is_added_leaves_finished_runs_finished(tmp_path: Path, doctored: Path) -> None:
     program = "import mshnet_pl; print(mshnet_pl.__file__); from mshnet_pl.cli.train import main; main()"
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
-    inherited |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    inherited = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
     def train(source: Path, *arguments: str) -> str:
         done = subprocess.run(

@@ -27,12 +27,11 @@ def slow(value: str) -> ParameterSet:
 
 def started(folder: Path, name: str, *arguments: object) -> "subprocess.Popen[str]":
     """A command in a process group of its own, as a shell starts it."""
-    module, environment = name.removeprefix("mshnet-"), {**os.environ}
-    environment.pop("COVERAGE_PROCESS_CONFIG", None)
+    module = name.removeprefix("mshnet-")
     begin = f"import sys; sys.argv[0] = {name!r}; import mshnet_pl.cli; print('begun', file=sys.stderr, flush=True)"
     call = f"{begin}; from mshnet_pl.cli.{module} import main; main()"
     return subprocess.Popen(
-        [sys.executable, "-c", call, *map(str, arguments)], cwd=folder, env=environment, start_new_session=True,
+        [sys.executable, "-c", call, *map(str, arguments)], cwd=folder, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

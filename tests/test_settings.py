@@ -18,8 +18,7 @@ from random_changes import TINY
 @pytest.mark.parametrize("changes", [100, pytest.param(500, marks=pytest.mark.slow)])
 def test_random_changes(tmp_path: Path, changes: int) -> None:
     program = [sys.executable, ROOT / "tests" / "random_changes.py", str(changes), "0"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
-    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     outcomes = json.loads(done.stdout)

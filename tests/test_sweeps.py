@@ -31,7 +31,7 @@ SWEEP = (*TINY, "data.source.train_images=50", "fold=0,1", "shot=1,5")
 
 
 def started(folder: Path, *arguments: str, command: str = "mshnet-train") -> "subprocess.Popen[str]":
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "SLURM"))}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
     environment |= {"PYTHONPATH": str(TESTS), "XDG_CACHE_HOME": str(folder / "cache")}
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:  # no pipes: a job may outlive its launcher
         return subprocess.Popen(
