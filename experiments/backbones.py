@@ -29,7 +29,7 @@ NAMES = (
 
 
 def row(name: str, size: int) -> list[str]:
-    """Name, timm's class, blocks, grids, MSHNet's learnable parameters, whether it runs."""
+    """Name, timm's class, blocks, grids, MSHNet's trainable parameters, whether it runs."""
     try:
         backbone = TimmBackbone(name, "random")
         method = MSHNet(backbone, {"cosine": CosineSimilarity, "prototype": PrototypeSimilarity}).eval()
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=129, help="side of the drawn images")
     given = parser.parse_args()
     print(f"timm {timm.__version__}, torch {torch.__version__}, {given.size} x {given.size}, random weights\n")
-    print("| name | family | layers x channels / stride of blocks 2, 3, 4 | grids | learnable parameters of MSHNet | |")
+    print("| name | family | layers x channels / stride of blocks 2, 3, 4 | grids | trainable parameters of MSHNet | |")
     print("| --- | --- | --- | --- | ---: | --- |")
     for name in given.names or NAMES:
         print("|", " | ".join(row(name, given.size)), "|", flush=True)

@@ -75,8 +75,8 @@ def test_gradient_norm_throughput_and_classes_in_any_logger(command: Command) ->
         raw = hydra.compose("config", overrides=overrides)
     pl.seed_everything(0, verbose=False)
     initial = build.make_module(Run.of(raw))
-    learnable = {name: value.detach() for name, value in initial.named_parameters() if value.requires_grad}
-    steps = [value - checkpoint["state_dict"][name] for name, value in learnable.items()]
+    trainable = {name: value.detach() for name, value in initial.named_parameters() if value.requires_grad}
+    steps = [value - checkpoint["state_dict"][name] for name, value in trainable.items()]
     assert logged["train/grad_norm"] == pytest.approx(float(torch.cat([s.flatten() for s in steps]).norm()) / 0.01, rel=1e-3)
     assert logged["train/episodes_per_second"] > 0
 

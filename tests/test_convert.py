@@ -59,7 +59,7 @@ def test_a_drawn_checkpoint_gives_the_golden_logits(command: Command, tmp_path: 
         and "without a licence" in card
         and "No recorded scores" in card
     )
-    assert f"{meta['params']:,} learnable" in card and "a.pth" in card
+    assert f"{meta['params']:,} trainable" in card and "a.pth" in card
 
 
 @pytest.mark.one_in(2)

@@ -102,7 +102,7 @@ def test_onnx(command: Command, tmp_path: Path) -> None:
     assert (
         sha256(path) in described and sha256(ckpt) in described and "No recorded scores" in described
     )  # those were of other weights
-    assert f"{method.learnable_parameters():,} learnable" in described and "logits (B, 2, H, W)" in described
+    assert f"{method.learnable_parameters():,} trainable" in described and "logits (B, 2, H, W)" in described
 
     before = path.read_bytes()
     again = command("mshnet-export", f"ckpt={ckpt}", "format=onnx", f"out={path}")

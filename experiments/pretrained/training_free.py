@@ -20,7 +20,7 @@ NETWORK = {
 PREDICTION = {"guided": 0.09}
 LEARNED_FROM = Provenance(
     network="DensityRatio: how much likelier a pixel's feature is on the object than beside it; "
-    "backbone EfficientNetLite0 (weights: imagenet), frozen; 0 learnable parameters",
+    "backbone EfficientNetLite0 (weights: imagenet), frozen; 0 trainable parameters",
     data="ImageNet-1k, by the backbone, for classification; no masks",
     classes="none: nothing is trained on masks",
     novel_classes="every class",

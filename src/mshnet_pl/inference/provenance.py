@@ -127,7 +127,7 @@ def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:
     weights = Path(str(config["backbone"].get("weights"))).name
     state = "trained" if config["backbone"].get("trainable") else "frozen"
     parts.append(f"backbone {_backbone(config['backbone'])} (weights: {weights}), {state}")
-    return f"{', '.join(parts)}; {method.learnable_parameters():,} learnable parameters"
+    return f"{', '.join(parts)}; {method.learnable_parameters():,} trainable parameters"
 
 
 def _backbone(node: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ class Line:
         return [self.backbone, self.name, self.row.weights if self.row else "published"]
 
     @property
-    def learnable(self) -> str:
+    def trainable(self) -> str:
         """Learnable parameters as they are known: to the last one, or published in millions."""
         if self.parameters is None:
             return ""
@@ -113,7 +113,7 @@ def cells(table: Table) -> list[list[str]]:
         for line in table.lines:
             if shot in line.shots:
                 numbers = _numbers(line.shots[shot])
-                body.append([*line.words, f"{shot}-shot", *numbers, line.learnable])
+                body.append([*line.words, f"{shot}-shot", *numbers, line.trainable])
     return body if any(line.backbone for line in table.lines) else [line[1:] for line in body]
 
 
@@ -141,7 +141,7 @@ def latex(table: Table) -> str:
     shots = [rf"\multicolumn{{{width}}}{{c}}{{{shot}-shot}}" for shot in table.shots]
     numbers = [*map(str, table.folds), "mIoU", "FB-IoU"] * len(shots)
     body = [
-        [*line.words, *(n for s in table.shots for n in _numbers(line.shots.get(s, table.blank))), line.learnable]
+        [*line.words, *(n for s in table.shots for n in _numbers(line.shots.get(s, table.blank))), line.trainable]
         for line in table.lines
     ]
     return "\n".join(

@@ -106,7 +106,7 @@ class Row:
         return str(self.results[0].config.get("variant", "full"))
 
     @property
-    def learnable(self) -> int | None:
+    def trainable(self) -> int | None:
         """Learnable parameters; None for the baseline."""
         return None if self.is_baseline else self.results[0].learnable_parameters
 

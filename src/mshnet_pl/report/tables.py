@@ -129,7 +129,7 @@ def _lines(own: Sequence[Row], folds: Sequence[FoldName]) -> list[Line]:
             row.key.backbone,
             row.key.method,
             {shot: _shots(row, shot, folds) for shot in row.shots},
-            row.learnable,
+            row.trainable,
             row,
         )
         for row in own

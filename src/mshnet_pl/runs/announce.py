@@ -23,17 +23,17 @@ def beginning(run: Run, datamodule: EpisodeDataModule, module: EpisodicModule, t
         step: where training begins.
     """
     config, raw = run.config, plain(run.raw)
-    learnable, data = module.method.learnable_parameters(), config_names.data(raw)
+    trainable, data = module.method.learnable_parameters(), config_names.data(raw)
     tested = config.test.shots or [config.shot]
     lines = {
         "method": config_names.method(raw),
         "backbone": config_names.backbone(raw) + ", frozen" * (not module.method.backbone.trainable),
-        "trainable": f"{learnable:,} parameters",
+        "trainable": f"{trainable:,} parameters",
         "data": f"{tables.TITLES.get(data, data)}, {config.data.image_size} x {config.data.image_size} pixels",
         "fold": f"{config.fold}: tested on {len(datamodule.tested_classes)}{' novel' * bool(datamodule.fold.novel)} classes",
         "shots": f"{config.way}-way, {' and '.join(map(str, tested))}-shot",
     }
-    if config.ckpt is None and learnable and trainer.max_steps != 0:
+    if config.ckpt is None and trainable and trainer.max_steps != 0:
         images = f"{len(datamodule.training_images()):,} images of {len(datamodule.trained_classes)} classes"
         lines["fold"] += f", trained on {images}"
         lines["shots"] += f", trained {config.shot}-shot" * (tested != [config.shot])

@@ -62,8 +62,8 @@ def _train(run: Run, interruption: Interruption) -> Result:
     module = build.make_module(run, pretrained=config.init_from is None)
     past = start.take_weights(run, module)
     trainer = build.make_trainer(run)
-    learnable = module.method.learnable_parameters()
-    datamodule.check_supply(config.test.shots or [config.shot], training=bool(learnable) and trainer.max_steps != 0)
+    trainable = module.method.learnable_parameters()
+    datamodule.check_supply(config.test.shots or [config.shot], training=bool(trainable) and trainer.max_steps != 0)
     if trainer.max_steps == -1 and trainer.max_epochs in (-1, None):
         raise ConfigError("training would never end: give trainer.max_steps or trainer.max_epochs")
     if config.test.checkpoint is Which.best and 0 < trainer.max_steps < config.val.every_n_steps:
@@ -80,9 +80,9 @@ def _train(run: Run, interruption: Interruption) -> Result:
     tests: list[Measurement] = []
     training: dict[str, Any] = {"steps": 0, "seconds": 0.0}
     beginning = "start" if past else "untrained"
-    if learnable and config.test.untrained:
+    if trainable and config.test.untrained:
         tests += tester(module, beginning)
-    if learnable and trainer.max_steps != 0:
+    if trainable and trainer.max_steps != 0:
         past = start.list_trainings(run, module, datamodule, resume, past)
         keeper.before_training()
         finite = NonfiniteGuard(run.folder, skip=config.loss.nonfinite is NonFinite.skip)
@@ -91,7 +91,7 @@ def _train(run: Run, interruption: Interruption) -> Result:
         training = {**_fit(run, trainer, module, datamodule, resume), "skipped_steps": finite.skipped}
         tests += tester(module, config.test.checkpoint.value, _chosen(run))
     else:
-        tests += tester(module, beginning if learnable else "training-free")
+        tests += tester(module, beginning if trainable else "training-free")
     training |= lineage.record(past, plain(run.raw), datamodule.tested_classes)
     return _concluded("train", run, datamodule, trainer, module, training, tests, time.perf_counter() - started)
 
@@ -160,8 +160,8 @@ def _test(run: Run) -> Result:
     trainer = build.make_trainer(run)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     log.info("%s", announce.beginning(run, datamodule, module, trainer))
-    learnable = module.method.learnable_parameters()
-    tests = Tester(run, trainer, datamodule, keeper)(module, path.stem if learnable else "training-free")
+    trainable = module.method.learnable_parameters()
+    tests = Tester(run, trainer, datamodule, keeper)(module, path.stem if trainable else "training-free")
     stored = checkpoint["hyper_parameters"]
     training = {
         "checkpoint": str(path),

@@ -177,11 +177,11 @@ class EpisodicModule(pl.LightningModule):
         metric.update(labels, batch.query_mask, batch.class_id, batch.number)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's many forms
-        """Optimizer over the learnable parameters, schedule per step."""
-        learnable = grouped(self.method.named_parameters(), self._groups)
-        if self._optimizer is None or not learnable:
+        """Optimizer over the trainable parameters, schedule per step."""
+        trainable = grouped(self.method.named_parameters(), self._groups)
+        if self._optimizer is None or not trainable:
             return None
-        optimizer = self._optimizer(learnable, **({} if self.lr is None else {"lr": self.lr}))
+        optimizer = self._optimizer(trainable, **({} if self.lr is None else {"lr": self.lr}))
         scale_rates(optimizer)
         if self._schedule is None:
             return optimizer

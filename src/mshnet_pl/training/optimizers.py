@@ -19,11 +19,11 @@ def grouped(
         groups: by any name, each with its ``pattern``, a regular expression, and arguments of the optimizer; ``factor``
             multiplies the optimizer's rate.
     """
-    learnable = [(name, p) for name, p in parameters if p.requires_grad]
+    trainable = [(name, p) for name, p in parameters if p.requires_grad]
     if not groups:
-        return [p for _, p in learnable]
+        return [p for _, p in trainable]
     made = [{"params": [], "factor": 1.0}, *({"params": [], "factor": 1.0, **group} for group in groups.values())]
-    for name, parameter in learnable:
+    for name, parameter in trainable:
         found = next((i for i, group in enumerate(made[1:], 1) if re.search(str(group["pattern"]), name)), 0)
         made[found]["params"].append(parameter)
     return [{key: value for key, value in group.items() if key != "pattern"} for group in made if group["params"]]

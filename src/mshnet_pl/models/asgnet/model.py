@@ -25,7 +25,7 @@ class ASGNet(EnrichingMethod):
     Blocks 2 and 3 are reduced to one width. Superpixels of each support's object, up to five, are clustered without gradient
     by looks and place; an object too small for two has its mean. The prototypes of all shots make one set; a query pixel
     takes the one of largest cosine, and the sum of all cosines as its prior, into PFENet's feature enrichment. 10,423,818
-    learnable parameters (published: 10.4 M). Published with a frozen ResNet of stride 8 (``backbone.deep_stem``,
+    trainable parameters (published: 10.4 M). Published with a frozen ResNet of stride 8 (``backbone.deep_stem``,
     ``backbone.dilation=whole``) whose norms run on statistics of the batch.
 
     The paper's mIoU, ResNet-101, 1-shot / 5-shot: PASCAL-5i 59.3 / 64.4.

@@ -26,7 +26,7 @@ class CyCTR(AbstractMethod):
     Blocks 2 and 3 are reduced to one width; the query is joined with the supports' mean object and PFENet's prior, each
     support with its own mean. A transformer then lets query pixels attend to each other and to a sample of support pixels;
     those that lead over the query to a pixel of the other kind are ignored. In training the decoded query segments the
-    supports in turn. The sample is random, drawn from the supports' masks in tests. 7,325,620 learnable parameters
+    supports in turn. The sample is random, drawn from the supports' masks in tests. 7,325,620 trainable parameters
     (published: 7,456,692 with ``spare``). Published with a frozen ResNet of stride 8 (``backbone.deep_stem``,
     ``backbone.dilation=torchvision``) and the loss ``loss.criterion=dice``.
 

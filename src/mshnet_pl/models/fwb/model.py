@@ -22,7 +22,7 @@ class FWB(AbstractMethod):
     the finest map, which two convolutions decode. In tests the class vector is refined on the supports themselves by a
     few steps of Adam; every step's vector is an expert that votes with the IoU it reached there. Published with a ResNet-101
     that learns (``backbone.dilation=torchvision blocks=[1,4]``, statistics of the batch with momentum 0.05): 42,795,458
-    learnable parameters.
+    trainable parameters.
 
     The paper's mIoU, ResNet-101, 1-shot / 5-shot: PASCAL-5i 56.2 / 59.9; COCO-20i 21.2 / 23.7.
 

@@ -23,7 +23,7 @@ class HSNet(AbstractMethod):
     The support's features (before the last ReLU of their bottlenecks, as the query's) are multiplied by the mask; of the
     cosines the positive ones make a 4D tensor a block. Squeezing shrinks its support positions to a few, mixing adds block
     4's to block 3's and theirs to block 2's, and what is left is averaged over support positions and decoded in 2D. It has
-    2,573,794 learnable parameters with ResNet-50. Several shots in tests: each votes alone, at the support's resolution,
+    2,573,794 trainable parameters with ResNet-50. Several shots in tests: each votes alone, at the support's resolution,
     and a pixel is foreground with at least half of the votes of the pixel that has most. In training, on one shot as
     published, the loss is taken on twice block 2's grid (published: on the image's); several shots' logits are averaged.
 

@@ -1,4 +1,4 @@
-"""MSHNet-lite: MSHNet (Shi et al., arXiv 2203.09550) under 3 million learnable parameters."""
+"""MSHNet-lite: MSHNet (Shi et al., arXiv 2203.09550) under 3 million trainable parameters."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ class MSHNetLite(MSHNet):
     (Chollet, CVPR 2017) and a 1 x 1 convolution, an eighth of the parameters and products. Those that
     give logits stay as they are.
 
-    With ResNet-50, both similarities and width 96 it has 2,444,664 learnable parameters. Measured, fold 0 of a small
+    With ResNet-50, both similarities and width 96 it has 2,444,664 trainable parameters. Measured, fold 0 of a small
     part of PASCAL-5i after 6,400 episodes, 1-shot (experiments/field): 45.7, where MSHNet has 52.0.
 
     Args:

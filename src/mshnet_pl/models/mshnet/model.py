@@ -30,7 +30,7 @@ class MSHNet(SimilarityMethod):
     loss (eq. 1)                                                ``episode_loss`` in training/losses.py
     ==========================================================  ==========================================================
 
-    With ResNet-50 and both similarities it has 29,626,952 learnable parameters; nothing in it depends on the number of
+    With ResNet-50 and both similarities it has 29,626,952 trainable parameters; nothing in it depends on the number of
     shots or on the image's size.
 
     The paper's mIoU, 1-shot / 5-shot: PASCAL-5i ResNet-50 65.5 / 69.9. Measured, fold 0 of a small part of PASCAL-5i after

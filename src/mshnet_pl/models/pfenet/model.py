@@ -21,7 +21,7 @@ class PFENet(EnrichingMethod):
 
     The prior of a query pixel is its largest cosine to a support pixel in block 4, scaled to 0..1 over the image. Blocks 2
     and 3, reduced to one width, are pooled to each scale, joined with the support's masked mean and the prior, and fed from
-    each scale to the next coarser one. Several shots' means and priors are averaged. 10,817,034 learnable parameters with
+    each scale to the next coarser one. Several shots' means and priors are averaged. 10,817,034 trainable parameters with
     ResNet-50 (published: 10.8 M). Published with a dilated backbone, whose blocks 3 and 4 have block 2's grid, and with the
     support's block 4 computed from masked features: ``backbone.dilation=whole`` and ``masked_deep``. Otherwise they are
     upsampled, and masked afterwards.

@@ -29,7 +29,7 @@ class PPNet(AbstractMethod):
     a branch that tells the base classes apart is learned beside. The clusters' starts are random, drawn from the supports'
     masks in tests. This is the published network without unlabelled images (+PAP+SEM), of which episodes here have none;
     who has some calls ``encode`` with them and a ``graph`` (+UD). Published with a ResNet-50 of stride 8 whose blocks 3 and
-    4 learn on statistics of the batch (``backbone.dilation=torchvision blocks=[4] learns_from=3``): 23,242,816 learnable
+    4 learn on statistics of the batch (``backbone.dilation=torchvision blocks=[4] learns_from=3``): 23,242,816 trainable
     parameters with 15 classes.
 
     The paper's mIoU, ResNet-50, 1-shot / 5-shot: PASCAL-5i 51.5 / 62.0, with unlabelled images 52.8 / 63.0; COCO-20i

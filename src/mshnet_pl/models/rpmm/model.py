@@ -27,7 +27,7 @@ class RPMM(AbstractMethod):
 
     PMM (``residual=false components=[3]``) is the paper's first form: one stage, which refines the map of probabilities
     itself, with norms. The published code runs the backbone's norms on statistics of the batch and fixes their scales
-    (``backbone.batch_statistics``, ``backbone.norms_learn=false``): 19,602,370 learnable parameters, PMM 19,599,298.
+    (``backbone.batch_statistics``, ``backbone.norms_learn=false``): 19,602,370 trainable parameters, PMM 19,599,298.
 
     The paper's mIoU with ResNet-50, 1-shot / 5-shot: PASCAL-5i 56.3 / 57.3, PMM 55.2 / 56.8; COCO-20i 30.6 / 35.5.
 
