@@ -66,7 +66,7 @@ def visit(browser: "Browser", address: str) -> Iterator[Callable[[], "Visitor"]]
     def new() -> Visitor:
         contexts.append(browser.new_context(viewport={"width": 1000, "height": 900}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "console", lambda line: errors.append(f"{line.text} {line.location['url']}") if line.type == "error" else None
@@ -190,6 +190,7 @@ def test_without_a_checkpoint_the_default_network_finds_coins(browser: "Browser"
     photo.save(tmp_path / "coins.png")
     with serving(None, tmp_path) as server:
         page = browser.new_page(viewport={"width": 1000, "height": 1300})
+        page.set_default_timeout(120_000)
         page.goto(server.url)
         visitor = Visitor(page)
         told = page.locator("#network").inner_text()

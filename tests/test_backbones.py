@@ -115,6 +115,7 @@ def test_weight_files(tmp_path: Path) -> None:
         ResNet(50, str(tmp_path / "list.pth"))
 
 
+@pytest.mark.slow
 def test_the_variant_of_the_real_weights_matters() -> None:
     """Real ImageNet weights separate classes only where the stride sits as they were trained."""
     if not (WEIGHTS.is_file() and MINI.is_dir()):

@@ -179,6 +179,7 @@ def test_a_checkpoint_cannot_have_a_module_imported(checkpoint: Path, tmp_path: 
     assert told.novel_classes == "not recorded" and not (tmp_path / "executed").exists()
 
 
+@pytest.mark.slow
 def test_fixed_shots_and_size_and_recorded_scores(command: Command, tmp_path: Path) -> None:
     ckpt = trained(command, tmp_path, "backbone=vgg16", "similarity=[cosine,contrast,centred]", "fold=2", "eval.guided=0.1")
     export(f"ckpt={ckpt}", "format=torch_export", f"out={tmp_path / 'net.pt2'}", "shots=3", "image_size=96")

@@ -151,7 +151,9 @@ def test_pictures(row: str, column: str, read: bool, tmp_path: Path, command: Co
             masked(tmp_path / "support", path, None)
             supports = read_supports(tmp_path / "support")
         for shown in supports.classes.values():
-            Segmenter.from_checkpoint(checkpoint).fit([s.image for s in shown], [s.mask for s in shown])
+            segmenter = Segmenter.from_checkpoint(checkpoint)
+            made = [segmenter.complete(s.image, s.mask) if isinstance(s.mask, Marks) else s.mask for s in shown]
+            segmenter.fit([s.image for s in shown], made)
 
     def segmenter() -> None:
         fitted = Segmenter.from_checkpoint(checkpoint).fit(pixels(), drawn())

@@ -37,7 +37,7 @@ def test_lists_and_masks_of_real_files() -> None:
 
 
 def test_derived_lists(pascal_root: Path) -> None:
-    with pytest.raises(DataError, match=r"give the published lists(.|\n)*val\.txt"):
+    with pytest.raises(DataError, match=r"val\.txt is missing(.|\n)*published lists"):
         Pascal5i(str(pascal_root)).check()
     lists = pascal_root / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)

@@ -175,7 +175,7 @@ def test_a_checkpoint_brings_its_views(own: Path, command: Command, checkpoint: 
         assert row["mean_probability"] == {"object": pytest.approx(float(wins.sigmoid().double().mean()), rel=1e-6)}
         recorded = json.loads((own / out / "predictions.json").read_text())["settings"]
         assert {key: recorded[key] for key in settings} == settings
-    for wrong, way_out in (("scales=big", "numbers"), ("scales=0.1", "0.50"), ("fusion=sum", "vote"), ("flip=yes", "true")):
+    for wrong, way_out in (("scales=big", "number"), ("scales=0.1", "0.50"), ("fusion=sum", "vote"), ("flip=yes", "true")):
         done = command("mshnet-predict", "ckpt=views.ckpt", "support=support", "query=query/a.png", "out=none", wrong)
         assert done.code == 2 and wrong.partition("=")[0] in done.err and way_out in done.err
 

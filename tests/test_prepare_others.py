@@ -26,9 +26,9 @@ def run(root: Path, data: str, splits_dir: Path | None = None) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ([], "data is not set\nusage: mshnet-prepare data=TEXT"),
+        ([], "data is not set; give data="),
         (["data=pascal5i"], r"data\.root is not set"),
-        (["data=pascal", "data.root=."], "data=pascal: what can be prepared is pascal5i, coco20i, fss1000, folder"),
+        (["data=pascal", "data.root=."], "data=pascal: give pascal5i or coco20i or fss1000 or folder"),
         (["data.rot=."], r"data\.rot=\.: there is no such setting here; did you mean data\.root=\.\.\.\?"),
     ],
 )

@@ -191,6 +191,7 @@ def test_torchrun_starts_the_processes(command: Command, tmp_path: Path) -> None
     assert len(results(tmp_path / "outside")) == 1 and scores(tmp_path / "outside") == scores(tmp_path / "inside")
 
 
+@pytest.mark.slow
 def test_a_gpu_a_job(tmp_path: Path) -> None:
     done(tmp_path, "-m", *TINY, "hydra/launcher=gpus", "gpus=[4,6]", "seed=0,1,2")
     used = [result["machine"]["cuda_visible_devices"] for result in results(tmp_path).values()]

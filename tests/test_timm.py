@@ -187,6 +187,7 @@ def test_refused_names(name: str, message: str) -> None:
         TimmBackbone(name, "random")
 
 
+@pytest.mark.slow
 def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     done = subprocess.run(
         [Path(sys.executable).parent / "mshnet-train", "backbone=timm", "backbone.name=resnet18", "trainer.max_steps=1"],

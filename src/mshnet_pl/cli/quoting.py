@@ -59,12 +59,19 @@ def _quoted(argument: str, sweeps: bool, kinds: Mapping[str, Any]) -> str:
     if kind in (str, str | None):
         if parsed and (_is_text(parsed, value) or (parsed.is_sweep_override() and sweeps and not Path(value).exists())):
             return argument
+        value = _unquoted(value)
     elif parsed or kind is not None:
         return argument
     if value.startswith("[") and value.endswith("]") and kind is None:
         return f"{start}=[{_elements(value[1:-1])}]"
     several = sweeps and "," in value and not Path(value).exists()
     return f"{start}={_elements(value) if several else in_quotes(value)}"
+
+
+def _unquoted(value: str) -> str:
+    """A text without the quotes around it, where it holds such quotes itself and Hydra reads neither."""
+    around = len(value) > 1 and value[0] in "\"'" and value[-1] == value[0]
+    return value[1:-1] if around and not Path(value).exists() else value
 
 
 def _is_text(parsed: Override, value: str) -> bool:

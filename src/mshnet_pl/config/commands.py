@@ -100,7 +100,7 @@ class PredictConfig:
 class PrepareConfig:
     """Unpack, convert and check a data set; say what is missing."""
 
-    data: Preparable = setting(MISSING, "Data set.")
+    data: Preparable = setting(MISSING, "Data set to prepare.")
     root: Path = setting(MISSING, "The data set's folder.", name="data.root")
     splits_dir: Path | None = setting(
         None, "Folder with the published split lists, to compare with or to use; null for none.", name="data.splits_dir"
