@@ -63,6 +63,24 @@ def test_training_is_saved(tmp_path: Path, more: str) -> None:
     assert len([*tmp_path.rglob("last.ckpt")]) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_every_job_of_a_sweep_is_saved(tmp_path: Path, number: signal.Signals) -> None:
+    """Joblib's workers outlive Ctrl-C, which all processes get, and SIGTERM, which one gets: until their jobs have saved."""
+    arguments = ("-m", *ENDLESS, "hydra/launcher=joblib", "seed=0,1,2,3")
+    process = started(tmp_path, "mshnet-train", *arguments)
+    while len([*tmp_path.rglob("previous.ckpt")]) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number and "Traceback" not in out + err, out + err
+    assert f"error: {number.name}: what was under way is saved, and no further job was started. The same command" in err
+    steps = {path: read_checkpoint(tmp_path / path)["global_step"] for path in tmp_path.rglob("last.ckpt")}
+    said = re.findall(rf"{number.name}: stopped after step (\d+), saved as (\S+)\. ", out + err)
+    assert {Path(path): int(step) for step, path in said} == steps and len(steps) == 2
+    assert not [*tmp_path.rglob("error.json")]
+
+
 def test_a_second_one_ends_at_once(tmp_path: Path) -> None:
     """While a validation of minutes keeps the first from its checkpoint."""
     long = ("val.episodes=100000", "val.every_n_steps=2")
