@@ -18,6 +18,7 @@ from mshnet_pl.data.io.marks import BACKGROUND, INSIDE, OBJECT, OPEN, Marks, rea
 from mshnet_pl.data.loading.weak_supports import weakened
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference.completion import complete
+from mshnet_pl.inference.supports import read_supports
 from mshnet_pl.options import SupportKind
 
 WIDTH, HEIGHT = 128, 96
@@ -217,6 +218,21 @@ def test_coco_with_boxes_alone(command: Command, tmp_path: Path) -> None:
     content, mask, _ = predicted(command, folder, "out")
     assert [support["made_of_marks"] for support in content["supports"]["disk"]] == [True, True]
     assert iou(mask, disk()) > 0.85 and "a box of width 0 and height 5" in content["left_out"][0]
+
+
+def test_coco_with_boxes_beside_outlines(tmp_path: Path) -> None:
+    """Of a class that has outlines they are used, and its boxes are named."""
+    folder = written(tmp_path / "coco")
+    outline = {"segmentation": [[20, 20, 90, 20, 90, 70, 20, 70]], "category_id": 1}
+    rows = [{"id": i, "image_id": i, **one} for i, one in enumerate((outline, {"bbox": [20, 20, 70, 50], "category_id": 1}))]
+    images = [{"id": i, "file_name": f"{name}.png"} for i, name in enumerate("ab")]
+    (folder / "all.json").write_text(
+        json.dumps({"images": images, "annotations": rows, "categories": [{"id": 1, "name": "disk"}]})
+    )
+    supports = read_supports(folder)
+    assert [support.file.name for support in supports.classes["disk"]] == ["a.png"]
+    (said,) = supports.left_out
+    assert "annotation 1 (image 1" in said and "a box without outline; other annotations of disk have outlines" in said
 
 
 def test_a_json_of_marks(command: Command, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlin
 
 
 def read_coco(path: Path, document: Mapping[str, Any]) -> Outlines:
-    """Polygons, run-length encodings and boxes without either, together by class and image; crowds are problems.
+    """Polygons and run-length encodings, together by class and image; crowds are problems.
 
-    Where a class has a box without outline in an image, these are marks, else a mask.
+    Boxes without outline are the marks of a class that has no outline in the file; else they are problems.
 
     Raises:
         ValueError: it is not of COCO's form, or so much that no memory is made for it.
@@ -25,7 +25,7 @@ def read_coco(path: Path, document: Mapping[str, Any]) -> Outlines:
     names = {category["id"]: str(category["name"]) for category in document["categories"]}
     files = _Files(path)
     parts: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
-    boxed: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
+    boxed: dict[tuple[Any, Any], dict[str, dict[str, Any]]] = {}
     problems: list[str] = []
     for annotation in document["annotations"]:
         where = _place(path, annotation)
@@ -35,22 +35,25 @@ def read_coco(path: Path, document: Mapping[str, Any]) -> Outlines:
                 raise ValueError("the file has no such image or category")
             file = files.look(images[image_id])
             if (box := _box(annotation)) is not None:
-                boxed.setdefault((category_id, image_id), []).append(encode([box], file.height, file.width))
+                boxed.setdefault((category_id, image_id), {})[where] = encode([box], file.height, file.width)
                 continue
             for encoded in _encoded(annotation, file.height, file.width, problems, where):
                 parts.setdefault((category_id, image_id), []).append(encoded)
         except UNREADABLE as error:
             problems.append(f"{where}: {_said(error)}")
+    outlined = {category_id for category_id, _ in parts}
+    for category_id, image_id in [place for place in boxed if place[0] in outlined]:
+        why = f"a box without outline; other annotations of {names[category_id]} have outlines, which are used"
+        problems += [f"{where}: {why}" for where in boxed.pop((category_id, image_id))]
     places = sorted(parts.keys() | boxed.keys())
     check_memory(len(places), sum(file.height * file.width for _, i in places for file in [files.look(images[i])]))
     found = []
     for category_id, image_id in places:
         file = files.look(images[image_id])
-        mask, boxes = (_united(of.get((category_id, image_id), []), file) for of in (parts, boxed))
-        if boxes.any():
-            found.append(Outlined(names[category_id], file.path, _marked(mask, boxes), file.path))
-        elif mask.any():
-            found.append(Outlined(names[category_id], file.path, mask, file.path))
+        boxes = boxed.get((category_id, image_id))
+        mask = _united([*boxes.values()] if boxes else parts[category_id, image_id], file)
+        if mask.any():
+            found.append(Outlined(names[category_id], file.path, _marked(mask) if boxes else mask, file.path))
         else:
             problems.append(f"{path}: image {image_id}: the outlines of {names[category_id]} enclose no pixel")
     return Outlines(found, problems)
@@ -60,18 +63,13 @@ def _united(encodings: list[dict[str, Any]], file: "_File") -> np.ndarray:
     """The pixels of all of them in the turned image."""
     from pycocotools import mask as rle_tools
 
-    if encodings:
-        pixels = rle_tools.decode(rle_tools.merge(encodings)) > 0
-    else:
-        pixels = np.zeros((file.height, file.width), bool)
+    pixels = rle_tools.decode(rle_tools.merge(encodings)) > 0
     return turned_mask(pixels, file.path) if file.as_stored else np.ascontiguousarray(pixels)
 
 
-def _marked(mask: np.ndarray, boxes: np.ndarray) -> Marks:
-    marks = Marks((mask.shape[1], mask.shape[0]))
+def _marked(boxes: np.ndarray) -> Marks:
+    marks = Marks((boxes.shape[1], boxes.shape[0]))
     marks.boxes(boxes)
-    if mask.any():
-        marks.mask(mask)
     return marks
 
 
