@@ -5,6 +5,8 @@ Run with ``python experiments/image_intervals.py``; the first column of interval
 
 from pathlib import Path
 
+from records import unpack
+
 from mshnet_pl.report.collection import collect
 from mshnet_pl.report.compare import compare
 from mshnet_pl.report.counts import MIOU
@@ -23,6 +25,8 @@ BY_EPISODE = {
 
 def main() -> None:
     """Print a line a difference."""
+    if not [*RUNS.glob("**/result.json")]:
+        unpack()
     table = [["A", "B", "tested", "A - B", "by episode", "by image", "p"], ["---", "---", "---", *["---:"] * 4]]
     for (a, b, shot), by_episode in BY_EPISODE.items():
         runs = [collect([RUNS / name]).tests for name in (a, b)]
