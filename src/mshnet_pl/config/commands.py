@@ -14,9 +14,6 @@ _CKPT = (
 )
 _DEVICE = "Such as cpu or cuda:1; null for CUDA where there is one."
 _OVERWRITE = "Replace what is there."
-_A, _B = "Folder with one result, or with the same folds as b.", "Folder of the runs to compare with."
-_WEIGHTS = "Which weights are compared: best, last, untrained, ...; needed where a folder holds several."
-_SHOT = "Number of shots of the test; needed where a folder holds several."
 
 
 @dataclass
@@ -128,20 +125,18 @@ class ReportConfig:
 class CompareConfig:
     """Compare two runs, or two sets of them, on the same episodes by a paired permutation test."""
 
-    a: Path = setting(MISSING, f"{_A[:-1]}; a= and b= may be left out.")
-    b: Path = setting(MISSING, _B)
-    weights: str | None = setting(None, _WEIGHTS)
-    shot: int | None = setting(None, _SHOT, min=1)
+    a: Path = setting(MISSING, "Folder with one result, or with the same folds as b; a= and b= may be left out.")
+    b: Path = setting(MISSING, "Folder of the runs to compare with.")
+    weights: str | None = setting(
+        None, "Which weights are compared: best, last, untrained, ...; needed where a folder holds several."
+    )
+    shot: int | None = setting(None, "Number of shots of the test; needed where a folder holds several.", min=1)
 
 
 @dataclass
-class PowerConfig:
+class PowerConfig(CompareConfig):
     """Say how many images, episodes and trainings a difference between two runs needs to be seen."""
 
-    a: Path = setting(MISSING, f"{_A[:-1]}; a= and b= may be left out.")
-    b: Path = setting(MISSING, _B)
-    weights: str | None = setting(None, _WEIGHTS)
-    shot: int | None = setting(None, _SHOT, min=1)
     points: list[float] = setting([1.0, 2.0, 5.0], "Differences of mIoU, in percent.")
     lists: Path | None = setting(
         None, "Folder with the lists fold0.txt ... of PASCAL-5i's images to test on; null for the images of the runs."

@@ -56,5 +56,5 @@ def _grid(head: list[str], lines: list[list[str]], numbers: int, word: int) -> G
             longest = max(len(part) for cell in (name, *column) for part in cell.split() or [""])
             grid.add_column(name, min_width=min(longest, word), overflow="fold")
     for line in lines:
-        grid.add_row(*(escape(_INTERVAL.sub(r"\n\1-\2", cell)) for cell in line))
+        grid.add_row(*(escape(_INTERVAL.sub(r"\n\1..\2", cell)) for cell in line))
     return grid
