@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -242,7 +243,11 @@ def forget_failure(folder: Path) -> None:
 
 def failure_files(folder: Path) -> dict[Path, bytes]:
     """What failed jobs below ``folder`` left, by path; each differs from any other, as it tells its microsecond."""
-    return {path: path.read_bytes() for path in find_files(folder, FAILURE) if path.is_file()}
+    found = {}
+    for path in find_files(folder, FAILURE):
+        with suppress(FileNotFoundError, IsADirectoryError):  # its job begins again this moment
+            found[path] = path.read_bytes()
+    return found
 
 
 def failures(folder: Path, before: Mapping[Path, bytes]) -> dict[Path, Failure]:

@@ -111,8 +111,7 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
         empty = [argument for argument in sys.argv[1:] if argument.endswith(("=null", "="))]
         fail(ConfigError(f"{', '.join(empty)}: give the name of one of its choices"))
     finally:
-        Sweep.signals.close()
-        Sweep.end.set()
+        Sweep.close()
         os.environ.pop(jobs.SWEEP, None)
         if Sweep.folder is not None:
             _end_of_sweep(Sweep.folder)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from mshnet_pl import results
 from mshnet_pl.errors import ConfigError, UserError
@@ -47,8 +48,8 @@ class Sweep(Callback):
     before: ClassVar[dict[Path, bytes]] = {}
     jobs: ClassVar[list[Overrides]] = []
     """Empty where a sweeper chooses them on the way."""
-    end: ClassVar[threading.Event] = threading.Event()
-    """Set when all is done, or was given up."""
+    _progress: ClassVar[threading.Thread | None] = None
+    _end: ClassVar[threading.Event] = threading.Event()
     signals: ClassVar[ExitStack] = ExitStack()
     _interruption: ClassVar[Interruption | None] = None
 
@@ -67,8 +68,9 @@ class Sweep(Callback):
             swept = (values[0].partition("=")[0] for values in zip(*found, strict=True) if len({*values}) > 1)
             os.environ[jobs.SWEEP] = " ".join([str(len(found)), *swept])
             log.info("%d jobs, results go to %s", len(found), config.runs)
-            Sweep.end.clear()
-            threading.Thread(target=_say_what_is_left, daemon=True).start()
+            Sweep._end.clear()
+            Sweep._progress = threading.Thread(target=_say_what_is_left, daemon=True)
+            Sweep._progress.start()
         Sweep._interruption = None
         if workers.are_used(config.hydra.launcher):
             Sweep._interruption = Sweep.signals.enter_context(workers.signals_held())
@@ -87,6 +89,15 @@ class Sweep(Callback):
             raise Sweep._interruption.ended("what was under way is saved, and no further job was started")
         jobs.wait_for_others(Sweep.folder, Sweep.before)
 
+    @staticmethod
+    def close() -> None:
+        """All is done, or was given up: nothing of this sweep runs on."""
+        Sweep.signals.close()
+        Sweep._end.set()
+        if Sweep._progress is not None:
+            Sweep._progress.join()
+            Sweep._progress = None
+
 
 class Refused(BaseException):
     """A ``ConfigError`` ends a sweep before its first job; Hydra passes over what is only an ``Exception`` of a callback."""
@@ -97,7 +108,7 @@ def _say_what_is_left() -> None:
     started, at_start = time.monotonic(), len(ended())
     said, total, last = at_start, len(Sweep.jobs), False
     while not last:
-        last = Sweep.end.wait(_SECONDS)
+        last = Sweep._end.wait(_SECONDS)
         now = len(ended())
         if now > said:
             said, left = now, total - now
@@ -109,22 +120,19 @@ def _say_what_is_left() -> None:
 def folders() -> dict[Overrides, Path]:
     """Where the sweep's jobs work, of those that began, now or in an earlier sweep."""
     assert Sweep.folder is not None
-    wanted, found = {*Sweep.jobs}, dict[Overrides, Path]()
-    for path in sorted(find_files(Sweep.folder, "overrides.yaml"), key=lambda path: path.stat().st_mtime):
-        overrides = tuple(map(str, OmegaConf.load(path)))
-        if overrides in wanted:
-            found[overrides] = path.parents[1]
-    return found
+    wanted, begun = {*Sweep.jobs}, list[tuple[float, Overrides, Path]]()
+    for path in find_files(Sweep.folder, "overrides.yaml"):
+        with suppress(OSError, YAMLError):  # gone, or half written, as its job begins this moment
+            begun.append((path.stat().st_mtime, tuple(map(str, OmegaConf.load(path))), path.parents[1]))
+    return {overrides: folder for _, overrides, folder in sorted(begun) if overrides in wanted}
 
 
 def ended() -> list[Path]:
     """Folders of the sweep's jobs that have a result, or failed since it began."""
-    return [
-        folder
-        for folder in folders().values()
-        if (folder / results.FILE).exists()
-        or ((failure := folder / results.FAILURE).exists() and failure.read_bytes() != Sweep.before.get(failure))
-    ]
+    assert Sweep.folder is not None
+    failures = results.failure_files(Sweep.folder).items()
+    failed = {path.parent for path, content in failures if content != Sweep.before.get(path)}
+    return [folder for folder in folders().values() if folder in failed or (folder / results.FILE).exists()]
 
 
 def _jobs(settings: DictConfig) -> list[Overrides]:
