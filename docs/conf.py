@@ -15,6 +15,8 @@ extensions = [
 html_theme = "furo"
 html_title = "mshnet_pl"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
