@@ -21,12 +21,12 @@ _INTRODUCTION = """\
 
 Made by `python -m mshnet_pl.config.reference > docs/settings.md`.
 
-A setting is given as `SETTING=VALUE`, a choice as `GROUP=CHOICE`. Defaults are those where no choice gives another value:
-`mshnet-train --cfg job` prints what holds, `mshnet-train data=pascal5i --cfg job` what holds with that choice. A setting
-without a default, `-`, gets its value from a choice, from the command's own file in `conf/`, or from the command line.
+A setting is given as `SETTING=VALUE`, a choice as `GROUP=CHOICE`. A choice may change defaults: `mshnet-train --cfg job`
+prints the values in effect, `mshnet-train data=pascal5i --cfg job` those with that choice. A setting without a default, `-`,
+gets its value from a choice, from the command's own file in `conf/`, or from the command line.
 
-The settings that change a result make up a run's hash, which its folder is named after, but for those at their defaults.
-"Not at its default" says that the default ends a run where another value continues.
+A run's folder is named after a hash of the settings that change a result, as far as they differ from their defaults. "Not at
+its default": the default ends the run with an error where another value continues, so it changes no finished result.
 """
 _GROUPS = {
     "ablation": "Part of the paper's network that is left out.",

@@ -76,7 +76,8 @@ class ProgressBar(TQDMProgressBar):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the bar of all batches."""
         self._last = 0.0
-        self.test_progress_bar = self._bar(f"Testing {self.tested}".strip(), total=sum(map(int, trainer.num_test_batches)), unit=" batches")
+        batches = sum(map(int, trainer.num_test_batches))
+        self.test_progress_bar = self._bar(f"Testing {self.tested}".strip(), total=batches, unit=" batches")
 
     def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Keeps the one bar."""
