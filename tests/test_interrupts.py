@@ -58,7 +58,7 @@ def test_training_is_saved(tmp_path: Path, more: str) -> None:
     process = started(tmp_path, "mshnet-train", *more.split(), *ENDLESS)
     code, err = interrupted_when(some_checkpoints(tmp_path), process)
     assert code == 130, err
-    said = re.search(r"error: SIGINT: stopped after step (\d+), saved as (.*last\.ckpt)\. The same command goes on", err)
+    said = re.search(r"error: SIGINT: stopped after step (\d+), saved as (.*last\.ckpt)\. The same command resumes", err)
     assert said and read_checkpoint(tmp_path / said[2])["global_step"] == int(said[1]), err
     assert len([*tmp_path.rglob("last.ckpt")]) == 1
 
@@ -77,7 +77,7 @@ def test_every_job_of_a_sweep_is_saved(tmp_path: Path, number: signal.Signals) -
     assert f"error: {number.name}: what was under way is saved, and no further job was started. The same command" in err
     steps = {path: read_checkpoint(tmp_path / path)["global_step"] for path in tmp_path.rglob("last.ckpt")}
     said = re.findall(rf"{number.name}: stopped after step (\d+), saved as (\S+)\. ", out + err)
-    assert {Path(path): int(step) for step, path in said} == steps and len(steps) == 2
+    assert {tmp_path / path: int(step) for step, path in said} == steps and len(steps) == 2
     assert not [*tmp_path.rglob("error.json")]
 
 

@@ -75,7 +75,7 @@ def test_the_run_ends_with_what_repeats_the_step(
     assert before["global_step"] == STEP - 1
     for key, value in before["state_dict"].items():  # BatchNorm's statistics among them
         assert torch.equal(value, kept["state_dict"][key]), key
-    last = re.search(r"loss\.nonfinite=skip ckpt_path=(\S+), which goes on", done.err)
+    last = re.search(r"loss\.nonfinite=skip ckpt_path=(\S+), which resumes", done.err)
     assert last
     result = run(command, *poisoned, "trainer.max_steps=5", "runs=on", "loss.nonfinite=skip", f"ckpt_path={last[1]}")
     assert result["training"]["skipped_steps"] == 1 and result["training"]["resumed"]

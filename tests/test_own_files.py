@@ -288,7 +288,7 @@ def test_files_that_are_passed_over(own: Path, predict: Callable[..., Done]) -> 
 
 def test_the_end_says_what_was_found_and_where(own: Path, predict: Callable[..., Done]) -> None:
     done = predict("threshold=0.999999")
-    assert "out: 1 images are done; 1 of them show nothing" in done.err and "support object: a.png 46.7%" in done.err
+    assert "out: objects found in 0 of 1 images" in done.err and "support object: a.png 46.7%" in done.err
     done = predict("threshold=0.000001", "out=other")
     assert "0 of them show nothing that was looked for; in the others they cover " in done.err
 

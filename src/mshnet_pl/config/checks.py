@@ -173,9 +173,7 @@ def _fold(config: Config) -> Iterator[str]:
 
 def _start(config: Config) -> Iterator[str]:
     if config.init_from is not None and config.ckpt_path not in (None, "last"):
-        yield (
-            f"init_from={config.init_from}: ckpt_path={config.ckpt_path} goes on with another training; give one of the two"
-        )
+        yield (f"init_from={config.init_from}: ckpt_path={config.ckpt_path} resumes another training; give one of the two")
 
 
 _EPISODES = "test.episodes=20 for a quick look"
@@ -188,7 +186,7 @@ _SWITCHES = {
     "limit_val_batches": (1.0, "val.episodes=20"),
     "limit_test_batches": (1.0, _EPISODES),
     "limit_predict_batches": (1.0, "test.pictures=1"),
-    "max_time": (None, f"{_STEPS}; or end the command by SIGTERM, and the same command goes on"),
+    "max_time": (None, f"{_STEPS}; or end the command by SIGTERM, and the same command resumes"),
     "val_check_interval": (None, "val.every_n_steps=100"),
     "check_val_every_n_epoch": (None, "val.every_n_steps=100"),
     "num_sanity_val_steps": (0, "none: nothing is validated before training"),

@@ -116,7 +116,7 @@ class ReportConfig:
     )
     html: Path | None = setting(None, "File of the page; null for report.html in the first folder.")
     pictures: Path | None = setting(None, "Folder for the pictures episodes_Kshot.png; null for the first folder.")
-    episodes: int = setting(1, "Best, median and worst episodes drawn of each test, as many of each.", min=0)
+    episodes: int = setting(1, "Best, median and worst episodes shown of each test, as many of each.", min=0)
     masks_only: bool = setting(False, "Draw episodes without their photographs.")
     classes: bool = setting(False, "Print the IoU of every class, too, as markdown.")
 

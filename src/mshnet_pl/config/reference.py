@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from mshnet_pl.config.bench_schema import BenchConfig
 from mshnet_pl.config.commands import COMMANDS
 from mshnet_pl.config.schema import Config, EnergyConfig
-from mshnet_pl.config.settings import Described, groups, settings
+from mshnet_pl.config.settings import Described, Setting, groups, settings
 
 _CONF = files("mshnet_pl.conf")
 _INTRODUCTION = """\
@@ -21,12 +21,12 @@ _INTRODUCTION = """\
 
 Made by `python -m mshnet_pl.config.reference > docs/settings.md`.
 
-A setting is given as `SETTING=VALUE`, a choice as `GROUP=CHOICE`. Defaults are those where no choice gives another value:
-`mshnet-train --cfg job` prints what holds, `mshnet-train data=pascal5i --cfg job` what holds with that choice. A setting
-without a default, `-`, gets its value from a choice, from the command's own file in `conf/`, or from the command line.
+A setting is given as `SETTING=VALUE`, a choice as `GROUP=CHOICE`. A choice may change defaults: `mshnet-train --cfg job`
+prints the values in effect, `mshnet-train data=pascal5i --cfg job` those with that choice. A setting without a default, `-`,
+gets its value from a choice, from the command's own file in `conf/`, or from the command line.
 
-The settings that change a result make up a run's hash, which its folder is named after, but for those at their defaults.
-"Not at its default" says that the default ends a run where another value continues.
+A run's folder is named after a hash of the settings that change a result, as far as they differ from their defaults. "Not at
+its default": the default ends the run with an error where another value continues, so it changes no finished result.
 """
 _GROUPS = {
     "ablation": "Part of the paper's network that is left out.",
@@ -38,8 +38,8 @@ _GROUPS = {
     "hydra/launcher": "Where the jobs of a sweep run.",
 }
 """What is chosen, where no setting says it."""
-_HEAD = ("setting", "type", "default", "range", "changes a result", "meaning")
-_OWN_HEAD = ("setting", "type", "default", "range", "meaning")
+_HEAD = ("setting", "meaning", "default", "type", "range", "changes a result")
+_OWN_HEAD = ("setting", "meaning", "default", "type", "range")
 """Of commands that make no results."""
 
 
@@ -145,16 +145,17 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _row(one: Described) -> tuple[str, ...]:
     node = one.key.partition(".source")[0]
     default = default_choices().get(node) if node in choice_groups() else value_text(one.default)
-    values = _values(default or "null", one.about.range)
-    return f"`{one.key}`", type_text(one.kind, node in choice_groups()), *values, one.about.effect.text, one.about.doc
+    kind = type_text(one.kind, node in choice_groups())
+    return _cells(one.key, one.about, default or "null", kind)
 
 
 def _own_row(one: Described) -> tuple[str, ...]:
-    return f"`{one.key}`", type_text(one.kind), *_values(value_text(one.default), one.about.range), one.about.doc
+    return _cells(one.key, one.about, value_text(one.default), type_text(one.kind))[: len(_OWN_HEAD)]
 
 
-def _values(default: str, bounds: str) -> tuple[str, str]:
-    return f"`{default}`" if default != "-" else default, bounds.removeprefix("of ").removeprefix("from ")
+def _cells(key: str, about: Setting, default: str, kind: str) -> tuple[str, ...]:
+    bounds = about.range.removeprefix("of ").removeprefix("from ")
+    return f"`{key}`", about.doc, f"`{default}`" if default != "-" else default, kind, bounds, about.effect.text
 
 
 def _arguments() -> Iterator[tuple[str, ...]]:
@@ -163,8 +164,7 @@ def _arguments() -> Iterator[tuple[str, ...]]:
     for one in settings(Config):
         for name, about in one.about.arguments.items():
             default = value_text(trainer.get(name, "???") if one.key == "trainer" else "???")
-            values = _values(default, about.range)
-            yield f"`{one.key}.{name}`", type_text(about.kind), *values, about.effect.text, about.doc
+            yield _cells(f"{one.key}.{name}", about, default, type_text(about.kind))
 
 
 def _groups() -> Iterator[str]:
@@ -179,8 +179,8 @@ def _groups() -> Iterator[str]:
         for one in found:
             for argument in one.arguments:
                 where.setdefault(argument, []).append(f"`{one.name}`")
-        rows = ([f"`{a.key}`", f"`{a.default}`" if a.default else "", ", ".join(names), a.doc] for a, names in where.items())
-        yield _table(("setting", "default", "of", "meaning"), rows)
+        rows = ([f"`{a.key}`", a.doc, f"`{a.default}`" if a.default else "", ", ".join(names)] for a, names in where.items())
+        yield _table(("setting", "meaning", "default", "of"), rows)
 
 
 def markdown() -> str:

@@ -66,7 +66,7 @@ class AugmentConfig:
 
 @dataclass
 class DataConfig:
-    """What images there are, and how training draws them."""
+    """What images there are, and how training samples them."""
 
     source: Any = setting(None, "The data set's class and its arguments; set by data=CHOICE.")
     root: str | None = setting(
@@ -86,7 +86,7 @@ class DataConfig:
     min_images: int = setting(0, "Classes with fewer images are left out, in training and in tests.", min=0)
     bad_files: BadFiles = setting(
         BadFiles.error,
-        "Damaged or missing images: error ends the run and names them, skip draws another episode and names them in "
+        "Damaged or missing images: error ends the run and names them, skip takes another episode and names them in "
         "the result.",
         effect=Effect.ENDS,
     )
@@ -182,7 +182,7 @@ class TestConfig:
     )
     protocol: Protocol = setting(
         Protocol.seeded,
-        "seeded draws episode n of a seed with distinct supports; published walks the field's lists (NumPy's legacy "
+        "seeded samples episode n of a seed, with distinct supports; published uses the published lists (NumPy's legacy "
         "generator, seed 0).",
     )
     support: SupportKind = setting(
@@ -195,7 +195,7 @@ class TestConfig:
     )
     untrained: bool = setting(False, "Test the network before training, too.", effect=Effect.NAMED)
     pictures: int = setting(
-        4, "Episodes drawn of each test, as many of the best, median and worst ones; 0 for none.", min=0, effect=Effect.NO
+        4, "Episodes shown of each test, as many of the best, median and worst ones; 0 for none.", min=0, effect=Effect.NO
     )
     feature_mb: int = setting(
         2048, "Megabytes in which a test keeps the frozen backbone's features; 0 for none.", min=0, effect=Effect.NO
@@ -281,10 +281,10 @@ class Config:
 class EnergyConfig(Config):
     """Everything that ``mshnet-report energy`` knows."""
 
-    episodes: list[int] = setting([0, 1], "Numbers of the test episodes that are drawn.", min=0)
+    episodes: list[int] = setting([0, 1], "Numbers of the test episodes that are shown.", min=0)
     average: int = setting(
         100, "Test episodes, the first ones, over which the areas under the ROC curve are averaged.", min=1
     )
     out: str = setting("energy.png", "File of the figure: .png, .pdf or .svg.", effect=Effect.NO)
-    pictures: bool = setting(True, "Draw the photographs; false draws maps and outlines alone.", effect=Effect.NO)
+    pictures: bool = setting(True, "Show the photographs; false shows maps and outlines only.", effect=Effect.NO)
     overwrite: bool = setting(False, "Replace the figure if there is one.", effect=Effect.NO)

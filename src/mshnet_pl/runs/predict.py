@@ -239,14 +239,11 @@ def _fit(
 
 
 def _summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Where the results are, how many images show nothing, and how large objects are in the others."""
+    """Where the results are, in how many images an object was found, and how much of those is object."""
     shares = sorted(sum(row["area"].values()) / (row["width"] * row["height"]) for row in rows)
     found = [share for share in shares if share]
-    sizes = (
-        f"; in the others they cover {found[0]:.1%} to {found[-1]:.1%}, {median(found):.1%} in the middle" if found else ""
-    )
-    nothing = len(shares) - len(found)
-    return f"{out}: {len(rows)} images are done; {nothing} of them show nothing that was looked for{sizes}"
+    sizes = f": {median(found):.1%} of an image is object (median; {found[0]:.1%} to {found[-1]:.1%})" if found else ""
+    return f"{out}: objects found in {len(found)} of {len(rows)} images{sizes}"
 
 
 def _results(out: Path, query: Query) -> tuple[Path, Path]:

@@ -1,6 +1,7 @@
 """One run: train a configuration, test it, write its result."""
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -44,7 +45,7 @@ def _begin(run: Run) -> None:
 
 
 def train(run: Run) -> Result:
-    """Train and test; a run that was cut off goes on from its last checkpoint.
+    """Train and test; an interrupted run resumes from its last checkpoint.
 
     Raises:
         UserError: what the user can mend.
@@ -101,7 +102,7 @@ def _fit(
 ) -> dict[str, Any]:
     """Train, from ``resume`` if given."""
     if resume is not None:
-        log.info("going on from %s", resume)
+        log.info("resuming from %s", os.path.relpath(resume))
     started = time.perf_counter()
     trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     seconds = time.perf_counter() - started
@@ -206,7 +207,7 @@ def _concluded(
         bad_files={name: problem for known in gather_objects(datamodule.bad) for name, problem in known.items()},
     )
     if trainer.is_global_zero:
-        log.info("result: %s", results.save(run.folder, result))
+        log.info("result: %s", os.path.relpath(results.save(run.folder, result)))
         for logger in trainer.loggers:
             if isinstance(logger, WandbTracker):
                 logger.conclude(run.folder, result)

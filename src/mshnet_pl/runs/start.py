@@ -43,16 +43,16 @@ def take_weights(run: Run, module: EpisodicModule) -> list[Training]:
 
 
 def checkpoint_to_resume(run: Run, trainer: pl.Trainer) -> Path | None:
-    """Where training goes on: the newest whole checkpoint of this folder, or else the one that ``ckpt_path`` names.
+    """Where training resumes: the newest whole checkpoint of this folder, or else the one that ``ckpt_path`` names.
 
     Raises:
-        ConfigError: no checkpoint that training can go on from, or a new start would overwrite one.
+        ConfigError: no checkpoint that training can resume from, or a new start would overwrite one.
     """
     config, folder = run.config, run.folder
     kept = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).exists()]
     if kept and config.ckpt_path is None:
         raise ConfigError(
-            f"ckpt_path=null would overwrite {kept[0]}; leave ckpt_path=last to go on from it, or move the folder away"
+            f"ckpt_path=null would overwrite {kept[0]}; leave ckpt_path=last to resume from it, or move the folder away"
         )
     problems = []
     for path in kept:
@@ -98,7 +98,7 @@ def _check_goes_on(path: Path, checkpoint: Mapping[str, Any], run: Run, trainer:
     if others or reached:
         longer = "" if others else "; to train longer, give a larger limit"
         raise ConfigError.listing(
-            f"ckpt_path={path} goes on with the training that wrote it, from its step {steps}, epoch {epochs}:",
+            f"ckpt_path={path} resumes the training that wrote it, from its step {steps}, epoch {epochs}:",
             [*reached, *others],
             f"To train from its weights alone, with these settings and from step 0, give init_from={path}{longer}.",
         )
@@ -113,7 +113,7 @@ def list_trainings(
         run: the run.
         module: whose checkpoints.
         datamodule: set up.
-        resume: the checkpoint whose training goes on, if any.
+        resume: the checkpoint whose training is resumed, if any.
         past: those of the weights that the module starts with.
 
     Raises:

@@ -15,6 +15,7 @@ from mshnet_pl.evaluation.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.options import Resolution
 from mshnet_pl.results import Measurement
 from mshnet_pl.runs.job import Run
+from mshnet_pl.training.callbacks.progress import ProgressBar
 from mshnet_pl.training.feature_keeper import FeatureKeeper
 from mshnet_pl.training.module import EpisodicModule
 
@@ -56,6 +57,9 @@ class Tester:
         )
         started = time.perf_counter()
         self._keeper.before_test()
+        bar = self._trainer.progress_bar_callback
+        if isinstance(bar, ProgressBar):
+            bar.tested = f"{weights}, {shot}-shot"
         self._trainer.test(module, datamodule=self._datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
         seconds = time.perf_counter() - started
         counts = module.test_counts

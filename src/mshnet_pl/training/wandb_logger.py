@@ -31,7 +31,7 @@ _SUMMARY = ("group", "fold", "shot", "variant", "weights", "seed", "miou", "fb_i
 class WandbTracker(WandbLogger):
     """Lightning's logger for wandb, as a record that cannot harm what it records.
 
-    Whatever fails in wandb, a lost connection or a full disk, is said once and the run goes on. A run that cannot be
+    Whatever fails in wandb, a lost connection or a full disk, is said once and the run continues. A run that cannot be
     started online is recorded offline, and one that was cut off online is continued there.
 
     Args:
@@ -77,7 +77,7 @@ class WandbTracker(WandbLogger):
         except Exception as error:  # wandb's errors are of many kinds
             mode = {"online": "offline", "offline": "disabled"}[self._wandb_init["mode"]]
             log.warning(
-                "wandb cannot start (%s: %s); this run goes on with logger.mode=%s", type(error).__name__, error, mode
+                "wandb cannot start (%s: %s); this run continues with logger.mode=%s", type(error).__name__, error, mode
             )
             self._wandb_init |= {"mode": mode, "id": None}
             return self.experiment
@@ -89,7 +89,7 @@ class WandbTracker(WandbLogger):
             yield
         except Exception as error:  # wandb's errors are of many kinds, and none of them may end a run
             if not self._complained:
-                log.warning("wandb failed (%s: %s); the run goes on without what it lacks", type(error).__name__, error)
+                log.warning("wandb failed (%s: %s); the run continues without what it lacks", type(error).__name__, error)
             self._complained = True
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 from mshnet_pl.errors import Interrupted
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
-AGAIN = "The same command goes on from there."
+AGAIN = "The same command resumes from there."
 
 
 class Interruption:
@@ -55,6 +56,8 @@ class Interruption:
             _next_ends(number)
             if not self.waits:
                 raise self.ended("no training step was under way; what was finished is kept")
+            if sys.stderr.isatty():  # past Python's buffers, which the signal may have interrupted
+                os.write(2, f"\n{self.signal.name}: saving first; Ctrl-C again ends at once\n".encode())
 
     def ended(self, what_is_kept: str, again: str = AGAIN) -> Interrupted:
         """The exception that ends the work, with the exit code that a shell gives for the signal."""

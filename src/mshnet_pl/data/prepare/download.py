@@ -17,7 +17,7 @@ _PATIENCE = 60
 
 
 def fetch(address: str, path: Path, md5: str | None = None) -> None:
-    """Fetch ``address`` to ``path``; what arrives goes to ``path.part`` first, and a later call goes on where that ends.
+    """Fetch ``address`` to ``path``; what arrives goes to ``path.part`` first, and a later call resumes where that ends.
 
     Args:
         address: an http or https address.
@@ -32,7 +32,7 @@ def fetch(address: str, path: Path, md5: str | None = None) -> None:
         expected = _receive(address, partial)
     except (OSError, HTTPException) as error:  # urllib's own errors are OSErrors
         raise DataError(
-            f"{address}: {error}; run this again to go on where it stopped, or fetch it by other means and put it at {path}"
+            f"{address}: {error}; run this again to resume where it stopped, or fetch it by other means and put it at {path}"
         ) from error
     size = partial.stat().st_size
     if expected is not None and size < expected:

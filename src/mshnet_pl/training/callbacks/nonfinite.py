@@ -123,7 +123,7 @@ class NonfiniteGuard(pl.Callback):
         checkpoint = self._folder / f"{NONFINITE}.ckpt"
         self._save(trainer, pl_module, checkpoint, record)
         last = self._folder / "checkpoints" / LAST
-        again = f" ckpt_path={shlex.quote(str(last))}, which goes on from the last checkpoint" if last.exists() else ""
+        again = f" ckpt_path={shlex.quote(str(last))}, which resumes from the last checkpoint" if last.exists() else ""
         files = [f" {key}={shlex.quote(path)}" for key, path in files_read(pl_module.hparams["config"]).items()]
         raise NotFinite(
             f"{told}\n{checkpoint} keeps the network before the step; this repeats the step and says where it begins:\n"

@@ -27,6 +27,8 @@ class ProgressBar(TQDMProgressBar):
         super().__init__()
         self._on_terminal = sys.stderr.isatty() and LINES not in os.environ
         self._last, self._start, self._begun = 0.0, 0, 0.0
+        self.tested = ""
+        """What the next test measures, for the bar's label."""
 
     @property
     def is_disabled(self) -> bool:
@@ -53,7 +55,7 @@ class ProgressBar(TQDMProgressBar):
         self.train_progress_bar = self._bar("Training", total=total, initial=self._start, unit=" steps")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
-        """The bar goes on."""
+        """Keeps the one bar."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Shows step, time left and what was logged."""
@@ -69,20 +71,27 @@ class ProgressBar(TQDMProgressBar):
             log.info("step %d of %d, %s left: %s", step, total, Tqdm.format_interval(seconds), shown)
 
     def on_train_epoch_end(self, *args: Any) -> None:  # noqa: ANN401
-        """The bar goes on."""
+        """Keeps the one bar."""
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the bar of all batches."""
         self._last = 0.0
-        self.test_progress_bar = self._bar("Testing", total=sum(map(int, trainer.num_test_batches)), unit=" batches")
+        batches = sum(map(int, trainer.num_test_batches))
+        self.test_progress_bar = self._bar(f"Testing {self.tested}".strip(), total=batches, unit=" batches")
 
     def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """The bar goes on."""
+        """Keeps the one bar."""
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Shows what the test has logged so far."""
         super().on_test_batch_end(trainer, pl_module, *args, **kwargs)
         self.test_progress_bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
+
+    def on_exception(self, *args: Any) -> None:  # noqa: ANN401
+        """Ends the bar's line, so that the message begins one of its own."""
+        for bar in (self._train_progress_bar, self._val_progress_bar, self._test_progress_bar):
+            if bar is not None:
+                bar.close()
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Metrics by their last names."""

@@ -1,5 +1,6 @@
 """A checkpoint at the end of the step in which a signal came."""
 
+import os
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -40,7 +41,7 @@ class SaveOnSignal(Checkpoint):
         came = self._interruption.signal is not None
         if trainer.strategy.reduce_boolean_decision(came, all=False):
             trainer.save_checkpoint(self._path)
-            raise self._interruption.ended(f"stopped after step {self._step}, saved as {self._path}")
+            raise self._interruption.ended(f"stopped after step {self._step}, saved as {os.path.relpath(self._path)}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A signal that came with the last step."""
