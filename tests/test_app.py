@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from conftest import Command
 from mshnet_pl import Segmenter
@@ -21,7 +21,7 @@ from mshnet_pl.app import example
 from mshnet_pl.app.files import SessionFolder
 from mshnet_pl.app.levels import Levels
 from mshnet_pl.app.pictures import BRUSH, NOT_IT, Strokes, painted
-from mshnet_pl.app.session import Session
+from mshnet_pl.app.session import Session, _box
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference.labels import to_labels
@@ -320,6 +320,20 @@ def test_layers_of_any_size_become_strokes(tmp_path: Path) -> None:
     found.layer().save(paths[2])
     again = painted(paths[2:], (12, 8))
     assert all(np.array_equal(a, b.repeat(2, 0).repeat(2, 1)) for a, b in zip(again, found, strict=True))
+
+
+def test_a_stroke_from_corner_to_corner_is_a_box() -> None:
+    """Whatever the brush; a dot or an area is the box around it."""
+    for radius in (1, 6, 15):
+        canvas = Image.new("1", (200, 120))
+        draw = ImageDraw.Draw(canvas)
+        for t in np.linspace(0, 1, 300):
+            x, y = 30 + 110 * t, 25 + 70 * t
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
+        top, side = 25 - radius, 30 - radius
+        stroke = np.asarray(canvas)[top : 96 + radius, side : 141 + radius]
+        assert np.allclose(_box(stroke, side, top), (30, 25, 140, 95), atol=1.5)
+    assert _box(np.ones((9, 9), bool), 3, 4) == (3, 4, 11, 12)
 
 
 def test_boxes_points_and_what_it_is_not(visit: Callable[[], Visitor], tmp_path: Path) -> None:

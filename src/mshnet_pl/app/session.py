@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 from PIL import Image
-from scipy.ndimage import find_objects, label
+from scipy.ndimage import distance_transform_edt, find_objects, label
 
 from mshnet_pl.app import example
 from mshnet_pl.app.files import SessionFolder
@@ -303,9 +303,18 @@ def _fitted(segmenter: Segmenter, shot: Shot) -> Fitted:
     if shot.meaning is Meaning.marks:
         marks.strokes(marked)
     else:
-        for rows, columns in find_objects(label(marked, np.ones((3, 3)))[0]):
-            marks.box((columns.start, rows.start, columns.stop - 1, rows.stop - 1))
+        numbered, _ = label(marked, np.ones((3, 3)))
+        for number, (rows, columns) in enumerate(find_objects(numbered), start=1):
+            marks.box(_box(numbered[rows, columns] == number, columns.start, rows.start))
     return Fitted(shot.image, segmenter.complete(shot.image, marks), shot.negative, made=True)
+
+
+def _box(stroke: Bool[np.ndarray, "height width"], left: int, upper: int) -> Sequence[int | float]:
+    """The box from corner to corner of a stroke, within the brush's radius of its edges; of an area, the box around it."""
+    right, lower = left + stroke.shape[1] - 1, upper + stroke.shape[0] - 1
+    radius = float(distance_transform_edt(np.pad(stroke, 1)).max()) - 1
+    inner = left + radius, upper + radius, right - radius, lower - radius
+    return inner if min(inner[2] - inner[0], inner[3] - inner[1]) > radius else (left, upper, right, lower)
 
 
 def _fit(segmenter: Segmenter, shots: Sequence[Fitted]) -> Segmenter:
