@@ -187,7 +187,7 @@ class TestConfig:
     )
     support: SupportKind = setting(
         SupportKind.mask,
-        "What is shown of supports: mask, or box (of every connected part), scribble or point at random inside; the mask is "
+        "What is shown of supports: mask, or box (of every connected part), largest_box, scribble or point at random inside; the mask is "
         "then made of it.",
     )
     checkpoint: Which = setting(
