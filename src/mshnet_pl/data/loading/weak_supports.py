@@ -21,9 +21,9 @@ def weakened(
 ) -> UInt8[np.ndarray, "height width"]:
     """What marks tell of every pixel, see ``data.io.marks``; the same in every process.
 
-    Boxes are those of all connected parts, or of the largest one. A stroke starts anywhere in the largest part and is as long
-    as the square root of its area; it turns slowly, and at random where it would leave the part. A point is any of the mask's
-    pixels.
+    Boxes are those of all connected parts, or of the largest one. A stroke starts anywhere in the largest part and is as
+    long as the square root of its area; it turns slowly, and at random where it would leave the part. A point is any of the
+    mask's pixels.
 
     Args:
         mask: of the object.
