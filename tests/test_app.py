@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from conftest import Command
 from mshnet_pl import Segmenter
 from mshnet_pl.app import example
 from mshnet_pl.app.files import SessionFolder
 from mshnet_pl.app.levels import Levels
-from mshnet_pl.app.pictures import painted, strokes
-from mshnet_pl.app.session import Session
+from mshnet_pl.app.pictures import BRUSH, NOT_IT, Strokes, painted
+from mshnet_pl.app.session import Session, _box
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference.labels import to_labels
@@ -287,7 +287,7 @@ def test_a_session_keeps_what_is_painted(tmp_path: Path) -> None:
         session.open_mask(str(path))
     for _ in range(10):
         session.open(str(path))
-        session.paint(np.ones((256, 1024), bool))
+        session.paint(Strokes(*np.broadcast_to([[[True]], [[False]]], (2, 256, 1024))))
     assert [shot.image.size for shot in session.supports()] == [(1024, 256)] * 10
     with pytest.raises(DataError, match="10 pictures of the object are enough"):
         session.open(str(path))
@@ -306,16 +306,76 @@ def test_a_session_keeps_what_is_painted(tmp_path: Path) -> None:
         session.supports()
 
 
-def test_layers_of_any_size_become_a_mask(tmp_path: Path) -> None:
+def test_layers_of_any_size_become_strokes(tmp_path: Path) -> None:
+    """Each in the nearer of the two colours; a later layer covers an earlier one."""
     first, second = np.zeros((2, 4, 6, 4), np.uint8)
-    first[1, 2, 3], second[3, 5, 3] = 1, 255
+    first[1, 2], second[3, 5], first[0, 0], first[0, 1], second[0, 1] = (
+        (*BRUSH, 1), (250, 130, 20, 255), (*NOT_IT, 90), (*NOT_IT, 255), (*BRUSH, 255),
+    )  # fmt: skip
     paths = [str(tmp_path / f"{number}.png") for number in range(3)]
     for path, layer in zip(paths, (first, second), strict=False):
         Image.fromarray(layer).save(path)
-    mask = painted(paths[:2], (6, 4))
-    assert np.argwhere(mask).tolist() == [[1, 2], [3, 5]]
-    strokes(mask).save(paths[2])
-    assert np.array_equal(painted(paths[2:], (12, 8)), mask.repeat(2, 0).repeat(2, 1))
+    found = painted(paths[:2], (6, 4))
+    assert [np.argwhere(part).tolist() for part in found] == [[[0, 1], [1, 2], [3, 5]], [[0, 0]]]
+    found.layer().save(paths[2])
+    again = painted(paths[2:], (12, 8))
+    assert all(np.array_equal(a, b.repeat(2, 0).repeat(2, 1)) for a, b in zip(again, found, strict=True))
+
+
+def test_a_stroke_from_corner_to_corner_is_a_box() -> None:
+    """Whatever the brush; a dot or an area is the box around it."""
+    for radius in (1, 6, 15):
+        canvas = Image.new("1", (200, 120))
+        draw = ImageDraw.Draw(canvas)
+        for t in np.linspace(0, 1, 300):
+            x, y = 30 + 110 * t, 25 + 70 * t
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
+        top, side = 25 - radius, 30 - radius
+        stroke = np.asarray(canvas)[top : 96 + radius, side : 141 + radius]
+        assert np.allclose(_box(stroke, side, top), (30, 25, 140, 95), atol=1.5)
+    assert _box(np.ones((9, 9), bool), 3, 4) == (3, 4, 11, 12)
+
+
+def test_boxes_points_and_what_it_is_not(visit: Callable[[], Visitor], tmp_path: Path) -> None:
+    """Drawn with the mouse: the mask that is made is shown; a picture of something else changes what is found."""
+    SOURCE.image(SUPPORT).save(tmp_path / "support.png")
+    SOURCE.image("val-05-0001").save(tmp_path / "other.png")
+    visitor = visit()
+    segment = visitor.button("Segment").click
+    visitor.redraw(lambda: visitor.show(tmp_path / "support.png"))
+    visitor.search(tmp_path / "support.png")
+
+    def made() -> np.ndarray:
+        """Where the picture of the made mask is tinted; shares of its height and width: top, left, bottom, right."""
+        shown = visitor.page.locator("#made img").first
+        shown.wait_for()
+        url = shown.get_attribute("src")
+        assert url is not None
+        picture = Image.open(io.BytesIO(visitor.page.request.get(url).body())).convert("RGB")
+        plain = SOURCE.image(SUPPORT).convert("RGB").resize(picture.size)
+        changed = np.argwhere(np.abs(np.asarray(picture, int) - np.asarray(plain, int)).sum(2) > 90)
+        return np.concatenate([changed.min(0), changed.max(0)]) / (*picture.size[::-1], *picture.size[::-1])
+
+    visitor.page.get_by_label("A box: a stroke from corner to corner").check()
+    visitor.paint((0.3, 0.3), (0.7, 0.6))
+    visitor.change(segment)
+    box = made()
+    assert (box >= (0.2, 0.2, 0, 0)).all() and (box <= (1, 1, 0.7, 0.8)).all()  # the brush is 24 pixels wide
+    (of_box,) = visitor.masks()
+    visitor.page.get_by_label("Some strokes or points on it").check()
+    visitor.change(segment)
+    (of_stroke,) = visitor.masks()
+    assert not np.array_equal(of_box, of_stroke)
+    visitor.redraw(lambda: visitor.show(tmp_path / "other.png"))
+    visitor.paint((0.5, 0.5), (0.5, 0.5))
+    visitor.page.get_by_label("This picture shows what it is not").check()
+    visitor.change(segment)
+    (without,) = visitor.masks()
+    assert (without <= of_stroke).all() and (without < of_stroke).any()
+    visitor.redraw(visitor.page.locator("#kept button").first.click)
+    visitor.redraw(visitor.button("Remove this picture").click)
+    segment()
+    visitor.told("All pictures show what it is not")
 
 
 def test_queries_are_limited_together_and_the_good_ones_are_segmented(checkpoint: Path, tmp_path: Path) -> None:

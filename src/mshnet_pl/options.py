@@ -69,6 +69,8 @@ class SupportKind(StrEnum):
     mask = "mask"
     box = "box"
     """The boxes around the mask's connected parts."""
+    largest_box = "largest_box"
+    """The box around the largest of them."""
     scribble = "scribble"
     """A stroke at random inside the mask's largest part."""
     point = "point"

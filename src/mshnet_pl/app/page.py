@@ -13,8 +13,8 @@ import gradio as gr
 from fastapi import FastAPI
 from gradio.networking import setup_tunnel
 
-from mshnet_pl.app.pictures import BRUSH, OPACITY, check
-from mshnet_pl.app.session import Panel, Session
+from mshnet_pl.app.pictures import BRUSH, NOT_IT, OPACITY, check
+from mshnet_pl.app.session import Meaning, Panel, Session
 from mshnet_pl.app.sessions import Sessions
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.inference.pretrained import Pretrained
@@ -23,7 +23,12 @@ from mshnet_pl.models.base import SimilarityMethod
 
 _MAX_WAITING = 64
 """Events of all visitors together."""
-_COLOUR = "#{:02x}{:02x}{:02x}".format(*BRUSH)
+_COLOURS = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in (BRUSH, NOT_IT)]
+_MEANINGS = [
+    ("Its whole shape", Meaning.shape.value),
+    ("A box: a stroke from corner to corner", Meaning.box.value),
+    ("Some strokes or points on it", Meaning.marks.value),
+]
 _FONT = ["system-ui", "sans-serif"]
 _FIRST, _NEXT = "Picture that shows the object", "Another picture of it (optional)"
 _EVENT: Any = {"preprocess": False, "concurrency_id": "page", "concurrency_limit": 1, "api_visibility": "private"}
@@ -96,13 +101,18 @@ def _build(events: "_Events", comparing: bool, max_upload_mb: int, network: str)
                 gr.Markdown("## 1. Show the object")
                 editor = _editor()
                 with gr.Column(visible=False) as tools:
-                    gr.Markdown("Paint over the object; the eraser takes paint away.")
+                    gr.Markdown("Paint the object in orange. The palette also has blue, for what is not the object.")
+                    meaning = gr.Radio(_MEANINGS, value=Meaning.shape.value, label="What you paint of the object")
+                    negative = gr.Checkbox(label="This picture shows what it is not, and what is to be left out")
                     with gr.Row():
                         mask = gr.UploadButton("Use a mask file", size="sm", file_types=["image"], min_width=130)
                         remove = gr.Button("Remove this picture", size="sm", min_width=130)
                 with gr.Column(visible=False) as others:
                     gr.Markdown("Shown as well; click one to change it.")
                     kept = _gallery("Pictures that are done", 4, elem_id="kept", allow_preview=False, fit_columns=False)
+                with gr.Column(visible=False) as completed:
+                    gr.Markdown("What was made of your boxes, strokes and points; paint more to change it.")
+                    made = _gallery("Masks that were made", 4, elem_id="made")
                 support = gr.File(label=_FIRST, file_types=["image"], height=160)
             with gr.Column(min_width=340):
                 gr.Markdown("## 2. Give pictures")
@@ -121,7 +131,7 @@ def _build(events: "_Events", comparing: bool, max_upload_mb: int, network: str)
             )
             energy = _gallery("Similarity, from dark to bright", 3)
 
-        supports, found = [editor, tools, others, kept, support], [results, download]
+        supports, found = [editor, tools, others, kept, support, meaning, negative], [results, download, completed, made]
         quietly: Any = {"outputs": supports, "show_progress": "hidden"}
         page.load(events.start, **_EVENT, show_progress="hidden")
         page.unload(events.end)
@@ -129,6 +139,8 @@ def _build(events: "_Events", comparing: bool, max_upload_mb: int, network: str)
         editor.clear(events.wipe, **_EVENT, **quietly)
         mask.upload(events.open_mask, mask, **_EVENT, **quietly)
         kept.select(events.edit, editor, **_EVENT, **quietly)
+        for chosen in (meaning, negative):
+            chosen.input(events.mean, [meaning, negative], **_EVENT, show_progress="hidden")
         remove.click(events.remove, **_EVENT, **quietly)
         queries.upload(events.check, queries, queries, **_EVENT)
         exemplified = example.click(events.example, queries, [*supports, queries], **_EVENT, show_progress="hidden")
@@ -163,7 +175,7 @@ def _editor() -> gr.ImageEditor:
         type="pil",
         format="png",
         layers=gr.LayerOptions(disabled=True),
-        brush=gr.Brush(default_size=24, colors=[(_COLOUR, OPACITY / 255)], color_mode="fixed"),
+        brush=gr.Brush(default_size=24, colors=[(colour, OPACITY / 255) for colour in _COLOURS], color_mode="fixed"),
         eraser=gr.Eraser(default_size=24),
         buttons=[],
     )
@@ -206,7 +218,7 @@ def _ended() -> Iterator[None]:
 
 def _supports(session: Session) -> Iterator[Updates]:
     """Take the editor off the page and set it up anew: one that is in use misplaces the strokes that it is given."""
-    yield [gr.update(value=None, visible=False), *[gr.skip()] * 4]
+    yield [gr.update(value=None, visible=False), *[gr.skip()] * 6]
     with _ended():
         there, drawing, kept = session.draft is not None, session.drawing(), session.shown()
     image, layers = drawing or (None, [])
@@ -220,14 +232,17 @@ def _supports(session: Session) -> Iterator[Updates]:
         gr.update(visible=bool(kept)),
         kept,
         gr.update(value=None, label=_NEXT if there else _FIRST),
+        session.draft.meaning.value if session.draft else Meaning.shape.value,
+        bool(session.draft and session.draft.negative),
     ]
 
 
 def _found(session: Session, threshold: object) -> Updates:
     if not session.found:
-        return [[], gr.update(value=None, interactive=False)]
+        return [[], gr.update(value=None, interactive=False), gr.update(visible=False), []]
     with _ended():
-        return [session.overlays(threshold), gr.update(value=session.masks(threshold), interactive=True)]
+        made, masks = session.made(), gr.update(value=session.masks(threshold), interactive=True)
+        return [session.overlays(threshold), masks, gr.update(visible=bool(made)), made]
 
 
 class _Events:
@@ -270,6 +285,10 @@ class _Events:
             self._paint(session, drawing)
             session.edit(event.index)
         yield from _supports(session)
+
+    def mean(self, meaning: object, negative: object, request: gr.Request) -> None:
+        with _ended():
+            self._session(request).mean(meaning, negative)
 
     def remove(self, request: gr.Request) -> Iterator[Updates]:
         session = self._session(request)

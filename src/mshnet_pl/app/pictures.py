@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -12,8 +12,8 @@ from PIL import Image
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference.draw import colours, overlay
 
-BRUSH = colours(1)[0]
-"""The colour of objects on the page."""
+BRUSH, NOT_IT = colours(2)
+"""The colours of strokes on the object, and on what is not it."""
 OPACITY = 160
 """Of strokes, from 0 to 255."""
 MAX_PIXELS = 40_000_000
@@ -63,29 +63,44 @@ def thumbnail(image: Image.Image) -> Image.Image:
     return small
 
 
-def strokes(mask: Bool[np.ndarray, "height width"]) -> Image.Image:
-    """A mask as a layer of the editor, RGBA: the brush's colour, transparent elsewhere."""
-    return Image.fromarray(np.where(mask[..., None], [*BRUSH, OPACITY], 0).astype(np.uint8))
+class Strokes(NamedTuple):
+    """What is painted on a picture."""
+
+    object: Bool[np.ndarray, "height width"]
+    background: Bool[np.ndarray, "height width"]
+
+    @classmethod
+    def none(cls, size: tuple[int, int]) -> "Strokes":
+        """Nothing, on a picture of that width and height."""
+        return cls(*np.zeros((2, *size[::-1]), bool))
+
+    def layer(self) -> Image.Image:
+        """As a layer of the editor, RGBA: each in its colour, transparent elsewhere."""
+        pixels = np.where(self.object[..., None], [*BRUSH, OPACITY], 0)
+        return Image.fromarray(np.where(self.background[..., None], [*NOT_IT, OPACITY], pixels).astype(np.uint8))
 
 
-def painted(paths: Sequence[str], size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-    """Where any of the editor's layers, image files with alpha, has a stroke; at ``size``, width and height.
+def painted(paths: Sequence[str], size: tuple[int, int]) -> Strokes:
+    """What the editor's layers, image files with alpha, show at ``size``, width and height; the latest stroke counts.
 
     Raises:
         DataError: too many layers, or one that is larger than the editor or cannot be read.
     """
     if len(paths) > _MAX_LAYERS:
         raise DataError(f"{len(paths)} layers of strokes; the page has at most {_MAX_LAYERS}")
-    mask = np.zeros(size[::-1], bool)
+    object_, background = Strokes.none(size)
     for path in paths:
         check(path, 4 * _SIDE**2)
         try:
             with Image.open(path, formats=_FORMATS) as layer:
-                alpha = layer.convert("RGBA").getchannel("A")
+                pixels = np.asarray(layer.convert("RGBA").resize(size, Image.Resampling.NEAREST)).astype(np.int32)
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"{Path(path).name} is no layer of strokes: {error}") from error
-        mask |= np.asarray(alpha.resize(size, Image.Resampling.NEAREST)) > 0
-    return mask
+        there = pixels[..., 3] > 0
+        nearer = np.stack([((pixels[..., :3] - colour) ** 2).sum(-1) for colour in (BRUSH, NOT_IT)]).argmin(0)
+        object_ = np.where(there, nearer == 0, object_)
+        background = np.where(there, nearer == 1, background)
+    return Strokes(object_, background)
 
 
 def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:

@@ -2,18 +2,21 @@
 
 import zipfile
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
 from PIL import Image
+from scipy.ndimage import distance_transform_edt, find_objects, label
 
 from mshnet_pl.app import example
 from mshnet_pl.app.files import SessionFolder
 from mshnet_pl.app.levels import Levels
-from mshnet_pl.app.pictures import MAX_PIXELS, check, heat, outlined, painted, read, strokes, thumbnail
+from mshnet_pl.app.pictures import MAX_PIXELS, Strokes, check, heat, outlined, painted, read, thumbnail
 from mshnet_pl.data.io.images import read_image
+from mshnet_pl.data.io.marks import Marks
 from mshnet_pl.data.io.masks import read_mask
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference.draw import mask_image
@@ -25,13 +28,33 @@ Panel = tuple[str, str]
 """Path of an image, and its caption."""
 
 
+class Meaning(StrEnum):
+    """What strokes on the object are."""
+
+    shape = "shape"
+    box = "box"
+    marks = "marks"
+
+
 class Shot(NamedTuple):
-    """A support image and its mask, which may be empty while it is painted."""
+    """A support image and what is painted on it, nothing yet perhaps."""
+
+    image: Image.Image
+    strokes: Strokes
+    size: tuple[int, int]
+    """Width and height of the file, whose mask file has the same."""
+    meaning: Meaning = Meaning.shape
+    negative: bool = False
+    """Whether it shows what the object is not."""
+
+
+class Fitted(NamedTuple):
+    """A support image with its mask, painted or made of marks."""
 
     image: Image.Image
     mask: Bool[np.ndarray, "height width"]
-    size: tuple[int, int]
-    """Width and height of the file, whose mask file has the same."""
+    negative: bool
+    made: bool
 
 
 class Found(NamedTuple):
@@ -63,15 +86,26 @@ class Session:
         self.draft: Shot | None = None
         self.kept: list[Shot] = []
         self.found: list[Found] = []
-        self._fitted: list[Shot] = []
+        self._fitted: list[Fitted] = []
 
-    def paint(self, mask: Bool[np.ndarray, "height width"]) -> None:
-        """Take over the draft's mask, at the draft's size."""
+    def paint(self, strokes: Strokes) -> None:
+        """Take over what is painted on the draft, at the draft's size."""
         if self.draft is not None:
-            self.draft = self.draft._replace(mask=mask)
+            self.draft = self.draft._replace(strokes=strokes)
+
+    def mean(self, meaning: object, negative: object) -> None:
+        """What the draft's strokes mean, and whether it shows what the object is not.
+
+        Raises:
+            DataError: no such meaning.
+        """
+        if meaning not in [*Meaning] or not isinstance(negative, bool):
+            raise DataError(f"{str(meaning)[:40]!r}, {str(negative)[:40]!r}: not to be chosen on this page; reload it")
+        if self.draft is not None:
+            self.draft = self.draft._replace(meaning=Meaning(str(meaning)), negative=negative)
 
     def paint_layers(self, paths: Sequence[str]) -> None:
-        """Take over the draft's mask from the editor's layers.
+        """Take over what is painted on the draft from the editor's layers.
 
         Raises:
             DataError: they are not the editor's.
@@ -89,13 +123,14 @@ class Session:
             raise DataError(f"{_MAX_SHOTS} pictures of the object are enough; remove one first")
         image = read(path, read_image)
         small = thumbnail(image)
+        meaning = self.draft.meaning if self.draft is not None else Meaning.shape
         self._keep()
-        self.draft = Shot(small, np.zeros((small.height, small.width), bool), image.size)
+        self.draft = Shot(small, Strokes.none(small.size), image.size, meaning)
 
     def wipe(self) -> None:
-        """Empty the draft's mask."""
+        """Take what is painted off the draft."""
         if self.draft is not None:
-            self.paint(np.zeros_like(self.draft.mask))
+            self.paint(Strokes.none(self.draft.image.size))
 
     def open_mask(self, path: str) -> None:
         """Read the draft's mask from a file.
@@ -109,7 +144,8 @@ class Session:
         if mask.size != self.draft.size:
             sizes = [f"{width} x {height}" for width, height in (mask.size, self.draft.size)]
             raise DataError(f"{Path(path).name} has {sizes[0]} pixels, but its picture {sizes[1]}")
-        self.paint(np.asarray(mask.resize(self.draft.image.size, Image.Resampling.NEAREST)))
+        small = np.asarray(mask.resize(self.draft.image.size, Image.Resampling.NEAREST))
+        self.draft = self.draft._replace(strokes=Strokes(small, np.zeros_like(small)), meaning=Meaning.shape)
 
     def example(self, queries: Sequence[object]) -> list[str]:
         """Make the example's image the draft, with its mask.
@@ -126,7 +162,7 @@ class Session:
         if self.draft or queries:
             raise DataError("The example would replace your pictures: press Start over first")
         image, mask = example.one_coin()
-        self.draft = Shot(image, mask, image.size)
+        self.draft = Shot(image, Strokes(mask, np.zeros_like(mask)), image.size)
         return self.folder.save("example", [example.photo()], "png")
 
     def take(self, queries: Sequence[str]) -> list[str]:
@@ -151,7 +187,7 @@ class Session:
         self.draft = self.kept.pop() if self.kept else None
 
     def _painted(self) -> bool:
-        return self.draft is not None and bool(self.draft.mask.any())
+        return self.draft is not None and bool(self.draft.strokes.object.any())
 
     def _keep(self) -> None:
         if self.draft is not None and self._painted():
@@ -165,9 +201,12 @@ class Session:
         """
         if self.draft is None:
             raise DataError("Show the object first: choose a picture of it in step 1")
-        if not self.draft.mask.any():
+        if not self._painted():
             raise DataError("The mask is empty: paint over the object in step 1, or remove that picture")
-        return [*self.kept, self.draft]
+        shots = [*self.kept, self.draft]
+        if all(shot.negative for shot in shots):
+            raise DataError("All pictures show what it is not: give one that shows the object")
+        return shots
 
     def segment(self, segmenter: Segmenter, queries: Sequence[str]) -> None:
         """Find the object in the queries that can be read.
@@ -194,13 +233,14 @@ class Session:
             if pixels > MAX_PIXELS:
                 raise DataError(f"Too much at once: give pictures of at most {MAX_PIXELS // 10**6} megapixels together")
         if images:
-            _fit(segmenter, shots)
+            fitted = [_fitted(segmenter, shot) for shot in shots]
+            _fit(segmenter, fitted)
             found = segmenter.margins([image for _, image in images])
             self.found = [
                 Found(name, thumbnail(image), Levels.of(margins[0]))
                 for (name, image), margins in zip(images, found, strict=True)
             ]
-            self._fitted = shots
+            self._fitted = fitted
         if problems:
             raise DataError("\n".join(problems))
 
@@ -226,13 +266,17 @@ class Session:
         """The draft for the editor: paths of its image, and of the layer with its mask if that has any."""
         if self.draft is None:
             return None
-        layers = [strokes(self.draft.mask)] if self._painted() else []
+        layers = [self.draft.strokes.layer()] if any(map(np.any, self.draft.strokes)) else []
         image, *paths = self.folder.save("draft", [self.draft.image, *layers], "png")
         return image, paths
 
     def shown(self) -> list[str]:
         """Paths of the supports that are done, outlined."""
-        return self.folder.save("kept", [outlined(*shot[:2]) for shot in self.kept])
+        return self.folder.save("kept", [outlined(shot.image, shot.strokes.object) for shot in self.kept])
+
+    def made(self) -> list[str]:
+        """Paths of the supports whose masks were made of boxes and marks, with these outlined."""
+        return self.folder.save("made", [outlined(shot.image, shot.mask) for shot in self._fitted if shot.made])
 
     def energy(self, segmenter: Segmenter, index: int) -> list[Panel]:
         """A query's mean similarity to the supports by similarity and block, from dark, a map's smallest, to bright.
@@ -243,12 +287,39 @@ class Session:
         """
         if not (isinstance(index, int) and 0 <= index < len(self.found)):
             return []
-        maps = _fit(segmenter, self._fitted).energy(self.found[index].image)
+        maps = _fit(segmenter, self._fitted).energy(self.found[index].image, "object")
         named = [(f"{name} {block}", values) for name, blocks in maps.items() for block, values in blocks.items()]
         paths = self.folder.save("energy", [heat(values) for _, values in named])
         captions = [f"{name}: {values.min():.2f} to {values.max():.2f}" for name, values in named]
         return [*zip(paths, captions, strict=True)]
 
 
-def _fit(segmenter: Segmenter, shots: Sequence[Shot]) -> Segmenter:
-    return segmenter.fit([shot.image for shot in shots], [shot.mask for shot in shots])
+def _fitted(segmenter: Segmenter, shot: Shot) -> Fitted:
+    marked, background = shot.strokes
+    if shot.meaning is Meaning.shape:
+        return Fitted(shot.image, marked, shot.negative, made=False)
+    marks = Marks(shot.image.size)
+    marks.strokes(background, positive=False)
+    if shot.meaning is Meaning.marks:
+        marks.strokes(marked)
+    else:
+        numbered, _ = label(marked, np.ones((3, 3)))
+        for number, (rows, columns) in enumerate(find_objects(numbered), start=1):
+            marks.box(_box(numbered[rows, columns] == number, columns.start, rows.start))
+    return Fitted(shot.image, segmenter.complete(shot.image, marks), shot.negative, made=True)
+
+
+def _box(stroke: Bool[np.ndarray, "height width"], left: int, upper: int) -> Sequence[int | float]:
+    """The box from corner to corner of a stroke, within the brush's radius of its edges; of an area, the box around it."""
+    right, lower = left + stroke.shape[1] - 1, upper + stroke.shape[0] - 1
+    radius = float(distance_transform_edt(np.pad(stroke, 1)).max()) - 1
+    inner = left + radius, upper + radius, right - radius, lower - radius
+    return inner if min(inner[2] - inner[0], inner[3] - inner[1]) > radius else (left, upper, right, lower)
+
+
+def _fit(segmenter: Segmenter, shots: Sequence[Fitted]) -> Segmenter:
+    for negative in {shot.negative for shot in shots}:
+        shown = [shot for shot in shots if shot.negative is negative]
+        name = "not object" if negative else "object"
+        segmenter.fit(name, [shot.image for shot in shown], [shot.mask for shot in shown], negative=negative)
+    return segmenter

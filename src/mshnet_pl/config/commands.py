@@ -69,6 +69,9 @@ class PredictConfig:
         "Images with masks: a folder with images/ and masks/, a folder of such (a class each), LabelMe or COCO JSON; or "
         "boxes, scribbles and points in JSON.",
     )
+    negative: Path | None = setting(
+        None, "Images with masks or marks of what it is not, as in support: what looks more like them is background."
+    )
     query: str = setting(MISSING, "Images to segment: a folder, a file, or a pattern in quotes.")
     out: Path = setting(MISSING, "Folder of the results.")
     threshold: float = setting(0.5, "Foreground probability from which on a pixel is the object's.")

@@ -187,8 +187,8 @@ class TestConfig:
     )
     support: SupportKind = setting(
         SupportKind.mask,
-        "What is shown of supports: mask, or box (of every connected part), scribble or point at random inside; the mask is "
-        "then made of it.",
+        "What is shown of supports: mask, or box (of every connected part), largest_box, scribble or point at random, "
+        "of which the mask is then made.",
     )
     checkpoint: Which = setting(
         Which.last, "Test the checkpoint that was best in validation, or the last one.", effect=Effect.NAMED

@@ -74,12 +74,24 @@ def _functions(
     first, second = torch.triu_indices(3, 3)
     moments = [image, x, image * x, image[:, first] * image[:, second]]
     mean, mean_x, mean_xi, mean_ii = _box(torch.cat(moments, dim=1), radius).split([3, 1, 3, 6], dim=1)
-    covariance = image.new_zeros(*image.shape[2:], len(image), 3, 3).permute(2, 3, 4, 0, 1)  # (B, 3, 3, H, W)
-    covariance[:, first, second] = covariance[:, second, first] = mean_ii - mean[:, first] * mean[:, second]
-    ridge = covariance.permute(0, 3, 4, 1, 2) + _PENALTY * torch.eye(3, device=image.device)
-    slopes = torch.linalg.solve(ridge, (mean_xi - mean * mean_x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, 3, H, W)
+    covariance = mean_ii - mean[:, first] * mean[:, second]
+    covariance[:, first == second] += _PENALTY
+    slopes = _solution(covariance, mean_xi - mean * mean_x)
     offset = mean_x - (slopes * mean).sum(1, keepdim=True)
     return _box(torch.cat([slopes, offset], dim=1), radius)
+
+
+def _solution(matrix: Float[Tensor, "batch 6 h w"], right: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 h w"]:
+    """Every pixel's solution of a positive definite system, given by its upper triangle: the square-root-free Cholesky way."""
+    a, b, c, d, e, f = matrix.unbind(1)
+    p, q, r = right.unbind(1)
+    ba, ca = b / a, c / a
+    d, e, f = d - ba * b, e - ba * c, f - ca * c
+    ed = e / d
+    q, f = q - ba * p, f - ed * e
+    z = (r - ca * p - ed * q) / f
+    y = q / d - ed * z
+    return torch.stack([p / a - ba * y - ca * z, y, z], dim=1)
 
 
 def _box(x: Float[Tensor, "n c h w"], radius: int) -> Float[Tensor, "n c h w"]:

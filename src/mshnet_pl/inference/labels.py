@@ -47,6 +47,16 @@ def margins(logits: Float[Tensor, "batch 2 h w"], size: tuple[int, int]) -> Floa
     return interpolate(difference, size, mode="bilinear", align_corners=True)[:, 0]
 
 
+def without_negatives(by_class: Float[Tensor, "all h w"], way: int) -> Float[Tensor, "way h w"]:
+    """Margins of the first ``way`` classes where what further ones show is background too.
+
+    The softmax of 0 (background) and all margins, with the further ones' probability added to the background's: a margin
+    loses the logarithm of ``1 + sum(exp(further))``, nothing where those are far below 0.
+    """
+    wanted, others = by_class[:way], by_class[way:]
+    return wanted - torch.cat([torch.zeros_like(others[:1]), others]).logsumexp(0) if len(others) else wanted
+
+
 def label_map(
     by_class: Float[Tensor, "*episodes way height width"], minimum: float = 0.0
 ) -> Int64[Tensor, "*episodes height width"]:

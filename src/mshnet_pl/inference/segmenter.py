@@ -18,9 +18,9 @@ from mshnet_pl.data.io.transforms import resize_mask, to_input
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference import pretrained, support_file
 from mshnet_pl.inference.energy_maps import fitted_name, mean_maps
-from mshnet_pl.inference.labels import min_margin, to_labels, to_probabilities
+from mshnet_pl.inference.labels import min_margin, to_labels, to_probabilities, without_negatives
 from mshnet_pl.inference.predictor import PredictionSettings, Predictor, SupportCodes
-from mshnet_pl.inference.shots import MarkArguments, arguments, at_size, marks_of, read_shots
+from mshnet_pl.inference.shots import MarkOptions, MaskOptions, arguments, at_size, marks_of, read_shots
 from mshnet_pl.inference.tiling import batches, blend, boxes, check_tile
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.options import DEFAULT_NETWORK, Fusion, guided_problems, scale_problems
@@ -35,8 +35,7 @@ class Segmenter:
     >>> import numpy as np
     >>> photo = np.full((96, 128, 3), 90, np.uint8)
     >>> photo[20:60, 30:80] = 250, 160, 0
-    >>> mask = (photo == 250).any(axis=2)
-    >>> segmenter = Segmenter.from_pretrained(device="cpu").fit("box", photo, mask)
+    >>> segmenter = Segmenter.from_pretrained(device="cpu").fit("box", photo, photo[..., 0] == 250)
     >>> segmenter.predict(photo).shape
     (96, 128)
     >>> [labels.shape for labels in segmenter.predict([photo, photo[::2]])]
@@ -44,12 +43,10 @@ class Segmenter:
     >>> segmenter
     <Segmenter training-free: DensityRatio on EfficientNetLite0, 473 pixels a side, cpu, fitted: box>
 
-    One picture in gives one result out; a list or another iterable of pictures gives a list of results.
-
-    Pictures are whatever ``data.io.images`` reads: paths, Pillow images, arrays (H, W[, C]), tensors ([C,] H, W). Those of
-    more than 8 bits have the scale of the deepest support, or a larger one if they are deeper. All are resized to the
-    square that the network was trained on; predictions have the pictures' own sizes. Once fitted, a segmenter may be used by
-    several threads.
+    One picture in gives one result out, an iterable of pictures a list. They are whatever ``data.io.images`` reads: paths,
+    Pillow images, arrays (H, W[, C]), tensors ([C,] H, W). Those of more than 8 bits have the scale of the deepest support,
+    or a larger one if they are deeper. All are resized to the square that the network was trained on; predictions have the
+    pictures' own sizes. Once fitted, a segmenter may be used by several threads.
 
     Args:
         method: a trained method; put into eval mode and onto ``device``.
@@ -95,6 +92,7 @@ class Segmenter:
         self._batch_size, self._bf16 = batch_size, bf16
         self._predictor = Predictor(self.method, flip, scales, fusion, guided, batch_size=batch_size)
         self._codes: dict[str, SupportCodes] = {}
+        self._negatives: frozenset[str] = frozenset()
         self._bits = 8
         self.source = source
 
@@ -102,7 +100,7 @@ class Segmenter:
         """The network, and what is fitted."""
         name = f" {self.source.name}" if self.source else ""
         network = f"{type(self.method).__name__} on {type(self.method.backbone).__name__}"
-        fitted = ", ".join(self._codes) or "nothing yet"
+        fitted = ", ".join(f"not {name}" if name in self._negatives else name for name in self._codes) or "nothing yet"
         return f"<Segmenter{name}: {network}, {self.image_size} pixels a side, {self._device}, fitted: {fitted}>"
 
     @classmethod
@@ -175,19 +173,19 @@ class Segmenter:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The fitted classes; in label maps they have the numbers 1 to N."""
-        return tuple(self._codes)
+        """The fitted classes without negative ones; in label maps they have the numbers 1 to N."""
+        return tuple(name for name in self._codes if name not in self._negatives)
 
     @overload
-    def fit(self, images: ImagesLike, masks: ImagesLike, *, value: int | None = None) -> "Segmenter": ...
+    def fit(self, images: ImagesLike, masks: ImagesLike, **options: Unpack[MaskOptions]) -> "Segmenter": ...
     @overload
-    def fit(self, images: ImagesLike, **marks: Unpack[MarkArguments]) -> "Segmenter": ...
+    def fit(self, images: ImagesLike, **marks: Unpack[MarkOptions]) -> "Segmenter": ...
     @overload
-    def fit(self, name: str, images: ImagesLike, masks: ImagesLike, *, value: int | None = None) -> "Segmenter": ...
+    def fit(self, name: str, images: ImagesLike, masks: ImagesLike, **options: Unpack[MaskOptions]) -> "Segmenter": ...
     @overload
-    def fit(self, name: str, images: ImagesLike, **marks: Unpack[MarkArguments]) -> "Segmenter": ...
+    def fit(self, name: str, images: ImagesLike, **marks: Unpack[MarkOptions]) -> "Segmenter": ...
     @torch.inference_mode()
-    def fit(self, *support: Any, value: int | None = None, **named: Any) -> "Segmenter":
+    def fit(self, *support: Any, value: int | None = None, negative: bool = False, **named: Any) -> "Segmenter":
         """Learn a class from K images with a mask or marks each; a class of that name is replaced.
 
         ``fit(images, masks)``, ``fit(images, boxes=...)``, or with the class's name first where there are several.
@@ -196,7 +194,8 @@ class Segmenter:
             *support: the class's name (``object`` if left out), its images, and their masks in the same order; a mask's
                 object is what ``data.io.masks`` says.
             value: the object's value in masks that are label maps.
-            **named: the same by name; in place of ``masks`` ``boxes``, ``points``, ``scribbles``: see ``MarkArguments``.
+            negative: this is what the other classes are not: what looks more like it is background.
+            **named: the same by name; in place of ``masks`` ``boxes``, ``points``, ``scribbles``: see ``MarkOptions``.
 
         Raises:
             TypeError: other arguments than these.
@@ -211,6 +210,7 @@ class Segmenter:
         with self._precision():
             support_mask = small[None].to(self._device, torch.float32)  # (1, K, S, S)
             codes = self._predictor.encode(self._inputs(images)[None], support_mask)
+        self._negatives = self._negatives | {name} if negative else self._negatives - {name}
         self._codes, self._bits = {**self._codes, name: codes}, bits
         return self
 
@@ -278,15 +278,13 @@ class Segmenter:
         that overlap by half or more; a pixel's margin is then the mean of its squares', weighted by a sine window.
         Errors are those of ``predict``.
         """
-        codes = [*self._codes.values()]
-        if not codes:
+        wanted = self.classes
+        if not wanted:
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
+        codes = [self._codes[name] for name in (*wanted, *sorted(self._negatives))]
         check_tile(tile)
-        return self._margins(
-            (read_image(picture, f"image {i}", bits=self._bits) for i, picture in enumerate(as_iterable(images))),
-            tile,
-            codes,
-        )
+        pictures = (read_image(picture, f"image {i}", bits=self._bits) for i, picture in enumerate(as_iterable(images)))
+        return (without_negatives(found, len(wanted)) for found in self._margins(pictures, tile, codes))
 
     def _margins(
         self, pictures: Iterable[Image.Image], tile: int | None, codes: Sequence[SupportCodes]
@@ -333,7 +331,8 @@ class Segmenter:
         """
         if not self._codes:
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
-        support_file.save(Path(path).expanduser(), self._codes, self._fingerprint(), self._bits, overwrite)
+        file = Path(path).expanduser()
+        support_file.save(file, self._codes, self._negatives, self._fingerprint(), self._bits, overwrite)
 
     def load_support(self, path: str | os.PathLike[str]) -> "Segmenter":
         """Take over what ``save_support`` wrote, as ``fit`` would: a class of the same name is replaced.
@@ -342,7 +341,8 @@ class Segmenter:
             DataError: the file cannot be read, or was written with another network, image size, precision, ``flip``,
                 ``scales`` or ``fusion``; only ``guided``, which concerns no support, may differ.
         """
-        loaded, bits = support_file.load(Path(path).expanduser(), self._fingerprint(), self._device)
+        loaded, negatives, bits = support_file.load(Path(path).expanduser(), self._fingerprint(), self._device)
+        self._negatives = self._negatives - {*loaded} | negatives
         self._codes, self._bits = {**self._codes, **loaded}, max(self._bits, bits)
         return self
 

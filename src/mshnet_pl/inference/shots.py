@@ -31,6 +31,22 @@ class MarkArguments(TypedDict, total=False):
     """Strokes on the object: places (n, 2), a list of such, or the strokes' pixels as booleans (H, W)."""
 
 
+class MaskOptions(TypedDict, total=False):
+    """What may be said of a class that masks show."""
+
+    value: int | None
+    """The object's value in masks that are label maps."""
+    negative: bool
+    """This is what the other classes are not: what looks more like it is background."""
+
+
+class MarkOptions(MarkArguments, total=False):
+    """Marks of a class, and what may be said of it."""
+
+    negative: bool
+    """As that of ``MaskOptions``."""
+
+
 def arguments(given: Sequence[Any], named: Mapping[str, Any]) -> tuple[str, Any, Any, dict[str, Any] | None]:
     """The name (``object`` if left out), images, masks, and marks in their place, among the arguments of ``fit``.
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +20,10 @@ from mshnet_pl.utils.hashing import checksum, weights_digest
 T = TypeVar("T")
 
 
-def save(path: Path, codes: Mapping[str, SupportCodes], network: str, bits: int, overwrite: bool) -> None:
-    """Write every class's codes, which network it belongs to, and how deep its images were.
+def save(
+    path: Path, codes: Mapping[str, SupportCodes], negatives: Set[str], network: str, bits: int, overwrite: bool
+) -> None:
+    """Write every class's codes, which of them are negative, the network that it belongs to, and how deep its images were.
 
     Raises:
         ConfigError: the file is there and ``overwrite`` is not set.
@@ -38,11 +40,12 @@ def save(path: Path, codes: Mapping[str, SupportCodes], network: str, bits: int,
         for i, tensor in enumerate(parts)
     }
     metadata = {"classes": json.dumps([*codes]), "network": network, "bits": str(bits)}
+    metadata |= {"negatives": json.dumps(sorted(negatives))} if negatives else {}
     write_whole(path, safetensors.torch.save(tensors, metadata | {"checksum": _checksum(metadata, tensors)}))
 
 
-def load(path: Path, network: str, device: torch.device) -> tuple[dict[str, SupportCodes], int]:
-    """What ``save`` wrote: the codes, and the depth.
+def load(path: Path, network: str, device: torch.device) -> tuple[dict[str, SupportCodes], frozenset[str], int]:
+    """What ``save`` wrote: the codes, which are negative, and the depth.
 
     Raises:
         DataError: the file cannot be read, or belongs to another network.
@@ -54,12 +57,15 @@ def load(path: Path, network: str, device: torch.device) -> tuple[dict[str, Supp
             raise ValueError("it is damaged")
         names, owner = json.loads(metadata["classes"]), metadata["network"]
         codes: dict[str, SupportCodes] = {name: _codes(tensors, f"{number}/") for number, name in enumerate(names)}
+        negatives = frozenset(json.loads(metadata.get("negatives", "[]")))
+        if not negatives <= {*codes}:
+            raise ValueError(f"negatives={metadata['negatives']} are no classes of it")
         bits = int(metadata.get("bits", 8))  # older files do not tell
     except Exception as error:  # the library raises types of its own for a damaged file
         raise DataError(f"{path} is no file of save_support: {error}; fit the images anew") from error
     if owner != network:
         raise DataError(f"{path} belongs to another network or other settings; fit the images anew, or take those")
-    return codes, bits
+    return codes, negatives, bits
 
 
 def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

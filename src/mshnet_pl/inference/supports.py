@@ -26,35 +26,55 @@ class Support(NamedTuple):
 
 
 class Supports(NamedTuple):
-    """Supports by class, and what is not used: files with the reason, and annotations by their place."""
+    """Supports by class, what is not used, files with the reason and annotations by their place, and what it is not."""
 
     classes: dict[str, list[Support]]
     passed_over: dict[Path, str]
     left_out: list[str]
+    negatives: dict[str, list[Support]]
+
+    @property
+    def shown(self) -> dict[str, list[Support]]:
+        """Classes, and what they are not."""
+        return {**self.classes, **self.negatives}
 
 
-def read_supports(root: Path) -> Supports:
-    """Supports by class.
+def read_supports(root: Path, negative: Path | None = None) -> Supports:
+    """Supports by class, and negative ones as ``not CLASS``, each read from a place of its own.
 
-    ``root`` is a folder with ``images/*`` and ``masks/*`` of the same stem, whose class is called ``object``; or a folder of
+    A place is a folder with ``images/*`` and ``masks/*`` of the same stem, whose class is called ``object``; or a folder of
     such folders, each a class; or a folder with images and LabelMe's JSON files; or a COCO JSON file, its folder or that of
     an export.
 
     Raises:
         DataError: it is none of these, or files in it do not pair off or cannot be read; lists all that is wrong.
     """
-    supports = Supports({}, {}, [])
+    supports = _read(root, "support")
+    if negative is not None:
+        others = _read(negative, "negative")
+        if same := {f"not {name}" for name in others.classes} & {*supports.classes}:
+            raise DataError(
+                f"negative={negative}: support has classes called {', '.join(sorted(same))} already; rename them"
+            )
+        supports.negatives.update((f"not {name}", shown) for name, shown in others.classes.items())
+        supports.passed_over.update(others.passed_over)
+        supports.left_out.extend(others.left_out)
+    return supports
+
+
+def _read(root: Path, setting: str) -> Supports:
+    supports = Supports({}, {}, [], {})
     if (root / "masks").is_dir():
-        for record in read_pairs(root, [root], "support", supports.passed_over):
+        for record in read_pairs(root, [root], setting, supports.passed_over):
             supports.classes.setdefault("object", []).append(Support(record.image, record.mask, record.image))
     elif annotations := annotation_files(root):
         _take_outlines(root, annotations, supports)
     else:
-        for record in read_tree(root, "support", supports.passed_over):
+        for record in read_tree(root, setting, supports.passed_over):
             supports.classes.setdefault(record.class_name, []).append(Support(record.image, record.mask, record.image))
     if not any(supports.classes.values()):
         raise DataError(
-            f"support={root}: no masked image in it; give images/ and masks/, or images with LabelMe's or COCO's JSON"
+            f"{setting}={root}: no masked image in it; give images/ and masks/, or images with LabelMe's or COCO's JSON"
         )
     return supports
 

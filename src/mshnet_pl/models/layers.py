@@ -28,15 +28,19 @@ def middle_maps(
 
 
 def directions(features: Features, blocks: int = 3) -> Float[Tensor, "n d h w"]:
-    """Unit vectors of all maps of the deepest blocks, side by side: products are means of the blocks' mean cosines."""
+    """Unit vectors of all maps of the deepest blocks, side by side: products are means of the blocks' mean cosines.
+
+    Channels of a pixel lie side by side, as they do in features, which makes it several times as quick on a CPU.
+    """
     deepest = features[-blocks:]
     grid = deepest[0].shape[3:]
     parts = []
     for block in deepest:  # (N, L, d, h_b, w_b)
-        x = resize(block.flatten(1, 2), grid).unflatten(1, block.shape[1:3])
+        x = resize(block.flatten(0, 1), grid).unflatten(0, block.shape[:2])
         weight = (len(deepest) * block.shape[1]) ** -0.5
-        parts.append(weight * unit(x.to(torch.promote_types(x.dtype, torch.float32)), dim=2).flatten(1, 2))
-    return torch.cat(parts, dim=1)
+        vectors = weight * unit(x.to(torch.promote_types(x.dtype, torch.float32)).permute(0, 3, 4, 1, 2))
+        parts.append(vectors.flatten(3))  # (N, h, w, L d)
+    return torch.cat(parts, dim=3).permute(0, 3, 1, 2)
 
 
 class UpsampleThen(nn.Sequential):

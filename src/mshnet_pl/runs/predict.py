@@ -49,6 +49,7 @@ class PredictionJob(NamedTuple):
         support: a folder or file of masked images, see ``inference.supports``.
         query: a folder, a file or a pattern.
         out: folder of the results.
+        negative: as ``support``, of what looks like the object and is not.
         threshold: what an object's foreground probability must exceed.
         flip: average over the mirrored images too; None, as for the next three, for the checkpoint's own setting.
         scales: average over images resized by these factors.
@@ -69,6 +70,7 @@ class PredictionJob(NamedTuple):
     support: Path
     query: str
     out: Path
+    negative: Path | None = None
     threshold: float = 0.5
     flip: bool | None = None
     scales: Sequence[float] | None = None
@@ -107,19 +109,19 @@ def predict(given: PredictionJob) -> list[str]:
     _check_out(
         given, queries, [sheet, record, *_label_files(given, queries), *(p for q in queries for p in _results(given.out, q))]
     )
-    supports = read_supports(given.support)
-    _check_supports(given, supports.classes)
+    supports = read_supports(given.support, given.negative)
+    _check_supports(given, supports)
     passed_over |= supports.passed_over
     for line in (*passed_over_lines(passed_over), *_left_out(supports.left_out)):
         log.warning("%s", line)
-    given = given._replace(bits=_bits(given.bits, queries, supports.classes))
+    given = given._replace(bits=_bits(given.bits, queries, supports.shown))
     segmenter = Segmenter.from_pretrained(
         given.ckpt, given.device, given.batch_size,
         flip=given.flip, scales=given.scales, fusion=given.fusion, guided=given.guided,
     )  # fmt: skip
     segmenter.check_threshold(given.threshold)
     given = given._replace(**segmenter.settings)
-    panels, shares = _fit(segmenter, supports.classes, given)
+    panels, shares = _fit(segmenter, supports, given)
     max_panels = len(panels) + _MAX_PANELS
     rows: list[dict[str, Any]] = []
     unreadable: list[dict[str, Any]] = []
@@ -190,10 +192,11 @@ def _labelme(out: Path, query: Query) -> Path:
     return out / "labelme" / f"{query.name}.json"
 
 
-def _check_supports(given: PredictionJob, supports: Mapping[str, Sequence[Support]]) -> None:
-    if len(supports) > _MAX_CLASSES:
-        raise ConfigError(f"support={given.support} has {len(supports)} classes, but a palette {_MAX_CLASSES}; give fewer")
-    if given.value is not None and not all(isinstance(s.mask, Path) for shown in supports.values() for s in shown):
+def _check_supports(given: PredictionJob, supports: Supports) -> None:
+    classes = len(supports.classes)
+    if classes > _MAX_CLASSES:
+        raise ConfigError(f"support={given.support} has {classes} classes, but a palette {_MAX_CLASSES}; give fewer")
+    if given.value is not None and not all(isinstance(s.mask, Path) for shown in supports.shown.values() for s in shown):
         raise ConfigError(f"value={given.value} is for masks that are label maps, but support={given.support} has outlines")
 
 
@@ -214,18 +217,18 @@ def _bits(given: int | None, queries: Sequence[Query], supports: Mapping[str, Se
 
 
 def _fit(
-    segmenter: Segmenter, supports: Mapping[str, Sequence[Support]], given: PredictionJob
+    segmenter: Segmenter, supports: Supports, given: PredictionJob
 ) -> tuple[list[tuple[str, Image.Image]], dict[str, list[float]]]:
     """Fit every class; gives the supports for the contact sheet, outlined, and the share of each that is the object."""
     panels: list[tuple[str, Image.Image]] = []
     shares: dict[str, list[float]] = {}
-    for number, (name, shown) in enumerate(supports.items(), start=1):
+    for number, (name, shown) in enumerate(supports.shown.items(), start=1):
         images = [read_image(support.image, bits=given.bits or 8) for support in shown]
         masks = [
             segmenter.complete(image, support.mask) if isinstance(support.mask, Marks) else support.mask
             for support, image in zip(shown, images, strict=True)
         ]
-        segmenter.fit(name, images, masks, value=given.value)
+        segmenter.fit(name, images, masks, value=given.value, negative=name in supports.negatives)
         shares[name] = []
         for support, image, drawn in zip(shown, images, masks, strict=True):
             mask = read_mask(drawn, given.value)
@@ -326,7 +329,7 @@ def _record(
                 }
                 for s, share in zip(shown, shares[name], strict=True)
             ]
-            for name, shown in supports.classes.items()
+            for name, shown in supports.shown.items()
         },
         "predictions": rows,
         "unreadable": unreadable,

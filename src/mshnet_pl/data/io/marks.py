@@ -61,9 +61,9 @@ class Marks:
         for x, y in points:
             draw.ellipse((x - self._radius, y - self._radius, x + self._radius, y + self._radius), fill=1)
 
-    def strokes(self, pixels: Bool[np.ndarray, "height width"]) -> None:
-        """A scribble on the object, as the pixels that it covers."""
-        self._part(_OBJECT).paste(1, (0, 0), Image.fromarray(pixels))
+    def strokes(self, pixels: Bool[np.ndarray, "height width"], positive: bool = True) -> None:
+        """A scribble on the object, or else on the background, as the pixels that it covers."""
+        self._part(_OBJECT if positive else _BACKGROUND).paste(1, (0, 0), Image.fromarray(pixels))
 
     def polygon(self, points: Sequence[Place]) -> None:
         """The object's outline."""

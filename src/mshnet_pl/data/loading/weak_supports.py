@@ -21,8 +21,9 @@ def weakened(
 ) -> UInt8[np.ndarray, "height width"]:
     """What marks tell of every pixel, see ``data.io.marks``; the same in every process.
 
-    Boxes are those of all connected parts. A stroke starts anywhere in the largest part and is as long as the square root of
-    its area; it turns slowly, and at random where it would leave the part. A point is any of the mask's pixels.
+    Boxes are those of all connected parts, or of the largest one. A stroke starts anywhere in the largest part and is as
+    long as the square root of its area; it turns slowly, and at random where it would leave the part. A point is any of the
+    mask's pixels.
 
     Args:
         mask: of the object.
@@ -35,14 +36,15 @@ def weakened(
     rng = np.random.default_rng((number, _MARKED, shot))
     marks = Marks(mask.shape[::-1])
     parts, _ = label(mask)
+    sizes = np.bincount(parts[mask])[1:]
     if kind is SupportKind.point:
         marks.scribble([_any(mask, rng)])
     elif kind is SupportKind.scribble:
-        marks.scribble(_walk(parts == 1 + np.bincount(parts[mask])[1:].argmax(), rng))
+        marks.scribble(_walk(parts == 1 + sizes.argmax(), rng))
     else:
-        sizes = np.bincount(parts[mask])[1:]
-        for part, (rows, columns) in enumerate(find_objects(parts)):
-            if sizes[part] >= min(_MIN_PART * mask.size, sizes.max()):
+        least = sizes.max() if kind is SupportKind.largest_box else min(_MIN_PART * mask.size, sizes.max())
+        for size, (rows, columns) in zip(sizes, find_objects(parts), strict=True):
+            if size >= least:
                 marks.box((columns.start, rows.start, columns.stop - 1, rows.stop - 1))
     return marks.told()
 
