@@ -16,7 +16,7 @@ from mshnet_pl import report
 from mshnet_pl.config import Config
 from mshnet_pl.config.settings import Effect, effects
 from mshnet_pl.report import config_names as settings
-from mshnet_pl.results import load
+from mshnet_pl.results import load, save
 from report_runs import VOC, config, write_run, write_sweep
 
 
@@ -200,6 +200,18 @@ def test_other_classes_than_those_left_out_of_training_are_a_row_of_their_own(tm
     assert [[cell != "-" for cell in rows[word]] for word in words] == [
         [True, True, False, False], [False, False, True, False], [False, False, False, True]
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex"])
+def test_all_classes_have_a_column_beside_the_folds(tmp_path: Path, command: Command, form: str) -> None:
+    """Published lines have nothing there."""
+    result = load(write_run(tmp_path / "all", config(), 0.7, 40) / "result.json")
+    result.config["fold"] = "all"
+    save(tmp_path / "all", result)
+    done = command("mshnet-report", tmp_path, f"format={form}")
+    assert done.code == 0 and f"{result.tests[0].miou:.1f}" in done.out
+    if form == "markdown":
+        assert {row[8] for row in lines(done.out, "published")} == {"-"}
 
 
 def test_what_changes_no_result_and_what_a_table_shows_keeps_no_rows_apart() -> None:

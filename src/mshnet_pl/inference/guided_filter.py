@@ -82,7 +82,7 @@ def _functions(
 
 
 def _solution(matrix: Float[Tensor, "batch 6 h w"], right: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 h w"]:
-    """Every pixel's solution of a positive definite system, given by its upper triangle: the square-root-free Cholesky way."""
+    """Every pixel's solution of a positive definite system, given by its upper triangle: Cholesky without square roots."""
     a, b, c, d, e, f = matrix.unbind(1)
     p, q, r = right.unbind(1)
     ba, ca = b / a, c / a

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from mshnet_pl.report import classes
 from mshnet_pl.report.bootstrap import LEVEL
@@ -84,6 +85,7 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
     data = own[0].key.data
     shown = sorted([*beside, *own], key=order)
     folds = sorted_folds([*range(_FOLDS.get(data, 0)), *(cell.fold for row in shown for cell in row.tests)])
+    reference = [_with_empty(line, len(folds)) for line in reference]
     lines = sorted([*_lines(shown, folds), *reference], key=lambda line: (line.backbone, line.row is not None))
     shots = sorted({shot for line in lines for shot in line.shots})
     explanations = [*dict.fromkeys(f"{row.mark}: {_text(row)}" for row in shown if row.mark)]
@@ -106,6 +108,14 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
             named += failed.values()
     explanations += _images(shown)
     return Table(title, folds, shots, lines, explanations, missing, named)
+
+
+def _with_empty(line: Line, folds: int) -> Line:
+    """Published scores of four folds in a table that has one of all classes, too."""
+    empty = (CellScores(),)
+    return replace(
+        line, shots={n: s._replace(folds=s.folds + empty * (folds - len(s.folds))) for n, s in line.shots.items()}
+    )
 
 
 def _images(shown: Sequence[Row]) -> Iterator[str]:
