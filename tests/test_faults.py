@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import pytest
 import torch
 
 import tiny
-from mshnet_pl.cli import train
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -23,26 +23,27 @@ STEPS = 200
 TINY = (*tiny.TINY, f"trainer.max_steps={STEPS}", "save_every_n_steps=1", "threads=1", "scheduler=constant")
 
 
-def command(folder: Path, log: Path, *arguments: str) -> None:
-    """``mshnet-train`` in this process, which is a fresh one."""
+def command(folder: Path, log: Path, name: str, *arguments: str) -> None:
+    """A command in this process, which is a fresh one, with a process group of its own, as a shell starts it."""
+    os.setsid()
     os.chdir(folder)
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.argv = ["mshnet-train", *arguments]
-    train.main()
+    sys.argv = [f"mshnet-{name}", *arguments]
+    import_module(f"mshnet_pl.cli.{name}").main()
 
 
-def started(folder: Path, *arguments: str, log: str = "log") -> BaseProcess:
-    CONTEXT.set_forkserver_preload(["mshnet_pl.runs.run", "mshnet_pl.cli.train", "test_faults"])
-    process = CONTEXT.Process(target=command, args=(folder, folder / log, *arguments))
+def started(folder: Path, *arguments: str, log: str = "log", name: str = "train") -> BaseProcess:
+    CONTEXT.set_forkserver_preload(["mshnet_pl.runs.run", "mshnet_pl.runs.predict", "mshnet_pl.cli.train", "test_faults"])
+    process = CONTEXT.Process(target=command, args=(folder, folder / log, name, *arguments))
     process.start()
     return process
 
 
-def done(folder: Path, *arguments: str, code: int = 0) -> str:
-    process = started(folder, *arguments)
+def done(folder: Path, *arguments: str, code: int = 0, name: str = "train") -> str:
+    process = started(folder, *arguments, name=name)
     process.join()
     text = (folder / "log").read_text()
     assert process.exitcode == code, text
