@@ -90,7 +90,7 @@ def assert_kills_change_nothing(folder: Path, output: str, kills: int, name: str
 
 @pytest.mark.parametrize("kills", KILLS)
 def test_a_test_that_is_killed(tmp_path: Path, other: Path, kills: int) -> None:
-    settings = ("test.episodes=30", "test.pictures=4", "test.seeds=[0,1]", "threads=1")
+    settings = ("test.episodes=6", "test.pictures=1", "test.seeds=[0,1]", "threads=1")
     assert_kills_change_nothing(tmp_path, "runs", kills, "test", f"ckpt={other}", *settings)
 
 
