@@ -376,7 +376,7 @@ def test_no_file_stays_after_the_stop(
         listener.start()
         assert connected.wait(20)
         running.process.send_signal(number)
-        assert running.process.wait(30) == code
+        assert running.process.wait(120) == code
         listener.join()
         assert running.files() == [] and [*running.folder.glob("mshnet-app-*")] == []
 
@@ -409,7 +409,7 @@ def test_memory_and_files_after_many_predictions(
         print(json.dumps({"predictions": count, "first MiB": first // MIB, "last MiB": last // MIB}))
         assert last < 1.1 * first
         running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(30) == 0 and running.files() == []
+        assert running.process.wait(120) == 0 and running.files() == []
 
 
 @pytest.mark.slow

@@ -50,6 +50,18 @@ def done(folder: Path, *arguments: str, code: int = 0, name: str = "train") -> s
     return text
 
 
+def assert_no_process_is_left(group: int) -> None:
+    """Of a command that was started as a process group, soon after its end."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"processes of group {group} run on")
+
+
 def wait_for_checkpoints(folder: Path, process: BaseProcess, count: int) -> None:
     """Until ``last.ckpt`` was replaced ``count`` times."""
     seen: int | None = None
@@ -164,3 +176,18 @@ def test_a_signal_ends_a_sweep(tmp_path: Path) -> None:
     assert not [*tmp_path.rglob("error.json")] and not [*tmp_path.rglob("result.json")]
     done(tmp_path, *arguments)
     assert len([*tmp_path.rglob("result.json")]) == 2
+
+
+def test_a_signal_while_a_long_message_is_on_its_way(tmp_path: Path) -> None:
+    """Processes that fail block in their full pipes while nobody reads; SIGTERM ends them and their parent."""
+    process = started(tmp_path, *TINY, "trainer.devices=2", "data.source._target_=broken_source.Complains")
+    while not (tmp_path / "reached").exists() and process.is_alive():
+        time.sleep(0.01)
+    os.kill(process.pid or 0, signal.SIGSTOP)
+    (tmp_path / "go").touch()
+    time.sleep(1)
+    os.kill(process.pid or 0, signal.SIGTERM)
+    os.kill(process.pid or 0, signal.SIGCONT)
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM, (tmp_path / "log").read_text()[:2000]
+    assert_no_process_is_left(process.pid or 0)

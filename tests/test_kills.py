@@ -1,7 +1,6 @@
 """SIGKILL at random moments: the same command then ends as if nothing had been, and no process or half a file stays."""
 
 import json
-import os
 import random
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 from mshnet_pl import results
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
-from test_faults import assert_equal_weights, done, started
+from test_faults import assert_equal_weights, assert_no_process_is_left, done, started
 from test_interrupts import started as started_alone
 from tiny import TINY
 
@@ -49,18 +48,6 @@ def whole_files(folder: Path) -> dict[str, Any]:
     return found
 
 
-def assert_ends_whole(group: int) -> None:
-    """No process of a killed command's group is left after a while."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"processes of group {group} run on")
-
-
 def assert_kills_change_nothing(folder: Path, output: str, kills: int, name: str, *arguments: str) -> None:
     """Kill a command ``kills`` times, each time on its way to the undisturbed one's ``output``, and let it run then."""
     undisturbed = folder / "undisturbed"
@@ -75,7 +62,7 @@ def assert_kills_change_nothing(folder: Path, output: str, kills: int, name: str
         time.sleep(rng.uniform(0, seconds) if seconds else 1)
         process.kill()
         process.join()
-        assert_ends_whole(process.pid or 0)
+        assert_no_process_is_left(process.pid or 0)
         before = whole_files(killed / output)
         before = {path: content for path, content in before.items() if "/log/" not in path}  # which grows
         assert before == {path: content for path, content in expected.items() if path in before}
@@ -135,7 +122,7 @@ def test_a_sweep_of_joblib_that_is_killed(tmp_path: Path, kills: int = 20) -> No
         time.sleep(rng.uniform(0, 0.5 if number % 4 else 10))
         process.kill()
         process.communicate()
-        assert_ends_whole(process.pid)
+        assert_no_process_is_left(process.pid)
         steps.append(sum(last_steps(killed).values()))
     print(f"{kills} kills; steps of both jobs then: {steps}")
     assert "another process" not in done(killed, *arguments, "hydra/launcher=joblib")
