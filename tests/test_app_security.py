@@ -286,8 +286,12 @@ def test_ten_thousand_uploads(checkpoint: Path, tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(8) as pool:
             statuses = [*pool.map(upload, range(10_000))]
+        after = running.resident()
+        print(
+            json.dumps({"taken": statuses.count(200), "refused": statuses.count(503), "MiB": [before // MIB, after // MIB]})
+        )
         assert set(statuses) == {200, 503} and statuses.count(200) < 5020 and len(running.files()) < 5020
-        assert running.resident() - before < 100 * MIB and visitor.event("wipe").messages == []
+        assert after - before < 100 * MIB and visitor.event("wipe").messages == []
 
 
 @pytest.mark.slow
@@ -301,7 +305,9 @@ def test_five_hundred_events_at_once(checkpoint: Path, tmp_path: Path, pictures:
         refused = [answer for answer in answers_ if answer.status_code == 503]
         assert len(refused) > 100 and all("Queue is full" in answer.text for answer in refused)
         assert {answer.status_code for answer in answers_} == {200, 503}
-        assert running.resident() - before < 300 * MIB and answers(running.url)
+        after = running.resident()
+        print(json.dumps({"events": len(answers_), "refused": len(refused), "MiB": [before // MIB, after // MIB]}))
+        assert after - before < 300 * MIB and answers(running.url)
 
 
 def test_sessions_are_bounded_and_end_with_the_page(checkpoint: Path, tmp_path: Path, pictures: dict[str, Path]) -> None:
@@ -370,7 +376,7 @@ def test_no_file_stays_after_the_stop(
         listener.start()
         assert connected.wait(20)
         running.process.send_signal(number)
-        assert running.process.wait(30) == code
+        assert running.process.wait(120) == code
         listener.join()
         assert running.files() == [] and [*running.folder.glob("mshnet-app-*")] == []
 
@@ -403,7 +409,7 @@ def test_memory_and_files_after_many_predictions(
         print(json.dumps({"predictions": count, "first MiB": first // MIB, "last MiB": last // MIB}))
         assert last < 1.1 * first
         running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(30) == 0 and running.files() == []
+        assert running.process.wait(120) == 0 and running.files() == []
 
 
 @pytest.mark.slow

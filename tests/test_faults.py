@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import pytest
 import torch
 
 import tiny
-from mshnet_pl.cli import train
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -23,30 +23,43 @@ STEPS = 200
 TINY = (*tiny.TINY, f"trainer.max_steps={STEPS}", "save_every_n_steps=1", "threads=1", "scheduler=constant")
 
 
-def command(folder: Path, log: Path, *arguments: str) -> None:
-    """``mshnet-train`` in this process, which is a fresh one."""
+def command(folder: Path, log: Path, name: str, *arguments: str) -> None:
+    """A command in this process, which is a fresh one, with a process group of its own, as a shell starts it."""
+    os.setsid()
     os.chdir(folder)
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.argv = ["mshnet-train", *arguments]
-    train.main()
+    sys.argv = [f"mshnet-{name}", *arguments]
+    import_module(f"mshnet_pl.cli.{name}").main()
 
 
-def started(folder: Path, *arguments: str, log: str = "log") -> BaseProcess:
-    CONTEXT.set_forkserver_preload(["mshnet_pl.runs.run", "mshnet_pl.cli.train", "test_faults"])
-    process = CONTEXT.Process(target=command, args=(folder, folder / log, *arguments))
+def started(folder: Path, *arguments: str, log: str = "log", name: str = "train") -> BaseProcess:
+    CONTEXT.set_forkserver_preload(["mshnet_pl.runs.run", "mshnet_pl.runs.predict", "mshnet_pl.cli.train", "test_faults"])
+    process = CONTEXT.Process(target=command, args=(folder, folder / log, name, *arguments))
     process.start()
     return process
 
 
-def done(folder: Path, *arguments: str, code: int = 0) -> str:
-    process = started(folder, *arguments)
+def done(folder: Path, *arguments: str, code: int = 0, name: str = "train") -> str:
+    process = started(folder, *arguments, name=name)
     process.join()
     text = (folder / "log").read_text()
     assert process.exitcode == code, text
     return text
+
+
+def assert_no_process_is_left(group: int) -> None:
+    """Of a command that was started as a process group, soon after its end."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"processes of group {group} run on")
 
 
 def wait_for_checkpoints(folder: Path, process: BaseProcess, count: int) -> None:
@@ -163,3 +176,18 @@ def test_a_signal_ends_a_sweep(tmp_path: Path) -> None:
     assert not [*tmp_path.rglob("error.json")] and not [*tmp_path.rglob("result.json")]
     done(tmp_path, *arguments)
     assert len([*tmp_path.rglob("result.json")]) == 2
+
+
+def test_a_signal_while_a_long_message_is_on_its_way(tmp_path: Path) -> None:
+    """Processes that fail block in their full pipes while nobody reads; SIGTERM ends them and their parent."""
+    process = started(tmp_path, *TINY, "trainer.devices=2", "data.source._target_=broken_source.Complains")
+    while not (tmp_path / "reached").exists() and process.is_alive():
+        time.sleep(0.01)
+    os.kill(process.pid or 0, signal.SIGSTOP)
+    (tmp_path / "go").touch()
+    time.sleep(1)
+    os.kill(process.pid or 0, signal.SIGTERM)
+    os.kill(process.pid or 0, signal.SIGCONT)
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM, (tmp_path / "log").read_text()[:2000]
+    assert_no_process_is_left(process.pid or 0)

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from mshnet_pl.errors import DataError
-from mshnet_pl.utils.files import remove_leftovers, sync_all, whole_file, whole_path, write_whole
+from mshnet_pl.utils.files import sync_all, whole_file, whole_path, write_whole
 from mshnet_pl.utils.hashing import weights_digest
 from mshnet_pl.utils.reference import published_numbers
 
@@ -97,17 +98,22 @@ def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
 
 
 def test_what_killed_processes_leave(tmp_path: Path) -> None:
-    (tmp_path / "below").mkdir()
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "below" / "file")])
+    """The next process that writes to the folder removes it, at once where it can know, otherwise after a day."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "file")])
     assert done.returncode == -signal.SIGKILL
-    (leftover,) = os.listdir(tmp_path / "below")
-    assert leftover.endswith(".part")
-    (tmp_path / "below" / "others.part").touch()
-    with whole_file(tmp_path / "below" / "file") as file:
-        remove_leftovers(tmp_path)
+    (leftover,) = os.listdir(tmp_path)
+    _, machine, process, _ = leftover.split("-")
+    own = f".mshnet-{machine}-{os.getpid()}-01234567.part"
+    elsewhere, old = f".mshnet-other-{process}-01234567.part", f".mshnet-other-{process}-76543210.part"
+    strange = ["others.part", ".mshnet-a-b.part", f".mshnet-{machine}-{10**30}-01234567.part"]
+    for name in (own, elsewhere, old, *strange):
+        (tmp_path / name).touch()
+    yesterday = time.time() - 100_000
+    os.utime(tmp_path / old, (yesterday, yesterday))
+    with whole_file(tmp_path / "file") as file:
         file.write(b"whole")
-    assert {*os.listdir(tmp_path / "below")} == {"file", "others.part"}
-    assert (tmp_path / "below" / "file").read_bytes() == b"whole"
+    assert {*os.listdir(tmp_path)} == {"file", own, elsewhere, *strange}
+    assert (tmp_path / "file").read_bytes() == b"whole"
 
 
 def test_digests_of_weights() -> None:

@@ -462,3 +462,29 @@ def test_json_with_a_byte_order_mark(own: Path, predict: Callable[..., Done]) ->
         (own / "windows" / "a.json").write_bytes(text.encode(encoding))
         done = predict("support=windows", f"out={encoding}")
         assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(("classes", "shots"), [(1, 50), (20, 1)])
+def test_many_shots_many_classes_and_pictures_of_one_row(
+    own: Path, predict: Callable[..., Done], classes: int, shots: int
+) -> None:
+    sizes = [(1, 1), (1, 5000), (5000, 1)]
+    for number in range(classes):
+        folder = own / "many" / f"c{number:02d}"
+        for part in ("images", "masks"):
+            (folder / part).mkdir(parents=True)
+        for shot in range(shots):
+            picture(number + shot).save(folder / "images" / f"{shot}.png")
+            mask().save(folder / "masks" / f"{shot}.png")
+        for shot, size in enumerate(sizes[:shots]):
+            Image.new("RGB", size, (90, 20, 30)).save(folder / "images" / f"{shot}.png")
+            Image.new("L", size, 255).save(folder / "masks" / f"{shot}.png")
+    for size in sizes:
+        Image.new("RGB", size, (90, 20, 30)).save(own / "query" / f"{size[0]}x{size[1]}.png")
+    done = predict("support=many")
+    assert done.code == 0, done.err
+    rows = record(own / "out")["predictions"]
+    assert len(rows) == 4 and {len(row["area"]) for row in rows} == {classes}
+    for row in rows:
+        labels = np.asarray(Image.open(own / "out" / row["mask"]))
+        assert labels.shape == (row["height"], row["width"]) and len(np.unique(labels)) <= classes + 1

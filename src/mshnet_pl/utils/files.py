@@ -7,8 +7,10 @@ import platform
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +20,9 @@ log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-_HOST = re.sub(r"\W", "_", platform.node(), flags=re.ASCII)[:40]
+_BEGUN = re.compile(r"\.mshnet-(\w+)-(\d{1,9})-\w{8}\.part")
+"""What ``whole_path`` writes to: machine and process are in its name."""
+_DAY = 24 * 3600
 
 
 def write_whole(path: Path, content: bytes, before: Path | None = None) -> None:
@@ -47,8 +51,8 @@ def whole_file(path: Path, before: Path | None = None, sync: bool = True) -> Ite
 def whole_path(path: Path, before: Path | None = None, sync: bool = True) -> Iterator[Path]:
     """A name in the same folder that no other call has, for what writes a file or a folder by its name.
 
-    At the end of the ``with`` it becomes ``path``; after an error nothing of it is left. Any number of processes may write
-    ``path`` at once: that of the last one stays.
+    At the end of the ``with`` it becomes ``path``; after an error nothing of it is left, and what killed processes left in
+    the folder is removed. Any number of processes may write ``path`` at once: that of the last one stays.
 
     Args:
         path: the final name; a file of that name is replaced at once, or stays as it is.
@@ -59,9 +63,10 @@ def whole_path(path: Path, before: Path | None = None, sync: bool = True) -> Ite
     Raises:
         DataError: as ``write_whole``.
     """
-    partial = path.with_name(f".{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part")
+    partial = path.with_name(f".mshnet-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent.absolute())
         yield partial
         for written in (*partial.rglob("*"), partial) if sync else ():
             _sync(written)
@@ -110,13 +115,6 @@ def sync_all() -> None:
         os.sync()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what ``whole_path`` had begun, at any depth, in processes of this machine that were killed meanwhile."""
-    for partial in folder.rglob(f".{_HOST}-*-*.part"):
-        if not _is_alive(int(partial.name.rsplit("-", 2)[1])):
-            _remove(partial)
-
-
 def if_unwritable(error: OSError) -> DataError:
     """A message in place of an error that says that a disk is full, or that a file or folder may not be used.
 
@@ -145,6 +143,28 @@ def _sync(path: Path) -> None:
 def _remove(path: Path) -> None:
     with suppress(OSError):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@cache  # once a process and folder
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what ``whole_path`` had begun in this folder, in processes that were killed meanwhile."""
+    for partial in folder.glob(".mshnet-*.part"):
+        if begun := _BEGUN.fullmatch(partial.name):
+            with suppress(OSError):  # another process was first
+                ended = begun[1] == _machine() and not _is_alive(int(begun[2]))
+                old = time.time() - partial.stat().st_mtime > _DAY  # another machine's, or the process id has a new owner
+                if ended or old:
+                    _remove(partial)
+
+
+@cache
+def _machine() -> str:
+    """What has process ids of its own: this machine, or a container on it."""
+    try:
+        space = str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        space = ""
+    return re.sub(r"\W", "_", platform.node(), flags=re.ASCII)[:40] + space
 
 
 def _is_alive(process: int) -> bool:

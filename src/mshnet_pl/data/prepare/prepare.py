@@ -7,7 +7,6 @@ from mshnet_pl.data.prepare.coco20i import prepare_coco20i
 from mshnet_pl.data.prepare.fss1000 import prepare_fss1000
 from mshnet_pl.data.prepare.pascal5i import prepare_pascal5i
 from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.utils.files import remove_leftovers
 
 
 def _prepare_folder(root: Path, splits_dir: Path | None, download: bool, any_archive: bool) -> list[str]:
@@ -43,7 +42,6 @@ def prepare(
         raise ConfigError(f"data={data}: what can be prepared is {', '.join(PREPARE)}")
     if not root.is_dir():
         raise DataError(f"data.root={root}: no such folder; make it, and put there what you have of {data}")
-    remove_leftovers(root)
     try:
         problems = PREPARE[data](root, splits_dir, download, any_archive)
     except OSError as error:  # a full disk, a folder that may not be written
