@@ -102,11 +102,14 @@ def test_gradient_norm_throughput_and_classes_in_any_logger(command: Command) ->
 def test_early_stopping(command: Command) -> None:
     never = ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=100")  # percent points
     arguments = ("callbacks=[early_stopping]", *never, "val.episodes=2", "val.every_n_steps=1", "trainer.max_steps=6")
-    result, checkpoint = train(command, "stopped", *arguments)
+    result, checkpoint = train(command, "stopped", *arguments, "logger=csv")
+    (logged,) = Path("stopped").rglob("metrics.csv")
+    before = logged.read_text().splitlines()
     assert result["training"]["steps"] == checkpoint["global_step"] == 2 and result["training"]["episodes"] == 4
     (path,) = Path("stopped").rglob("result.json")
     path.unlink()  # cut off between training and its end
-    again, resumed = train(command, "stopped", *arguments)
+    again, resumed = train(command, "stopped", *arguments, "logger=csv")
+    assert sorted(logged.read_text().splitlines()) == sorted(before)
     assert again["training"]["resumed"] and again["training"]["steps"] == 2 and same(resumed, checkpoint)
 
     done = command("mshnet-train", *TINY, "callbacks=[early_stopping]", "trainer.max_steps=6")
