@@ -172,6 +172,7 @@ def _on_ray(given: PredictionJob, parts: Sequence[int], count: int) -> Generator
     except Exception as error:  # of no type of its own
         raise RunFailed(f"Ray did not start: {error}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     room = ray.cluster_resources()  # type: ignore[no-untyped-call]
     most = room.get("GPU", 0) / given.gpus_per_worker if given.gpus_per_worker else room["CPU"] / given.threads
     return _done_by_ray(given, parts, max(min(count or int(most), len(parts)), 1))
