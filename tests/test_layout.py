@@ -38,7 +38,8 @@ OUTSIDE = {
     "jinja2": {"report"},
     "gradio": {"app"},
     "huggingface_hub": {"inference"},
-    "ray": set(),
+    "ray": {"runs.worker_pools"},
+    "pyarrow": {"runs", "utils.parquet"},
 }
 """Who may know a library that not everybody needs."""
 

@@ -81,9 +81,11 @@ class ResultFormat(StrEnum):
     """How predictions are written."""
 
     png = "png"
-    """Masks and overlays alone; the others write these, too, and a file for label tools."""
+    """Masks and overlays alone; the next two write these, too, and a file for label tools."""
     coco = "coco"
     labelme = "labelme"
+    parquet = "parquet"
+    """Tables in parts instead of files a picture, by several workers, resumed where they were."""
 
 
 class LossGrid(StrEnum):

@@ -6,7 +6,17 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from mshnet_pl.config.settings import setting
-from mshnet_pl.options import DEFAULT_NETWORK, MIN_SIDE, Exported, Fusion, Preparable, Printed, Published, ResultFormat
+from mshnet_pl.options import (
+    DEFAULT_NETWORK,
+    MIN_SIDE,
+    Exported,
+    Fusion,
+    Precision,
+    Preparable,
+    Printed,
+    Published,
+    ResultFormat,
+)
 
 _CKPT = (
     "Network: training-free, a checkpoint of mshnet-train, a folder of save_pretrained, or owner/name of the Hugging Face "
@@ -67,12 +77,16 @@ class PredictConfig:
     support: Path = setting(
         MISSING,
         "Images with masks: a folder with images/ and masks/, a folder of such (a class each), LabelMe or COCO JSON; or "
-        "boxes, scribbles and points in JSON.",
+        "boxes, scribbles and points in JSON; or a file of Segmenter.save_support.",
     )
     negative: Path | None = setting(
         None, "Images with masks or marks of what it is not, as in support: what looks more like them is background."
     )
-    query: str = setting(MISSING, "Images to segment: a folder, a file, or a pattern in quotes.")
+    query: str = setting(
+        MISSING,
+        "Images to segment: a folder, a file, a pattern in quotes, or a list: .txt with a path a line, .csv or .parquet "
+        "with a column path.",
+    )
     out: Path = setting(MISSING, "Folder of the results.")
     threshold: float = setting(0.5, "Foreground probability from which on a pixel is the object's.")
     flip: bool | None = setting(None, "Average over the mirrored images too; null for the network's own setting.")
@@ -91,9 +105,20 @@ class PredictConfig:
     batch_size: int = setting(8, "Images that go through the network at a time.")
     device: str | None = setting(None, _DEVICE)
     overwrite: bool = setting(False, _OVERWRITE)
-    format: ResultFormat = setting(ResultFormat.png, "Masks and overlays as PNG; for label tools also COCO or LabelMe JSON.")
+    format: ResultFormat = setting(
+        ResultFormat.png,
+        "Masks and overlays as PNG; for label tools also COCO or LabelMe JSON; for very many images Parquet.",
+    )
     instances: bool = setting(False, "Take every connected part of a mask for an object of its own.")
     min_presence: float = setting(0.82, "Presence score from which on a class counts as found.", min=0, max=1)
+    precision: Precision = setting(Precision.fp32, "Compute in float32, or in bfloat16 where that is safe.")
+    workers: str = setting(
+        "local:1", "Who does the parts of format=parquet: local:N, ray, ray:N, or slurm for a task of an array job."
+    )
+    threads: int = setting(1, "Threads of a worker of format=parquet.", min=1)
+    gpus_per_worker: float = setting(0.0, "GPUs that Ray sets aside for a worker; a share of one is possible.", min=0)
+    shard_size: int = setting(1000, "Files a part of format=parquet.", min=1, max=100_000)
+    masks: bool = setting(False, "With format=parquet, write masks as PNG too.")
 
 
 @dataclass

@@ -30,6 +30,19 @@ class Part(NamedTuple):
         """Left and upper edge, width and height, as COCO has them."""
         return [self.left, self.upper, self.mask.shape[1], self.mask.shape[0]]
 
+    @property
+    def area(self) -> int:
+        """Its pixels."""
+        return int(self.mask.sum())
+
+    def counts(self, width: int, height: int) -> str:
+        """COCO's compressed run lengths of the mask in an image of that size."""
+        from pycocotools import mask as rle_tools  # what writes other files does without it
+
+        whole = np.zeros((height, width), np.uint8, order="F")
+        whole[self.upper : self.upper + self.box[3], self.left : self.left + self.box[2]] = self.mask
+        return str(rle_tools.encode(whole)["counts"].decode())
+
 
 def parts(
     labels: Integer[np.ndarray, "height width"],
@@ -72,21 +85,16 @@ class CocoFile:
 
     def add(self, image: Path, width: int, height: int, found: Sequence[Part]) -> None:
         """The predictions of one image."""
-        from pycocotools import mask as rle_tools  # what writes other files does without it
-
         number = len(self._images) + 1
         self._images.append({"id": number, "file_name": _from(self._path, image), "width": width, "height": height})
         for part in found:
-            whole = np.zeros((height, width), np.uint8, order="F")
-            whole[part.upper : part.upper + part.box[3], part.left : part.left + part.box[2]] = part.mask
-            encoded = rle_tools.encode(whole)
             self._annotations.append(
                 {
                     "id": len(self._annotations) + 1,
                     "image_id": number,
                     "category_id": self._numbers[part.class_name],
-                    "segmentation": {"size": [height, width], "counts": encoded["counts"].decode()},
-                    "area": int(part.mask.sum()),
+                    "segmentation": {"size": [height, width], "counts": part.counts(width, height)},
+                    "area": part.area,
                     "bbox": part.box,
                     "iscrowd": 0,
                     "score": part.score,

@@ -1,6 +1,5 @@
 """The images that are to be segmented, and what their results are called."""
 
-import glob
 import os
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -9,9 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from mshnet_pl.data.io.folders import list_images, passed_over_lines
 from mshnet_pl.data.io.images import bits_of, open_image, page_numbers, read_image
-from mshnet_pl.errors import ConfigError
+from mshnet_pl.inference.query_lists import wanted_files
 
 _MAX_NAME = 255 - len("_overlay.png")
 """Bytes of a result's name without its end, on most file systems."""
@@ -47,27 +45,22 @@ class Queries(NamedTuple):
 
 
 def find_queries(wanted: str) -> Queries:
-    """The images of a folder, a file, or the files that a pattern such as ``photos/**/*.jpg`` matches; by path.
-
-    A result has its image's stem as name, or where that is taken the file's full name, or that with a number; shortened
-    where it would be too long.
+    """The images that ``query_lists.wanted_files`` finds, each page of a TIFF stack alone.
 
     Raises:
         ConfigError: there is none; says why files are none.
+        DataError: a list that cannot be read.
     """
-    place = Path(wanted).expanduser()
-    if place.is_file():
-        return Queries([*_named([place])], {})
-    paths = place.iterdir() if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
-    images, passed_over = list_images(path for path in paths if place.is_dir() or not path.is_dir())
-    if not images:
-        reasons = "".join(f"\n  {line}" for line in passed_over_lines(passed_over))
-        found = f"no image that can be read:{reasons}\n" if reasons else "no image there; "
-        raise ConfigError(f"query={wanted}: {found}give a folder of images, a file, or a pattern in quotes")
-    return Queries([*_named(images)], passed_over)
+    paths, passed_over = wanted_files(wanted)
+    return Queries([*named(paths)], passed_over)
 
 
-def _named(paths: Iterable[Path]) -> Iterator[Query]:
+def named(paths: Iterable[Path]) -> Iterator[Query]:
+    """The queries of files, with names that are unlike each other.
+
+    A result has its image's stem as name, or where that is taken the file's full name, or that with a number; shortened
+    where it would be too long.
+    """
     taken: set[str] = set()
     for path in paths:
         pages = page_numbers(path)

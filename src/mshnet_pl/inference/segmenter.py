@@ -88,12 +88,12 @@ class Segmenter:
             self.method = method.to(self._device).eval()
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # for a device that is not there
             raise ConfigError(f"device={device}: {error}; give cpu, or leave it out") from error
-        self.image_size = image_size
-        self._batch_size, self._bf16 = batch_size, bf16
+        self.image_size, self._batch_size, self._bf16 = image_size, batch_size, bf16
         self._predictor = Predictor(self.method, flip, scales, fusion, guided, batch_size=batch_size)
         self._codes: dict[str, SupportCodes] = {}
         self._negatives: frozenset[str] = frozenset()
-        self._bits = 8
+        self.bits = 8
+        """Of the scale of deeper pictures; as deep as the deepest support."""
         self.source = source
 
     def __repr__(self) -> str:
@@ -206,18 +206,18 @@ class Segmenter:
         if marks is not None:
             pictures, drawn = marks_of(name, pictures, marks)
             masks = [self.complete(*shot) for shot in zip(pictures, drawn, strict=True)]
-        images, small, bits = read_shots(name, pictures, masks, value, self.image_size, self._bits)
+        images, small, bits = read_shots(name, pictures, masks, value, self.image_size, self.bits)
         with self._precision():
             support_mask = small[None].to(self._device, torch.float32)  # (1, K, S, S)
             codes = self._predictor.encode(self._inputs(images)[None], support_mask)
         self._negatives = self._negatives | {name} if negative else self._negatives - {name}
-        self._codes, self._bits = {**self._codes, name: codes}, bits
+        self._codes, self.bits = {**self._codes, name: codes}, bits
         return self
 
     @torch.inference_mode()
     def complete(self, image: ImageLike, marks: Marks) -> Bool[np.ndarray, "height width"]:
         """The mask that ``fit`` makes of marks, at the image's own size; see ``inference.completion``."""
-        picture, told = read_image(image, bits=self._bits), marks.told()
+        picture, told = read_image(image, bits=self.bits), marks.told()
         with self._precision():
             made = self._predictor.completed(self._inputs([picture]), resize_mask(told, self.image_size)[None, None])
         return at_size(made[0, 0], told)
@@ -283,7 +283,7 @@ class Segmenter:
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
         codes = [self._codes[name] for name in (*wanted, *sorted(self._negatives))]
         check_tile(tile)
-        pictures = (read_image(picture, f"image {i}", bits=self._bits) for i, picture in enumerate(as_iterable(images)))
+        pictures = (read_image(picture, f"image {i}", bits=self.bits) for i, picture in enumerate(as_iterable(images)))
         return (without_negatives(found, len(wanted)) for found in self._margins(pictures, tile, codes))
 
     def _margins(
@@ -332,7 +332,7 @@ class Segmenter:
         if not self._codes:
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
         file = Path(path).expanduser()
-        support_file.save(file, self._codes, self._negatives, self._fingerprint(), self._bits, overwrite)
+        support_file.save(file, self._codes, self._negatives, self._fingerprint(), self.bits, overwrite)
 
     def load_support(self, path: str | os.PathLike[str]) -> "Segmenter":
         """Take over what ``save_support`` wrote, as ``fit`` would: a class of the same name is replaced.
@@ -343,7 +343,7 @@ class Segmenter:
         """
         loaded, negatives, bits = support_file.load(Path(path).expanduser(), self._fingerprint(), self._device)
         self._negatives = self._negatives - {*loaded} | negatives
-        self._codes, self._bits = {**self._codes, **loaded}, max(self._bits, bits)
+        self._codes, self.bits = {**self._codes, **loaded}, max(self.bits, bits)
         return self
 
     def _fingerprint(self) -> str:

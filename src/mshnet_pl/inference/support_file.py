@@ -44,6 +44,14 @@ def save(
     write_whole(path, safetensors.torch.save(tensors, metadata | {"checksum": _checksum(metadata, tensors)}))
 
 
+def is_support_file(path: Path) -> bool:
+    """Whether that is a safetensors file: after the header's length of eight bytes begins JSON."""
+    if not path.is_file() or path.suffix.lower() == ".json":
+        return False
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def load(path: Path, network: str, device: torch.device) -> tuple[dict[str, SupportCodes], frozenset[str], int]:
     """What ``save`` wrote: the codes, which are negative, and the depth.
 

@@ -2,17 +2,14 @@
 
 import logging
 import math
-import multiprocessing
 import os
 import shlex
 import signal
 import socket
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from mshnet_pl.report import tables, terminal
 from mshnet_pl.results import Result
 from mshnet_pl.runs import workers
 from mshnet_pl.runs.job import Run
+from mshnet_pl.runs.processes import end_with_parent, fresh_processes
 from mshnet_pl.utils import devices
 from mshnet_pl.utils.files import if_unwritable
 from mshnet_pl.utils.signals import is_waiting, let_through, passed_on
@@ -186,16 +184,6 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def fresh_processes() -> BaseContext:
-    """How processes are started that share nothing with this one, and have imported what a run needs."""
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
-        multiprocessing.set_start_method(method, force=True)  # joblib's workers have one that a fresh process lacks
-    context = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["mshnet_pl.runs.run"])
-    return context
-
-
 def _in_processes(work: str, run: Run, processes: int, environment: Mapping[str, str]) -> None:
     """Do the work in fresh processes of this machine, which know of each other as torchrun's would.
 
@@ -295,7 +283,7 @@ def _process(
     """One of the processes of ``_in_processes``; sends it what it raises."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the work takes signals, Ctrl-C has nothing to save
     let_through()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     os.environ.update(environment)
     os.environ.pop("SLURM_NTASKS", None)  # Lightning would count SLURM's tasks instead of these processes
     if processes > 1:
@@ -320,13 +308,6 @@ def _process(
         log.exception("the run failed")
         errors.send(RunFailed(f"{type(error).__name__}: {error} ({run.folder})"))
         raise SystemExit(1) from None
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 def quiet() -> None:
