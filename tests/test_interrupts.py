@@ -16,6 +16,7 @@ from PIL import Image
 from conftest import Command
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
+from test_faults import assert_no_process_is_left
 from tiny import TINY
 
 ENDLESS = (*TINY, "trainer.max_steps=100000", "save_every_n_steps=1", "threads=1", "scheduler=constant")
@@ -87,6 +88,20 @@ def test_a_second_one_ends_at_once(tmp_path: Path) -> None:
     process = started(tmp_path, "mshnet-train", *ENDLESS, *long)
     code, err = interrupted_when(some_checkpoints(tmp_path), process, times=2)
     assert code == -signal.SIGINT, err
+
+
+def test_a_sweep_that_has_just_begun(tmp_path: Path) -> None:
+    """The processes that its first look at the data needs are importing: they end without a word."""
+    process = started(tmp_path, "mshnet-train", "-m", *TINY, "seed=0,1")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+    def server_imports() -> bool:
+        commands = (Path(f"/proc/{child}/cmdline").read_bytes() for child in children.read_text().split())
+        return any(b"forkserver" in command for command in commands)
+
+    code, err = interrupted_when(server_imports, process)
+    assert code == 130 and err.count("error: SIGINT: ") == 1, err
+    assert_no_process_is_left(process.pid)
 
 
 def test_predictions_are_recorded(tmp_path: Path, checkpoint: Path, command: Command) -> None:

@@ -28,7 +28,7 @@ from mshnet_pl.runs.job import Run
 from mshnet_pl.runs.processes import end_with_parent, fresh_processes
 from mshnet_pl.utils import devices
 from mshnet_pl.utils.files import if_unwritable
-from mshnet_pl.utils.signals import is_waiting, let_through, passed_on
+from mshnet_pl.utils.signals import end_on_interrupts, is_waiting, passed_on
 
 log = logging.getLogger(__name__)
 
@@ -281,8 +281,7 @@ def _process(
     errors: Connection,
 ) -> None:
     """One of the processes of ``_in_processes``; sends it what it raises."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the work takes signals, Ctrl-C has nothing to save
-    let_through()
+    end_on_interrupts()  # until the work takes signals
     end_with_parent()
     os.environ.update(environment)
     os.environ.pop("SLURM_NTASKS", None)  # Lightning would count SLURM's tasks instead of these processes

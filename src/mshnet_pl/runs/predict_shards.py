@@ -34,7 +34,7 @@ from mshnet_pl.runs.prediction import (
 from mshnet_pl.runs.shard_worker import ShardWorker
 from mshnet_pl.runs.shards import Counts, Digest, Folder, Plan, supports_digest, write_queries
 from mshnet_pl.runs.worker_pools import Workers
-from mshnet_pl.utils.files import remove_leftovers, whole_path, write_whole
+from mshnet_pl.utils.files import whole_path, write_whole
 from mshnet_pl.utils.parquet import parquet
 from mshnet_pl.utils.signals import AGAIN, Interruption, interrupted
 
@@ -108,7 +108,6 @@ def _planned(given: PredictionJob, workers: Workers) -> tuple[PredictionJob, Pla
     device = "cpu" if workers.kind == "ray" and not torch.cuda.is_available() else None  # the workers' may lie elsewhere
     given, segmenter = prepared(given, supports, (), device)
     with _alone(folder.path):
-        remove_leftovers(folder.path)
         plan = _plan(given, segmenter, workers, wanted, supports_digest(given.support, supports))
         old = _old(folder, given.overwrite)
         if old is None or plan.differences(old):

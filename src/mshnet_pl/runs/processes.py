@@ -3,8 +3,11 @@
 import multiprocessing
 import os
 import threading
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
+
+from mshnet_pl.utils.signals import interrupts_held_back
 
 
 def fresh_processes(preload: str = "mshnet_pl.runs.run") -> BaseContext:
@@ -13,7 +16,11 @@ def fresh_processes(preload: str = "mshnet_pl.runs.run") -> BaseContext:
     if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
         multiprocessing.set_start_method(method, force=True)  # joblib's workers have one that a fresh process lacks
     context = multiprocessing.get_context(method)
-    context.set_forkserver_preload([preload])
+    if method == "forkserver":
+        context.set_forkserver_preload([preload, "mshnet_pl.runs.forkserver_hook"])
+        resource_tracker.ensure_running()  # before, since its start lets signals through
+        with interrupts_held_back():  # Ctrl-C would find it importing for seconds
+            forkserver.ensure_running()
     return context
 
 

@@ -25,7 +25,7 @@ from mshnet_pl.runs import jobs, workers
 from mshnet_pl.runs.job import Run
 from mshnet_pl.runs.processes import fresh_processes
 from mshnet_pl.utils.files import find_files
-from mshnet_pl.utils.signals import Interruption
+from mshnet_pl.utils.signals import Interruption, end_on_interrupts
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,8 @@ def _fault(settings: DictConfig, overrides: Overrides) -> str | None:
         run = Run.of(raw)
     except UserError as error:
         return str(error)
-    with ProcessPoolExecutor(1, fresh_processes()) as pool:  # composing and starting sweeps needs no PyTorch
+    # composing and starting sweeps needs no PyTorch
+    with ProcessPoolExecutor(1, fresh_processes(), end_on_interrupts) as pool:
         try:
             return pool.submit(_fault_of_data, run).result()
         except BrokenProcessPool:  # the job itself will tell

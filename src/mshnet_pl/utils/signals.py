@@ -138,6 +138,22 @@ def _block(numbers: Iterable[int]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Processes that are started meanwhile have Ctrl-C held back until ``end_on_interrupts``; here it comes at the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_on_interrupts() -> None:
+    """For a process that has nothing to save yet: Ctrl-C ends it, without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    let_through()
+
+
 def ignore_interrupts(worker: int = 0) -> None:
     """For a process that loads images: Ctrl-C is its parent's matter, which may need some more until it can save."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
