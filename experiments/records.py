@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ARCHIVE = HERE / "records.tar.gz"
-PATTERNS = ("**/result.json", "**/episodes_*.csv", "episodes/*.json.gz", "field/*/bench.json")
+PATTERNS = ("**/result.json", "**/episodes_*.csv", "episodes/*.json.gz", "field/**/bench.json")
 """Result files, pixel counts of every test episode, names of the episodes' images, and benchmarks."""
 
 

@@ -55,10 +55,16 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
     return run
 
 
-@pytest.mark.one_in(4)
-@pytest.mark.parametrize("model", ["mshnet", "hsnet", "panet", "pfenet", "mshnet_lite"])
+LEARNS = "backbone.trainable=true"  # where the head alone would have no backward pass, or a light one
+SETTINGS_OF = {"panet": (LEARNS,), "ppnet": (LEARNS,), "fwb": (LEARNS, "model.experts=0")}
+
+
+@pytest.mark.one_in(5)
+@pytest.mark.parametrize(
+    "model", ["mshnet", "hsnet", "panet", "pfenet", "mshnet_lite", "cyctr", "asgnet", "ppnet", "rpmm", "fwb"]
+)
 def test_a_training_step_is_a_forward_pass_and_a_backward_pass(measured: Measured, model: str) -> None:
-    settings = (f"model={model}", *(["backbone.trainable=true"] if model == "panet" else []))
+    settings = (f"model={model}", *SETTINGS_OF.get(model, ()))
     forward, train = (measured(what, 1, *settings) for what in ("forward", "train"))
     assert 0 < 1.5 * forward["gmac"] < train["gmac"] and "backbone" in forward["parts_units"]
     if model == "mshnet":

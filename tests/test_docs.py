@@ -95,3 +95,12 @@ def test_links_lead_somewhere(page: str) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, f"{page}: {target}"
+
+
+def test_the_methods_page_counts_lines() -> None:
+    """Of the eight published methods' folders."""
+    page = (ROOT / "docs" / "methods.md").read_text()
+    counted = {name.lower(): int(lines) for name, lines in re.findall(r"(?m)^\| (\w+) \| [^|]+ \| (\d+) \| [\d,]{9}", page)}
+    folders = [ROOT / "src" / "mshnet_pl" / "models" / name for name in counted]
+    assert len(counted) == 8
+    assert counted == {path.name: sum(len(p.read_text().splitlines()) for p in path.glob("*.py")) for path in folders}

@@ -318,12 +318,13 @@ def test_every_method_trains_tests_reports_exports_and_predicts(command: Command
 
 
 def test_a_sweep_over_methods(command: Command, tmp_path: Path) -> None:
+    models = "asgnet,cyctr,fwb,panet,ppnet,prototype_baseline,rpmm"
     settings = (*TINY_RUN, "data.image_size=48", "trainer.max_steps=1")
-    done = command("mshnet-train", "-m", "model=panet,prototype_baseline", *settings)
+    done = command("mshnet-train", "-m", f"model={models}", "recipe=equal_ground", *settings)
     assert done.code == 0, done.err
     results = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("result.json")]
-    assert len(results) == 2 and len({r["tests"][0]["episodes_sha256"] for r in results}) == 1
-    assert len({r["config"]["model"]["_target_"] for r in results}) == 2
+    assert len(results) == 7 and len({r["tests"][0]["episodes_sha256"] for r in results}) == 1
+    assert len({r["config"]["model"]["_target_"] for r in results}) == len(results)
 
 
 @pytest.mark.parametrize("model", [*RECIPES, "mshnet_lite"])

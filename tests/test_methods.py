@@ -15,6 +15,7 @@ from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.baselines import ContrastBaseline, PrototypeBaseline
 from mshnet_pl.models.density_ratio import DensityRatio
 from mshnet_pl.models.mshnet.model import MSHNet
+from mshnet_pl.models.ppnet.parts import region
 from mshnet_pl.similarity.cosine import CosineSimilarity
 from mshnet_pl.similarity.masks import object_masks
 from mshnet_pl.similarity.prototype import PrototypeSimilarity
@@ -181,3 +182,13 @@ def test_only_the_chosen_blocks_matter(blocks: list[int]) -> None:
 def test_refused_blocks(blocks: list[int]) -> None:
     with pytest.raises(ValueError, match="blocks="):
         network(blocks=blocks)
+
+
+def test_ppnet_samples_few_pixels_as_if_it_upsampled() -> None:
+    """Of a mask with 10 pixels or fewer on the coarse grid."""
+    features = torch.randn(7, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mask = torch.zeros(41, 33, dtype=torch.float64)
+    mask[3:6, 30:33] = mask[40, 0] = 1
+    whole = interpolate(features[None], (41, 33), mode="bilinear", align_corners=True)[0]
+    torch.testing.assert_close(region(features, mask, 1, mask.shape), whole[:, mask > 0].T)
+    assert not region(features, mask * 0, 1, mask.shape).any()

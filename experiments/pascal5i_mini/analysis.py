@@ -45,8 +45,8 @@ PAIRS = (
 )
 SHOTS = (1, 5)
 PUBLISHED = {
-    "prototypes, training-free": HERE.parent / "field" / "prototype_baseline",
-    "`recipe=paper`, 800 steps": HERE.parent / "field" / "mshnet",
+    "prototypes, training-free": HERE.parent / "field" / "long" / "prototype_baseline",
+    "`recipe=paper`, 800 steps": HERE.parent / "field" / "long" / "mshnet",
     "`recipe=paper`, 400 steps in fp32": HERE / "fp32" / "both",
     "the same from a fresh clone": HERE / "fp32" / "repeated",
     "the same with the cosine alone": HERE / "fp32" / "cosine",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import grid_sample, interpolate
 
 from mshnet_pl.models.layers import resize
 
@@ -22,12 +22,16 @@ def region(
     Zero, once, where the mask is empty.
     """
     grid = [factor * side for side in features.shape[1:]]
-    chosen = interpolate(mask[None, None], grid, mode="nearest")[0, 0]
-    if chosen.sum() <= _ENOUGH:
-        grid = [*size]
-        chosen = interpolate(mask[None, None], grid, mode="nearest")[0, 0]
-    found = resize(features[None], grid)[0][:, chosen > 0].T
-    return found if len(found) else features.new_zeros(1, len(features))
+    chosen = interpolate(mask[None, None], grid, mode="nearest")[0, 0] > 0
+    if chosen.sum() > _ENOUGH:
+        return resize(features[None], grid)[0][:, chosen].T
+    places = (interpolate(mask[None, None], (size[0], size[1]), mode="nearest")[0, 0] > 0).nonzero()
+    if not len(places):
+        return features.new_zeros(1, len(features))
+    last = places.new_tensor([side - 1 for side in size]).clamp(min=1)
+    exact = features.to(torch.promote_types(features.dtype, torch.float32))
+    positions = (2 * places.to(exact) / last - 1).flip(1)  # (n, 2) of x and y from -1 to 1: no map of that size is built
+    return grid_sample(exact[None], positions[None, None], align_corners=True)[0, :, 0].T.to(features.dtype)
 
 
 def nearest(distances: Float[Tensor, "n k"]) -> Int64[Tensor, "n"]:
