@@ -82,14 +82,16 @@ def test_every_job_of_a_sweep_is_saved(tmp_path: Path, number: signal.Signals) -
     assert not [*tmp_path.rglob("error.json")]
 
 
-def test_a_second_one_ends_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", ["", slow("-m seed=0,1 hydra/launcher=joblib")])
+def test_a_second_one_ends_at_once(tmp_path: Path, more: str) -> None:
     """While a validation of minutes keeps the first from its checkpoint."""
     long = ("val.episodes=100000", "val.every_n_steps=2")
-    process = started(tmp_path, "mshnet-train", *ENDLESS, *long)
+    process = started(tmp_path, "mshnet-train", *more.split(), *ENDLESS, *long)
     code, err = interrupted_when(some_checkpoints(tmp_path), process, times=2)
     assert code == -signal.SIGINT, err
 
 
+@pytest.mark.slow
 def test_a_sweep_that_has_just_begun(tmp_path: Path) -> None:
     """The processes that its first look at the data needs are importing: they end without a word."""
     process = started(tmp_path, "mshnet-train", "-m", *TINY, "seed=0,1")

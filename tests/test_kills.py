@@ -12,7 +12,10 @@ from PIL import Image
 
 from mshnet_pl import results
 from mshnet_pl.data.sources.synthetic import Synthetic
-from test_faults import assert_no_process_is_left, done, started
+from mshnet_pl.utils.checkpoint_file import read_checkpoint
+from test_faults import assert_equal_weights, assert_no_process_is_left, done, started
+from test_interrupts import started as started_alone
+from tiny import TINY
 
 KILLS = [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 CHANGING = {"date", "wall_seconds", "seconds", "machine", "git", "content_sha256"}
@@ -89,3 +92,42 @@ def test_a_prediction_that_is_killed(tmp_path: Path, checkpoint: Path, kills: in
         source.image(f"val-00-{number:04d}").save(tmp_path / f"query/{number}.png")
     given = (f"ckpt={checkpoint}", "support=../support", "query=../query", "out=out", "overwrite=true", "format=coco")
     assert_kills_change_nothing(tmp_path, "out", kills, "predict", *given)
+
+
+def last_steps(folder: Path) -> dict[str, int]:
+    """How far every job is that has a checkpoint; each can be read."""
+    return {path.parts[-3]: read_checkpoint(path)["global_step"] for path in folder.rglob("*.ckpt") if path.stem == "last"}
+
+
+def times(folder: Path) -> set[int]:
+    """When checkpoints were written."""
+    return {path.stat().st_mtime_ns for path in folder.rglob("previous.ckpt")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_sweep_of_joblib_that_is_killed(tmp_path: Path, kills: int = 20) -> None:
+    """The workers and the processes of their jobs end with it, at any moment; so nobody holds a job when it starts again."""
+    arguments = ("-m", *TINY, f"trainer.max_steps={8 * kills}", "save_every_n_steps=1", "threads=1", "seed=0,1")
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    undisturbed.mkdir()
+    killed.mkdir()
+    done(undisturbed, *arguments, "hydra/launcher=joblib")
+    rng, steps = random.Random(0), []
+    for number in range(kills):
+        process, before = started_alone(killed, "mshnet-train", *arguments, "hydra/launcher=joblib"), times(killed)
+        if number % 4:  # others while it starts
+            while times(killed) <= before and process.poll() is None:
+                time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5 if number % 4 else 10))
+        process.kill()
+        process.communicate()
+        assert_no_process_is_left(process.pid)
+        steps.append(sum(last_steps(killed).values()))
+    print(f"{kills} kills; steps of both jobs then: {steps}")
+    assert "another process" not in done(killed, *arguments, "hydra/launcher=joblib")
+    for path in undisturbed.rglob("last.ckpt"):
+        assert_equal_weights(read_checkpoint(path), read_checkpoint(killed / path.relative_to(undisturbed)))
+    counts = [{path.name: path.read_bytes() for path in folder.rglob("episodes*.csv")} for folder in (undisturbed, killed)]
+    assert counts[0] and counts[0] == counts[1]
+    assert not [*killed.rglob("*.part")] and not [*killed.rglob(results.FAILURE)]
