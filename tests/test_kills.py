@@ -110,9 +110,16 @@ def test_a_sweep_of_joblib_that_is_killed(tmp_path: Path, kills: int = 20) -> No
     """The workers and the processes of their jobs end with it, at any moment; so nobody holds a job when it starts again."""
     arguments = ("-m", *TINY, f"trainer.max_steps={8 * kills}", "save_every_n_steps=1", "threads=1", "seed=0,1")
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+
+    def whole(folder: Path) -> str:
+        process = started_alone(folder, "mshnet-train", *arguments, "hydra/launcher=joblib")
+        err = process.communicate()[1]
+        assert process.returncode == 0, err
+        return err
+
     undisturbed.mkdir()
     killed.mkdir()
-    done(undisturbed, *arguments, "hydra/launcher=joblib")
+    whole(undisturbed)
     rng, steps = random.Random(0), []
     for number in range(kills):
         process, before = started_alone(killed, "mshnet-train", *arguments, "hydra/launcher=joblib"), times(killed)
@@ -125,7 +132,7 @@ def test_a_sweep_of_joblib_that_is_killed(tmp_path: Path, kills: int = 20) -> No
         assert_no_process_is_left(process.pid)
         steps.append(sum(last_steps(killed).values()))
     print(f"{kills} kills; steps of both jobs then: {steps}")
-    assert "another process" not in done(killed, *arguments, "hydra/launcher=joblib")
+    assert "another process" not in whole(killed)
     for path in undisturbed.rglob("last.ckpt"):
         assert_equal_weights(read_checkpoint(path), read_checkpoint(killed / path.relative_to(undisturbed)))
     counts = [{path.name: path.read_bytes() for path in folder.rglob("episodes*.csv")} for folder in (undisturbed, killed)]
