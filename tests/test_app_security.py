@@ -290,7 +290,7 @@ def test_ten_thousand_uploads(checkpoint: Path, tmp_path: Path) -> None:
         print(
             json.dumps({"taken": statuses.count(200), "refused": statuses.count(503), "MiB": [before // MIB, after // MIB]})
         )
-        assert set(statuses) == {200, 503} and statuses.count(200) < 5020 and len(running.files()) < 5020
+        assert {*statuses} <= {200, 503} and len(running.files()) < 5020  # old ones go meanwhile, where it takes minutes
         assert after - before < 100 * MIB and visitor.event("wipe").messages == []
 
 
@@ -358,7 +358,7 @@ def test_no_file_stays_after_the_stop(
         visitor.upload(*pictures.values())
         queries = show(visitor, pictures)
         for threshold in (0.5, 0.6, 0.7):
-            (_, download) = visitor.event("segment", [None, queries, threshold]).outputs or ()
+            (_, download, *_) = visitor.event("segment", [None, queries, threshold]).outputs or ()
             assert visitor.read(download["value"]["path"]).status_code == 200
         assert visitor.event("energy").outputs and exemplified.event("example", [None]).outputs
         assert len(running.files()) > 15
@@ -388,7 +388,7 @@ def predict(visitor: Visitor, count: int, rng: np.random.Generator, folder: Path
         noise = rng.integers(0, 40, (384, 384, 3), dtype=np.uint8)
         Image.fromarray(np.asarray(SOURCE.image(QUERY)) // 2 + noise).save(path)
         (queries,) = visitor.event("check", [visitor.upload(path)]).outputs or ()
-        (found, download) = visitor.event("segment", [None, queries, 0.5]).outputs or ()
+        (found, download, *_) = visitor.event("segment", [None, queries, 0.5]).outputs or ()
         assert visitor.event("energy").outputs
         for picture in found:
             assert visitor.read(picture["image"]["path"]).status_code == 200
@@ -420,7 +420,7 @@ def test_sessions_of_large_pictures_keep_little(checkpoint: Path, tmp_path: Path
         sizes = []
         for _ in range(5):
             visitor = Visitor(running.url)
-            (found, _) = visitor.event("segment", [None, show(visitor, large), 0.5]).outputs or ()
+            (found, *_) = visitor.event("segment", [None, show(visitor, large), 0.5]).outputs or ()
             assert len(found) == 2
             sizes.append(running.resident())
         print(json.dumps({"resident MiB after each session": [size // MIB for size in sizes]}))
@@ -431,7 +431,7 @@ def test_masks_of_a_session_are_at_the_pictures_own_size(server: Server, picture
     import zipfile
 
     visitor = Visitor(server.url)
-    (_, download) = visitor.event("segment", [None, show(visitor, pictures), 0.5]).outputs or ()
+    (_, download, *_) = visitor.event("segment", [None, show(visitor, pictures), 0.5]).outputs or ()
     with zipfile.ZipFile(io.BytesIO(visitor.read(download["value"]["path"]).content)) as archive:
         (name,) = archive.namelist()
         assert name == "1_query_mask.png" and Image.open(archive.open(name)).size == (384, 384)
