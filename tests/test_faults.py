@@ -154,7 +154,7 @@ def test_a_damaged_last_checkpoint_is_left_out(trained: Path, tmp_path: Path, ho
     damage(copy / "last.ckpt", how)
     text = done(tmp_path, *SHORT)
     assert re.search(r"last\.ckpt is not a checkpoint of mshnet-train: .*; it is left out", text)
-    assert "going on from" in text and "previous.ckpt" in text
+    assert "resuming from" in text and "previous.ckpt" in text
     assert_equal_weights(expected, state(tmp_path))
     next(tmp_path.rglob("result.json")).unlink()
     for name in ("last.ckpt", "previous.ckpt"):

@@ -124,7 +124,7 @@ def through_session(folder: Path, picture: Path | None = None, mask: Path | None
     session.open(str(next((folder / "made" / "images").iterdir())))
     session.open_mask(str(next((folder / "made" / "masks").iterdir())))
     assert session.draft is not None
-    return session.draft.mask
+    return session.draft.strokes.object
 
 
 @pytest.fixture(autouse=True)

@@ -152,7 +152,7 @@ def through_page(image: Image.Image, folder: Path) -> np.ndarray:
     session.open(str(stored(Image.new("RGB", SIZE), folder / "picture")))
     session.open_mask(str(stored(image, folder / "mask")))
     assert session.draft is not None
-    return session.draft.mask
+    return session.draft.strokes.object
 
 
 DOORS: dict[str, Callable[[Image.Image, Path], np.ndarray]] = {
