@@ -26,6 +26,7 @@ TINY = (*tiny.TINY, f"trainer.max_steps={STEPS}", "save_every_n_steps=1", "threa
 def command(folder: Path, log: Path, name: str, *arguments: str) -> None:
     """A command in this process, which is a fresh one, with a process group of its own, as a shell starts it."""
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # which the server of fresh processes holds back
     os.chdir(folder)
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     with log.open("w") as file:

@@ -214,6 +214,8 @@ def _ended() -> Iterator[None]:
         yield
     except UserError as error:
         raise gr.Error(_escaped(error), print_exception=False) from error
+    except FileNotFoundError as error:  # the visitor left meanwhile, and the session's folder went
+        raise gr.Error("This page was closed: reload it", print_exception=False) from error
 
 
 def _supports(session: Session) -> Iterator[Updates]:
