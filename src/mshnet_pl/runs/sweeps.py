@@ -23,7 +23,7 @@ from mshnet_pl import results
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.runs import jobs, workers
 from mshnet_pl.runs.job import Run
-from mshnet_pl.runs.processes import fresh_processes
+from mshnet_pl.runs.processes import end_with_parent, fresh_processes
 from mshnet_pl.utils.files import find_files
 from mshnet_pl.utils.signals import Interruption, end_on_interrupts
 
@@ -164,11 +164,16 @@ def _fault(settings: DictConfig, overrides: Overrides) -> str | None:
     except UserError as error:
         return str(error)
     # composing and starting sweeps needs no PyTorch
-    with ProcessPoolExecutor(1, fresh_processes(), end_on_interrupts) as pool:
+    with ProcessPoolExecutor(1, fresh_processes(), _begin) as pool:
         try:
             return pool.submit(_fault_of_data, run).result()
         except BrokenProcessPool:  # the job itself will tell
             return None
+
+
+def _begin() -> None:
+    end_on_interrupts()
+    end_with_parent()
 
 
 def _fault_of_data(run: Run) -> str | None:
