@@ -50,7 +50,7 @@ _SETTINGS = (
 def predict_shards(given: PredictionJob) -> Counts:
     """Segment every query into parts of ``out``: Parquet files with a row an object, see ``runs.shard_worker``.
 
-    Parts that are there are kept, so the same command, killed at whatever moment, goes on where it was.
+    Parts that are there are kept, so the same command, killed at whatever moment, resumes where it stopped.
 
     Args:
         given: the job.
@@ -83,7 +83,8 @@ def predict_shards(given: PredictionJob) -> Counts:
             raise RunFailed(f"{end}; {done}. {AGAIN}") from end
     counts = sum((Counts.of(folder.part(number)) for number in share), Counts())
     found = ", ".join(f"{name} in {number}" for name, number in counts.found.items())
-    log.info("%s: %s images in %s rows; %s could not be read; found %s", given.out, *counts[:3:2], counts.errors, found)
+    said = f"{counts.images} images in {counts.rows} rows; {counts.errors} could not be read; found {found}"
+    log.info("%s: %s", given.out, said)
     return counts
 
 
@@ -155,7 +156,7 @@ def _old(folder: Folder, overwrite: bool) -> Plan | None:
 
 
 def _make_room(folder: Folder, plan: Plan, old: Plan | None, overwrite: bool) -> None:
-    """Remove the parts of another plan, and that last: if this is interrupted, it goes on where it was.
+    """Remove the parts of another plan, and that last: so that an interrupted removal is resumed.
 
     Raises:
         ConfigError: there are some, and ``overwrite`` is not set.
@@ -187,9 +188,10 @@ def _alone(out: Path) -> Iterator[None]:
         lock.acquire()
     except OSError as error:
         raise DataError(f"out={out} cannot be written: {error.strerror or error}; give another folder") from error
-    with lock:
-        lock.release()  # it counts
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
