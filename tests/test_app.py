@@ -434,7 +434,8 @@ def test_a_port_in_use_and_a_missing_extra(command: Command, checkpoint: Path, m
         port = taken.getsockname()[1]
         done = command("mshnet-app", f"ckpt={checkpoint}", f"port={port}")
     assert done.code == 2 and f"port={port}: " in done.err and "give another port" in done.err
-    monkeypatch.delitem(sys.modules, "mshnet_pl.app.page", raising=False)
+    for module in ("page", "events"):
+        monkeypatch.delitem(sys.modules, f"mshnet_pl.app.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     done = command("mshnet-app", f"ckpt={checkpoint}")
     assert done.code == 2 and "pip install 'mshnet_pl[app]'" in done.err

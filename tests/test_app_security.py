@@ -395,7 +395,7 @@ def predict(visitor: Visitor, count: int, rng: np.random.Generator, folder: Path
         assert visitor.read(download["value"]["path"]).status_code == 200
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.slow)])
 def test_memory_and_files_after_many_predictions(
     checkpoint: Path, tmp_path: Path, pictures: dict[str, Path], count: int
 ) -> None:

@@ -140,15 +140,16 @@ def test_a_click_enlarges_an_episode(sweep: Path, browser: "sync_api.Browser") -
     before = small.locator("img").first.bounding_box()
     small.click()
     large = page.locator("dialog[open] img")
+    large.first.wait_for()
     after = large.first.bounding_box()
     assert before and after and large.count() == 4 and after["width"] > 2.5 * before["width"]
     assert "IoU" in page.locator("dialog figcaption").inner_text()
     page.locator("dialog").click()
-    assert page.locator("dialog").count() == 0
+    page.wait_for_selector("dialog", state="detached")  # a moment after the click
     small.press("Enter")  # and by the keyboard
-    assert page.locator("dialog[open]").count() == 1
+    page.wait_for_selector("dialog[open]")
     page.keyboard.press("Escape")
-    assert page.locator("dialog").count() == 0
+    page.wait_for_selector("dialog", state="detached")
 
 
 def test_provenance_says_once_what_is_common(sweep: Path, browser: "sync_api.Browser") -> None:

@@ -596,14 +596,14 @@ CHECKS: dict[str, Callable[[Case], None]] = {
 
 
 def large(case: Case) -> bool:
-    """Whether it takes long, among the published ones: several shots through a trained or a deep network."""
-    return case.meta["shot"] > 1 and any(key.endswith("grad_norms") for key in case.arrays) and case.meta["batch"] > 1
+    """Whether it takes long, among the published ones: several shots through a network."""
+    return bool(case.meta["shot"] > 1)
 
 
 def parameters() -> Iterator[ParameterSet]:
     every = "MSHNET_GOLDEN_PEERS" in os.environ  # whoever names a folder wants all of it
     for case in cases():
-        slow = not every and case.meta.get("source") != "features" and large(case)
+        slow = not every and large(case)
         yield pytest.param(case, marks=pytest.mark.slow if slow else (), id=case.title)
 
 

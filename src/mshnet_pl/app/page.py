@@ -1,9 +1,8 @@
-"""The page: what there is to see and what happens on a click. The only module that knows Gradio."""
+"""The page: what there is to see. With ``events`` the only module that knows Gradio."""
 
 import html
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import gradio as gr
 from fastapi import FastAPI
 from gradio.networking import setup_tunnel
 
-from mshnet_pl.app.pictures import BRUSH, NOT_IT, OPACITY, check
-from mshnet_pl.app.session import Meaning, Panel, Session
+from mshnet_pl.app.events import FIRST, Events
+from mshnet_pl.app.pictures import BRUSH, NOT_IT, OPACITY
+from mshnet_pl.app.session import Meaning
 from mshnet_pl.app.sessions import Sessions
-from mshnet_pl.errors import ConfigError, UserError
+from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference.pretrained import Pretrained
 from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.models.base import SimilarityMethod
@@ -30,13 +30,8 @@ _MEANINGS = [
     ("Some strokes or points on it", Meaning.marks.value),
 ]
 _FONT = ["system-ui", "sans-serif"]
-_FIRST, _NEXT = "Picture that shows the object", "Another picture of it (optional)"
 _EVENT: Any = {"preprocess": False, "concurrency_id": "page", "concurrency_limit": 1, "api_visibility": "private"}
 """Of every event: one at a time of all visitors, with values as they come."""
-Updates = list[Any]
-"""New values and properties of components, in the order of an event's outputs."""
-File = Mapping[str, Any]
-"""What a browser says of a file that it uploaded."""
 
 
 class Page:
@@ -51,7 +46,7 @@ class Page:
     def __init__(self, fresh: Callable[[], Segmenter], sessions: Sessions, max_upload_mb: int) -> None:
         network = fresh()
         comparing = isinstance(network.method, SimilarityMethod)
-        self._blocks = _build(_Events(fresh, sessions), comparing, max_upload_mb, _told_of(network.source))
+        self._blocks = _build(Events(fresh, sessions), comparing, max_upload_mb, _told_of(network.source))
         self._blocks.queue(max_size=_MAX_WAITING, api_open=False)
         self._blocks.state_session_capacity = _MAX_WAITING
         self.app = gr.mount_gradio_app(
@@ -89,7 +84,7 @@ def share(host: str, port: int) -> str:
     return urlsplit(address)._replace(scheme="https").geturl()
 
 
-def _build(events: "_Events", comparing: bool, max_upload_mb: int, network: str) -> gr.Blocks:
+def _build(events: Events, comparing: bool, max_upload_mb: int, network: str) -> gr.Blocks:
     with gr.Blocks(title="Few-shot segmentation", analytics_enabled=False) as page:
         gr.Markdown("# Few-shot segmentation\nPaint an object in one picture, have it outlined in others.")
         gr.HTML(network, elem_id="network")
@@ -113,7 +108,7 @@ def _build(events: "_Events", comparing: bool, max_upload_mb: int, network: str)
                 with gr.Column(visible=False) as completed:
                     gr.Markdown("What was made of your boxes, strokes and points; paint more to change it.")
                     made = _gallery("Masks that were made", 4, elem_id="made")
-                support = gr.File(label=_FIRST, file_types=["image"], height=160)
+                support = gr.File(label=FIRST, file_types=["image"], height=160)
             with gr.Column(min_width=340):
                 gr.Markdown("## 2. Give pictures")
                 queries = gr.File(label="Pictures to search", file_types=["image"], file_count="multiple", height=200)
@@ -192,159 +187,3 @@ def _gallery(label: str, columns: int, **others: Any) -> gr.Gallery:  # noqa: AN
         buttons=["fullscreen"],
         **others,
     )
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Make a ``UserError`` a message on the page; what is on it stays."""
-    try:
-        yield
-    except UserError as error:
-        gr.Warning(_escaped(error))
-
-
-def _escaped(error: UserError) -> str:
-    return html.escape(str(error)).replace("\n", "<br>")
-
-
-@contextmanager
-def _ended() -> Iterator[None]:
-    """Make a ``UserError`` a message on the page that ends an event, and what would follow it."""
-    try:
-        yield
-    except UserError as error:
-        raise gr.Error(_escaped(error), print_exception=False) from error
-    except FileNotFoundError as error:  # the visitor left meanwhile, and the session's folder went
-        raise gr.Error("This page was closed: reload it", print_exception=False) from error
-
-
-def _supports(session: Session) -> Iterator[Updates]:
-    """Take the editor off the page and set it up anew: one that is in use misplaces the strokes that it is given."""
-    yield [gr.update(value=None, visible=False), *[gr.skip()] * 6]
-    with _ended():
-        there, drawing, kept = session.draft is not None, session.drawing(), session.shown()
-    image, layers = drawing or (None, [])
-    yield [
-        gr.update(
-            value=drawing and {"background": image, "layers": layers, "composite": None},
-            visible=there,
-            canvas_size=session.draft.image.size if session.draft else (1, 1),
-        ),
-        gr.update(visible=there),
-        gr.update(visible=bool(kept)),
-        kept,
-        gr.update(value=None, label=_NEXT if there else _FIRST),
-        session.draft.meaning.value if session.draft else Meaning.shape.value,
-        bool(session.draft and session.draft.negative),
-    ]
-
-
-def _found(session: Session, threshold: object) -> Updates:
-    if not session.found:
-        return [[], gr.update(value=None, interactive=False), gr.update(visible=False), []]
-    with _ended():
-        made, masks = session.made(), gr.update(value=session.masks(threshold), interactive=True)
-        return [session.overlays(threshold), masks, gr.update(visible=bool(made)), made]
-
-
-class _Events:
-    """What happens on a click. Values come as a browser sent them and may be anything: none is decoded before a check."""
-
-    def __init__(self, fresh: Callable[[], Segmenter], sessions: Sessions) -> None:
-        self._fresh, self._sessions = fresh, sessions
-
-    def start(self, request: gr.Request) -> None:
-        with _ended():
-            self._sessions.start(request.session_hash or "")
-
-    def end(self, request: gr.Request) -> None:
-        self._sessions.end(request.session_hash or "")
-
-    def supports(self, request: gr.Request) -> Iterator[Updates]:
-        yield from _supports(self._session(request))
-
-    def open(self, drawing: File | None, picture: File, request: gr.Request) -> Iterator[Updates]:
-        session = self._session(request)
-        with _told():
-            self._paint(session, drawing)
-            session.open(self._path(session, picture))
-        yield from _supports(session)
-
-    def wipe(self, request: gr.Request) -> Iterator[Updates]:
-        session = self._session(request)
-        session.wipe()
-        yield from _supports(session)
-
-    def open_mask(self, mask: File, request: gr.Request) -> Iterator[Updates]:
-        session = self._session(request)
-        with _told():
-            session.open_mask(self._path(session, mask))
-        yield from _supports(session)
-
-    def edit(self, drawing: File | None, event: gr.SelectData, request: gr.Request) -> Iterator[Updates]:
-        session = self._session(request)
-        with _told():
-            self._paint(session, drawing)
-            session.edit(event.index)
-        yield from _supports(session)
-
-    def mean(self, meaning: object, negative: object, request: gr.Request) -> None:
-        with _ended():
-            self._session(request).mean(meaning, negative)
-
-    def remove(self, request: gr.Request) -> Iterator[Updates]:
-        session = self._session(request)
-        session.remove()
-        yield from _supports(session)
-
-    def example(self, queries: Sequence[File] | None, request: gr.Request) -> Iterator[Updates]:
-        session = self._session(request)
-        with _ended():  # what would follow is left undone
-            paths = session.example(queries or [])
-        for updates in _supports(session):
-            yield [*updates, paths]
-
-    def check(self, queries: Sequence[File] | None, request: gr.Request) -> list[str]:
-        """The queries that are images, taken over by the session; a message about the others."""
-        session, good = self._session(request), []
-        for query in queries or []:
-            with _told():
-                path = self._path(session, query)
-                check(path)
-                good.append(path)
-        with _ended():
-            return session.take(good)
-
-    def segment(
-        self, drawing: File | None, queries: Sequence[File] | None, threshold: object, request: gr.Request
-    ) -> Updates:
-        session = self._session(request)
-        with _told():
-            self._paint(session, drawing)
-            session.segment(self._fresh(), [self._path(session, query) for query in queries or []])
-        return _found(session, threshold)
-
-    def found(self, threshold: object, request: gr.Request) -> Updates:
-        return _found(self._session(request), threshold)
-
-    def energy(self, request: gr.Request) -> list[Panel]:
-        return self._session(request).energy(self._fresh(), 0)
-
-    def energy_of(self, event: gr.SelectData, request: gr.Request) -> list[Panel]:
-        session = self._session(request)
-        return session.energy(self._fresh(), event.index // 2 if isinstance(event.index, int) else -1)
-
-    def start_over(self, request: gr.Request) -> Updates:
-        self._session(request).clear()
-        return [None, []]
-
-    def _session(self, request: gr.Request) -> Session:
-        with _ended():
-            return self._sessions.get(request.session_hash or "")
-
-    def _path(self, session: Session, file: File) -> str:
-        return str(self._sessions.workspace.given(str(file["path"]), session.folder))
-
-    def _paint(self, session: Session, drawing: File | None) -> None:
-        if drawing:
-            session.paint_layers([self._path(session, layer) for layer in drawing["layers"]])

@@ -39,6 +39,11 @@ class Sessions:
                 self._sessions[key] = Session(self.workspace.new_folder())
             self._used[key] = time.monotonic()
 
+    def __contains__(self, key: str) -> bool:
+        """Whether a key's session is alive."""
+        with self._lock:
+            return key in self._sessions
+
     def get(self, key: str) -> Session:
         """The session of a key, which counts as used. A quick visitor's first event comes before the page's own ``start``.
 
