@@ -141,7 +141,11 @@ def test_interval_against_scipy() -> None:
 
 @pytest.mark.parametrize(
     "world",
-    [World(24, 600, 1), World(24, 600, 5), pytest.param(World(60, 600, 1, training=0.02, trainings=3), marks=pytest.mark.slow)],
+    [
+        World(24, 600, 1),
+        World(24, 600, 5),
+        pytest.param(World(60, 600, 1, training=0.02, trainings=3), marks=pytest.mark.slow),
+    ],
     ids=["1-shot", "5-shot", "3 trainings"],
 )
 def test_intervals_hold_the_truth(world: World) -> None:

@@ -63,6 +63,17 @@ class Fusion(StrEnum):
     """Each shot predicts alone; their foreground votes, divided by the most that a pixel got, decide (HSNet)."""
 
 
+class Control(StrEnum):
+    """What the supports of a control episode show."""
+
+    own = "own"
+    """The query's class, as in any episode."""
+    other_class = "other_class"
+    """A class that the query does not show."""
+    which_of_two = "which_of_two"
+    """One of two classes that the query shows."""
+
+
 class SupportKind(StrEnum):
     """What of a support's mask a test shows the method; a mask is then made of it (``inference.completion``)."""
 

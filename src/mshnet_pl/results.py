@@ -65,6 +65,8 @@ class Measurement:
     """Distinct images that are queries; None where a file does not say it."""
     support_images: int | None = None
     """Distinct images that are supports."""
+    controls: dict[str, float] | None = None
+    """Of control episodes, by the names of ``evaluation.controls.MEASURES``, in percent; None where none were tested."""
 
 
 @dataclass(frozen=True)

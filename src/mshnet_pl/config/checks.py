@@ -143,6 +143,12 @@ def _caches(config: Config) -> Iterator[str]:
         )
 
 
+def _controls(config: Config) -> Iterator[str]:
+    """Other classes' supports take the place of a class's own."""
+    if config.test.controls and config.way > 1:
+        yield f"way={config.way}: control episodes have one class; take test.controls=0"
+
+
 def _published_episodes(config: Config) -> Iterator[str]:
     """They are one set of episodes with one class."""
     if config.test.protocol is not Protocol.published:
@@ -255,6 +261,7 @@ def _figure(config: Config) -> Iterator[str]:
 
 
 _RULES = (
-    _views, _caches, _published_episodes, _validation, _parameter_groups, _dice, _fold, _start, _switches, _figure,
+    _views, _caches, _published_episodes, _controls, _validation, _parameter_groups, _dice, _fold, _start, _switches,
+    _figure,
 )  # fmt: skip
 """What must hold between settings; each yields a line a problem, which begins with ``key=value``."""

@@ -190,6 +190,13 @@ class TestConfig:
         "What is shown of supports: mask, or box (of every connected part), largest_box, scribble or point at random, "
         "of which the mask is then made.",
     )
+    controls: int = setting(
+        0,
+        "Of each test so many episodes are also asked with supports of a class that the query does not show, and so many "
+        "queries that show two classes for each of them: whether the supports decide. 0 for none.",
+        min=0,
+        effect=Effect.NAMED,
+    )
     checkpoint: Which = setting(
         Which.last, "Test the checkpoint that was best in validation, or the last one.", effect=Effect.NAMED
     )

@@ -21,7 +21,7 @@ from mshnet_pl.utils.targets import NETWORK, RUN, public
 _TAKEN = (
     "fold", "shot", "way", "seed", "variant", "data.image_size", "data.batch_size", "data.novel_pixels", "data.min_images",
     "data.bad_files", "data.augment", "loss", "val", "eval", "test.episodes", "test.seeds", "test.shots", "test.protocol",
-    "test.support", "test.checkpoint", "test.untrained",
+    "test.support", "test.controls", "test.checkpoint", "test.untrained",
     *(key for key, effect in effects(Config).items() if key.startswith("trainer.") and effect is not Effect.NO),
 )  # fmt: skip
 """Plain values."""

@@ -21,7 +21,7 @@ from mshnet_pl.data.protocol.sampling import Draws
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import DataError
-from mshnet_pl.options import BadFiles, NovelPixels, Protocol, Subset, SupportKind, ValClasses
+from mshnet_pl.options import BadFiles, Control, NovelPixels, Protocol, Subset, SupportKind, ValClasses
 from mshnet_pl.utils.signals import ignore_interrupts
 
 
@@ -181,6 +181,18 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._drawn, self._original_size, self._show_queries = draws, original_size, show_queries
         self._support = support
 
+    def control_episodes(self, episodes: int, shot: int, seed: int) -> dict[Control, tuple[list[Draws], EpisodeLoader]]:
+        """The first of ``use_test_episodes`` and control episodes of each kind, by name and as a loader of all images.
+
+        Raises:
+            DataError: there is no other class to show.
+        """
+        kinds = self._images.control_draws(self._drawn[:episodes], shot, seed)
+        return {
+            kind: (draws, EpisodeLoader(self._test_dataset(drawn=draws), collate_fn=collate_loaded))
+            for kind, draws in kinds.items()
+        }
+
     def leave_out(self, ids: Collection[int]) -> None:
         """Say which images the loaders need not read; there are zeros in their place."""
         self._left_out.clear()
@@ -271,11 +283,12 @@ class EpisodeDataModule(pl.LightningDataModule):
             cache=self._cache, ids=self._ids, left_out=left_out, **self._images.replacing(validation=True),
         )  # fmt: skip
 
-    def _test_dataset(self, left_out: Collection[int] = ()) -> LoadedEpisodes:
+    def _test_dataset(self, left_out: Collection[int] = (), drawn: list[Draws] | None = None) -> LoadedEpisodes:
+        drawn = self._drawn if drawn is None else drawn
         if not self._drawn:
             raise RuntimeError("call use_test_episodes first")
         return LoadedEpisodes(
-            self._source, self._drawn.__getitem__, len(self._drawn), self.image_size, self._original_size,
+            self._source, drawn.__getitem__, len(drawn), self.image_size, self._original_size,
             cache=self._cache, ids=self._ids, left_out=left_out if self._support is SupportKind.mask else (),
             show_queries=self._show_queries, support=self._support,
         )  # fmt: skip

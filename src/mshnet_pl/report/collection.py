@@ -82,6 +82,11 @@ class Measured(NamedTuple):
         return dict(zip(counts.classes.tolist(), self.test.class_iou, strict=True)) if counts else {}
 
     @property
+    def controls_file(self) -> Path | None:
+        """Where the counts of its control episodes are, if there were such."""
+        return self._beside("controls", "csv")
+
+    @property
     def pictures(self) -> Path | None:
         """The file with its recorded pictures, if there is one."""
         return self._beside("pictures", "npz")

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from mshnet_pl.report import classes
+from mshnet_pl.report import classes, control_notes
 from mshnet_pl.report.bootstrap import LEVEL
 from mshnet_pl.report.collection import FailedRun, Measured
 from mshnet_pl.report.counts import FB_IOU, MIOU
@@ -93,6 +93,7 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
     named: list[FailedRun] = []
     for row in own:
         explanations += [f"left out of {row.label}: {old.folder}, as there is a newer result" for old in row.superseded]
+        explanations += control_notes.notes(row)
         if row.lacks_counts:
             explanations.append(f"no interval for {row.label}: the pixel counts of its episodes are not all there")
         elif row.lacks_images:

@@ -2,22 +2,25 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 
 from mshnet_pl import results
 from mshnet_pl.data.datamodule import EpisodeDataModule
+from mshnet_pl.data.loading.loaders import EpisodeLoader
 from mshnet_pl.data.protocol.sampling import episodes_hash, episodes_json
 from mshnet_pl.errors import RunFailed
-from mshnet_pl.evaluation import pictures
+from mshnet_pl.evaluation import controls, pictures
+from mshnet_pl.evaluation.controls import ControlRow
 from mshnet_pl.evaluation.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.options import Resolution
 from mshnet_pl.results import Measurement
 from mshnet_pl.runs.job import Run
 from mshnet_pl.training.callbacks.progress import ProgressBar
 from mshnet_pl.training.feature_keeper import FeatureKeeper
-from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.training.module import EpisodicModule, Predicted
+from mshnet_pl.utils.files import write_whole
 
 
 class Tester:
@@ -73,6 +76,7 @@ class Tester:
             results.save_episode_images(self._folder, episodes_json(draws))
         if test.pictures and seed == test.seeds[0]:
             drawn = self._draw(module, counts, self._folder / f"pictures_{name}.npz")
+        asked = self._control(module, shot, seed, self._folder / f"controls_{name}.csv") if test.controls else None
         classes = self._datamodule.class_names
         return Measurement(
             weights=weights,
@@ -87,6 +91,7 @@ class Tester:
             pictures_sha256=drawn,
             query_images=len({draw.query for episode in draws for draw in episode}),
             support_images=len({name for episode in draws for draw in episode for name in draw.supports}),
+            controls=asked,
             **_named(scores(counts), classes),
         )
 
@@ -94,16 +99,30 @@ class Tester:
         """Keep pictures of the best, median and worst episodes; the process that writes them knows the file's SHA-256."""
         chosen = pictures.select_episodes(counts, self._config.test.pictures)
         loader = self._datamodule.test_episodes(list(dict.fromkeys(number for number, _ in chosen)))
+        predicted = self._predict(module, loader)
+        if not self._trainer.is_global_zero:
+            return None
+        return pictures.save(path, chosen, loader, [batch.labels for batch in predicted])
+
+    def _control(self, module: EpisodicModule, shot: int, seed: int, path: Path) -> dict[str, float]:
+        """Test control episodes and keep what they counted."""
+        rows = []
+        for kind, (draws, loader) in self._datamodule.control_episodes(self._config.test.controls, shot, seed).items():
+            for (draw,), batch in zip(draws, self._predict(module, loader) if draws else (), strict=True):
+                ((_, class_id, *pixels),), (there,) = batch.counts.tolist(), batch.presences
+                rows.append(ControlRow(kind, draw.query, class_id, tuple(pixels), there))
+        if self._trainer.is_global_zero:
+            write_whole(path, controls.text(rows).encode())
+        return controls.measures(rows)
+
+    def _predict(self, module: EpisodicModule, loader: EpisodeLoader) -> list[Predicted]:
         bar = self._trainer.progress_bar_callback
         if bar:
             bar.disable()
         predicted = self._trainer.predict(module, loader)
         if bar:
             bar.enable()
-        assert isinstance(predicted, list)
-        if not self._trainer.is_global_zero:
-            return None
-        return pictures.save(path, chosen, loader, predicted)  # type: ignore[arg-type]  # predict_step's own
+        return cast("list[Predicted]", predicted)
 
 
 def _named(pooled: Scores, classes: tuple[str, ...]) -> dict[str, Any]:

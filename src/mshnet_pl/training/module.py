@@ -2,26 +2,38 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mshnet_pl.data.loading.cached_backbone import CachedBackbone
 from mshnet_pl.episode import Episode, Prediction
-from mshnet_pl.evaluation.metrics import EpisodeIoU, Scores, scores
-from mshnet_pl.inference.labels import predict_labels
+from mshnet_pl.evaluation.metrics import EpisodeIoU, Scores, episode_counts, scores
+from mshnet_pl.inference.labels import margins, predict_labels
 from mshnet_pl.inference.predictor import Predictor
+from mshnet_pl.inference.presence import presence
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.options import Criterion, Fusion, LossGrid
 from mshnet_pl.training.dead_taps import single_precision_for_dead_taps
 from mshnet_pl.training.losses import episode_loss
 from mshnet_pl.training.optimizers import grouped, scale_rates
+
+
+class Predicted(NamedTuple):
+    """What a test makes of a batch."""
+
+    labels: UInt8[Tensor, "batch height width"]
+    """Of the queries, as tests count them."""
+    counts: Int64[Tensor, "batch 6"]
+    """As ``episode_counts``."""
+    presences: list[float]
+    """Of every row's class in its query, see ``inference.presence``."""
 
 
 class EpisodicModule(pl.LightningModule):
@@ -133,9 +145,13 @@ class EpisodicModule(pl.LightningModule):
         so_far = scores(self.test_iou.counts()).miou
         self.log("test/miou_so_far", so_far, prog_bar=True, logger=False, on_step=True, on_epoch=False)
 
-    def predict_step(self, batch: Episode, batch_idx: int) -> UInt8[Tensor, "batch height width"]:
-        """Labels of an episode's queries, as tests count them."""
-        return predict_labels(self._one_by_one(batch, self.predictor), batch)
+    def predict_step(self, batch: Episode, batch_idx: int) -> Predicted:
+        """What tests make of an episode."""
+        logits = self._one_by_one(batch, self.predictor)
+        labels = predict_labels(logits, batch)
+        sizes = batch.query_size.tolist()
+        presences = [presence(margins(logits[i : i + 1], (h, w))[0]) for i, (h, w) in enumerate(sizes)]
+        return Predicted(labels, episode_counts(labels, batch.query_mask, batch.class_id, batch.number), presences)
 
     def _one_by_one(self, batch: Episode, predictor: Predictor) -> Tensor:
         """Logits an episode at a time: neither the batch size nor the number of processes can then change a rounding."""

@@ -134,7 +134,8 @@ class WandbTracker(WandbLogger):
             name = re.sub(r"[^\w.-]", "_", folder.name)
             for test in result.tests:
                 place = f"result/{test.weights}_{test.shot}shot_seed{test.seed}"
-                self.experiment.summary.update({f"{place}/miou": test.miou, f"{place}/fb_iou": test.fb_iou})
+                shown = {"miou": test.miou, "fb_iou": test.fb_iou, **(test.controls or {})}
+                self.experiment.summary.update({f"{place}/{score}": value for score, value in shown.items()})
             files = {"result": folder / results.FILE}
             if self._checkpoint:
                 files["checkpoint"] = folder / "checkpoints" / f"{result.training.get('checkpoint')}.ckpt"

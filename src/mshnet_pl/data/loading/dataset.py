@@ -91,12 +91,14 @@ class EpisodeDataset(Dataset[Episode]):
                 self.bad[problem.name] = str(problem)
 
     def _read(self, number: int, draws: Draws) -> Episode:
-        query, query_masks = self._picture(draws[0].query, [draw.class_id for draw in draws], number, picture=0)
+        among = draws[0].among
+        query, query_masks = self._picture(draws[0].query, [draw.class_id for draw in draws], number, picture=0, among=among)
         supports: list[Tensor] = []
         support_masks: list[Tensor] = []
         for draw in draws:
             for name in draw.supports:
-                support, masks = self._picture(name, [draw.class_id], number, picture=len(supports) + 1)
+                shown = draw.class_id if draw.shown is None else draw.shown
+                support, masks = self._picture(name, [shown], number, picture=len(supports) + 1)
                 told = weakened((masks[0] == 1).numpy(), self._support, number, len(supports))
                 supports.append(support)
                 support_masks.append(torch.from_numpy(told))
@@ -125,10 +127,12 @@ class EpisodeDataset(Dataset[Episode]):
         """The images of episode ``number``."""
         return [name for draw in self.draws(number) for name in (draw.query, *draw.supports)]
 
-    def _picture(self, name: str, classes: Sequence[int], number: int, picture: int) -> tuple[Tensor, Tensor]:
+    def _picture(
+        self, name: str, classes: Sequence[int], number: int, picture: int, among: Sequence[int] = ()
+    ) -> tuple[Tensor, Tensor]:
         """Normalised image and its masks of every class, changed at random where that is wanted; the query is picture 0."""
         try:
-            masks = [self._mask(name, class_id, self._unknown if picture == 0 else ()) for class_id in classes]
+            masks = [self._mask(name, class_id, self._unknown if picture == 0 else (), among) for class_id in classes]
         except _UNREADABLE as error:
             raise Unusable(name, str(error)) from error
         if self._original_size and picture == 0:
@@ -142,8 +146,10 @@ class EpisodeDataset(Dataset[Episode]):
             image, shown = self._augment(image, shown, number, picture)
         return normalise(image), shown
 
-    def _mask(self, name: str, class_id: int, unknown: Sequence[int]) -> np.ndarray:
+    def _mask(self, name: str, class_id: int, unknown: Sequence[int], among: Sequence[int]) -> np.ndarray:
         mask = self._source.mask(name, [class_id])
+        if among:
+            mask = np.where(self._source.mask(name, among) == 1, mask, np.uint8(UNKNOWN))
         if unknown:
             hidden = self._source.mask(name, unknown) == 1
             mask = np.where(hidden & (mask == 0), np.uint8(UNKNOWN), mask)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from mshnet_pl.data.protocol.controls import other_class, which_of_two
 from mshnet_pl.data.protocol.leakage import check_disjoint
 from mshnet_pl.data.protocol.sampling import (
     Draws,
@@ -20,7 +21,7 @@ from mshnet_pl.data.protocol.sampling import (
 from mshnet_pl.data.protocol.split_lists import Pair, by_class
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.errors import ConfigError, DataError
-from mshnet_pl.options import EVERY_FOLD, BadFiles, NovelPixels, Protocol, Subset, ValClasses
+from mshnet_pl.options import EVERY_FOLD, BadFiles, Control, NovelPixels, Protocol, Subset, ValClasses
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +178,19 @@ class FoldImages:
             return made
         drawn = (draw_seeded(self._val, self._test_classes, shot, seed, n, self._way) for n in range(episodes))
         return [without(self._val, seed, draws, n, self.bad) for n, draws in enumerate(drawn)]
+
+    def control_draws(self, episodes: Sequence[Draws], shot: int, seed: int) -> dict[Control, list[Draws]]:
+        """Test episodes of one class, and as many control episodes of each kind, or queries where there are fewer.
+
+        Raises:
+            DataError: there is no other class to show.
+        """
+        contents = self._source.contents(Subset.VAL)
+        return {
+            Control.own: [*episodes],
+            Control.other_class: other_class(episodes, contents),
+            Control.which_of_two: which_of_two(contents, self._val, self._test_classes, shot, seed, len(episodes)),
+        }
 
     def train_draw(self) -> tuple[Callable[[int], Draws], int]:
         """What gives a training episode by its number, and how many an epoch has.

@@ -20,6 +20,11 @@ class Draw(NamedTuple):
     query: str
     supports: tuple[str, ...]
     class_id: int
+    """What is right to segment."""
+    shown: int | None = None
+    """The class that supports show, where it is another one; see ``controls``."""
+    among: tuple[int, ...] = ()
+    """Where given, the query's pixels of no class of these are unknown."""
 
 
 Draws = tuple[Draw, ...]
