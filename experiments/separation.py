@@ -18,9 +18,9 @@ from torch import Tensor
 
 from mshnet_pl import config
 from mshnet_pl.data.io.transforms import resize_mask
-from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.evaluation.energy import energy_maps, enlarge, separation
 from mshnet_pl.models.base import SimilarityMethod
+from mshnet_pl.options import UNKNOWN
 from mshnet_pl.report.formats import aligned
 from mshnet_pl.runs import build
 from mshnet_pl.runs.job import Run

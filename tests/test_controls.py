@@ -17,12 +17,11 @@ from mshnet_pl.data.protocol.sampling import Draw, Draws, draw_seeded
 from mshnet_pl.data.protocol.split_lists import by_class
 from mshnet_pl.data.sources import Pascal5i
 from mshnet_pl.data.sources.synthetic import Synthetic
-from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
-from mshnet_pl.evaluation import controls
-from mshnet_pl.evaluation.controls import ControlRow
 from mshnet_pl.inference.presence import presence
-from mshnet_pl.options import Control, Protocol, Subset
+from mshnet_pl.options import UNKNOWN, Control, Protocol, Subset
+from mshnet_pl.report import controls
+from mshnet_pl.report.controls import ControlRow
 
 
 def drawn(seed: int) -> tuple[dict[str, set[int]], dict[int, list[str]], list[Draws]]:

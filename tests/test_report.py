@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from statistics import fmean
 
@@ -421,3 +423,9 @@ def test_what_cannot_be_compared(tmp_path: Path, command: Command) -> None:
     result["tests"][0]["resolution"] = "original"
     (keep / "result.json").write_text(json.dumps(result))
     assert "eval.resolution is resized in A and original in B" in command("mshnet-report", "compare", good, keep).err
+
+
+def test_a_report_starts_without_pytorch() -> None:
+    program = "import sys, mshnet_pl.cli.report; print({'torch', 'torchmetrics', 'hydra'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

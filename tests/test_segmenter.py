@@ -21,14 +21,14 @@ from mshnet_pl.data.io.transforms import resize_mask, to_input
 from mshnet_pl.data.protocol.sampling import draw_seeded
 from mshnet_pl.data.protocol.split_lists import by_class
 from mshnet_pl.data.sources.synthetic import Synthetic
-from mshnet_pl.episode import UNKNOWN, Episode
+from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.baselines import PrototypeBaseline
 from mshnet_pl.models.builder import read_method
 from mshnet_pl.models.mshnet.model import MSHNet
-from mshnet_pl.options import Subset
+from mshnet_pl.options import UNKNOWN, Subset
 
 SIZE = 64
 SOURCE = Synthetic(size=90)

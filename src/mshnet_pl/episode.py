@@ -12,8 +12,6 @@ MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 """(3, 1, 1): ImageNet's mean of each channel, on a scale of 0 to 1."""
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 """(3, 1, 1): ImageNet's standard deviation of each channel."""
-UNKNOWN = 255
-"""Label of pixels whose class is not known."""
 
 
 class Episode(NamedTuple):

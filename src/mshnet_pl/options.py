@@ -6,6 +6,8 @@ from enum import StrEnum
 
 DEFAULT_NETWORK = "training-free"
 """The network of the package that is used where none is named."""
+UNKNOWN = 255
+"""Label of pixels whose class is not known."""
 MIN_SIDE, MAX_SIDE = 32, 4096
 """Of an image, in pixels, that a network can take, and that fits into a machine's memory."""
 

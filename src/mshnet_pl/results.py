@@ -66,7 +66,7 @@ class Measurement:
     support_images: int | None = None
     """Distinct images that are supports."""
     controls: dict[str, float] | None = None
-    """Of control episodes, by the names of ``evaluation.controls.MEASURES``, in percent; None where none were tested."""
+    """Of control episodes, by the names of ``report.controls.MEASURES``, in percent; None where none were tested."""
 
 
 @dataclass(frozen=True)

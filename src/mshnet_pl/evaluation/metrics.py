@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from mshnet_pl.episode import UNKNOWN
+from mshnet_pl.options import UNKNOWN
 from mshnet_pl.utils.numbers import percent
 
 EpisodeCounts = Int64[Tensor, "episodes 6"]

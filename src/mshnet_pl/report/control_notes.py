@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mshnet_pl.evaluation import controls
+from mshnet_pl.report import controls
 from mshnet_pl.report.grouping import Row
 
 _WORDS = {

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from scipy.ndimage import binary_erosion
 
-from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
+from mshnet_pl.options import UNKNOWN
 from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.config_names import method
 from mshnet_pl.utils.files import whole_file

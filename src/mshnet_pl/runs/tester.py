@@ -11,10 +11,11 @@ from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.loading.loaders import EpisodeLoader
 from mshnet_pl.data.protocol.sampling import episodes_hash, episodes_json
 from mshnet_pl.errors import RunFailed
-from mshnet_pl.evaluation import controls, pictures
-from mshnet_pl.evaluation.controls import ControlRow
+from mshnet_pl.evaluation import pictures
 from mshnet_pl.evaluation.metrics import EpisodeCounts, Scores, scores
 from mshnet_pl.options import Resolution
+from mshnet_pl.report import controls
+from mshnet_pl.report.controls import ControlRow
 from mshnet_pl.results import Measurement
 from mshnet_pl.runs.job import Run
 from mshnet_pl.training.callbacks.progress import ProgressBar

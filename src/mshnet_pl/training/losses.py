@@ -7,8 +7,8 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
-from mshnet_pl.episode import UNKNOWN, Prediction
-from mshnet_pl.options import Criterion, LossGrid
+from mshnet_pl.episode import Prediction
+from mshnet_pl.options import UNKNOWN, Criterion, LossGrid
 
 _EPS = 1e-8
 

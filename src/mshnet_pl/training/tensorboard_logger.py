@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from mshnet_pl.episode import UNKNOWN
+from mshnet_pl.options import UNKNOWN
 
 _TINTS = {1: (230, 60, 60), UNKNOWN: (128, 128, 128)}
 _GAP = 2

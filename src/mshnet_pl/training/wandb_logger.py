@@ -15,8 +15,8 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from mshnet_pl import results
-from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.options import UNKNOWN
 from mshnet_pl.results import Result
 from mshnet_pl.utils.targets import class_name
 

@@ -22,8 +22,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mshnet_pl.data.io.images import ImageLike, as_array, decoding
-from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
+from mshnet_pl.options import UNKNOWN
 
 _BLACK = 1 / 8
 """Share of the full range up to which a value counts as black, where the other is bright."""

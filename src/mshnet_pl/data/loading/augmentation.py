@@ -7,9 +7,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
-from mshnet_pl.episode import MEAN, UNKNOWN
+from mshnet_pl.episode import MEAN
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.options import augment_problems
+from mshnet_pl.options import UNKNOWN, augment_problems
 
 _AUGMENT = 2  # a stream of the seed's own, beside those that draw the episodes
 

@@ -14,9 +14,9 @@ from mshnet_pl.data.loading.image_cache import ImageCache
 from mshnet_pl.data.loading.weak_supports import weakened
 from mshnet_pl.data.protocol.sampling import Draws
 from mshnet_pl.data.sources.base import AbstractSource
-from mshnet_pl.episode import UNKNOWN, Episode
+from mshnet_pl.episode import Episode
 from mshnet_pl.errors import DataError
-from mshnet_pl.options import Subset, SupportKind
+from mshnet_pl.options import UNKNOWN, Subset, SupportKind
 
 _UNREADABLE = (DataError, OSError, SyntaxError, ValueError)
 """What sources raise where files cannot be read."""

@@ -20,9 +20,8 @@ from mshnet_pl.data.prepare.releases import Archive, obtain
 from mshnet_pl.data.protocol.split_lists import read_names, read_published
 from mshnet_pl.data.sources.pascal5i import Pascal5i
 from mshnet_pl.data.sources.verification import read_labels
-from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
-from mshnet_pl.options import Subset
+from mshnet_pl.options import UNKNOWN, Subset
 from mshnet_pl.utils.files import sync_all, whole_file
 
 _LISTS = "ImageSets/Segmentation"

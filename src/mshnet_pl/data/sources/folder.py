@@ -15,9 +15,8 @@ from mshnet_pl.data.protocol.split_lists import Pair
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.data.sources.folder_masks import FolderMasks, own_value, read_values
 from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, take_inventory
-from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.options import EVERY_FOLD, Subset
+from mshnet_pl.options import EVERY_FOLD, UNKNOWN, Subset
 
 
 class Folder(AbstractSource):

@@ -13,9 +13,8 @@ from mshnet_pl.data.io.images import read_image
 from mshnet_pl.data.protocol.split_lists import Pair, read_names, read_published
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, read_labels, take_inventory
-from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
-from mshnet_pl.options import Subset
+from mshnet_pl.options import UNKNOWN, Subset
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from platformdirs import user_cache_dir
 from tqdm import tqdm
 
 from mshnet_pl.data.io.images import decoding, read_image
-from mshnet_pl.episode import UNKNOWN
 from mshnet_pl.errors import DataError
+from mshnet_pl.options import UNKNOWN
 from mshnet_pl.utils.files import write_whole
 from mshnet_pl.utils.hashing import checksum, stamp
 

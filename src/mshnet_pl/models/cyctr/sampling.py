@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mshnet_pl.episode import UNKNOWN
+from mshnet_pl.options import UNKNOWN
 
 _TOKENS = 300
 """Of the object, and of the rest, for every shot."""

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
-from mshnet_pl.episode import UNKNOWN, Prediction, Supervised
+from mshnet_pl.episode import Prediction, Supervised
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.layers import resize
 from mshnet_pl.models.ppnet.graph import LatentGraph, superpixel_means
 from mshnet_pl.models.ppnet.parts import PARTS, cluster_means, region
 from mshnet_pl.models.prototypes import pooled
 from mshnet_pl.models.randomness import generators
+from mshnet_pl.options import UNKNOWN
 
 _SCALE = 20.0
 _RATES = (6, 12, 18, 24)
