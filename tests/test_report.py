@@ -426,6 +426,6 @@ def test_what_cannot_be_compared(tmp_path: Path, command: Command) -> None:
 
 
 def test_a_report_starts_without_pytorch() -> None:
-    program = "import sys, mshnet_pl.cli.report; print({'torch', 'torchmetrics', 'hydra'} & {*sys.modules})"
+    program = "import sys, mshnet_pl.cli.report; print({'torch', 'torchmetrics', 'pytorch_lightning'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
