@@ -153,7 +153,7 @@ def test_command_against_the_segmenter(command: Command, checkpoint: Path, tmp_p
     (result,) = (tmp_path / "tested").rglob("result.json")
     assert json.loads(result.read_text())["tests"][0]["controls"] == pytest.approx(controls.measures(rows))
     report = command("mshnet-report", "tested")
-    line = next(line for line in report.out.splitlines() if "control episodes of" in line)
+    (line,) = (line for line in report.out.splitlines() if "control episodes of" in line)
     assert f"with another class's {controls.measures(rows)['other_class_miou']:.1f} [" in line
 
     refused = command("mshnet-test", f"ckpt={checkpoint}", *settings, "test.controls=4", "way=2")

@@ -93,7 +93,7 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
     named: list[FailedRun] = []
     for row in own:
         explanations += [f"left out of {row.label}: {old.folder}, as there is a newer result" for old in row.superseded]
-        explanations += control_notes.notes(row)
+        explanations += control_notes.notes(row) if not row.is_baseline else ()
         if row.lacks_counts:
             explanations.append(f"no interval for {row.label}: the pixel counts of its episodes are not all there")
         elif row.lacks_images:
