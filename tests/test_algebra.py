@@ -1,14 +1,20 @@
 """The rewritten steps against the plain ones that they stand for."""
 
+import pickle
 from collections.abc import Sequence
+from copy import deepcopy
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from mshnet_pl.backbones import fused_conv_bn
 from mshnet_pl.backbones.fused_conv_bn import convolve
 from mshnet_pl.models.convolutions import convolve_projected, convolve_upsampled
 from mshnet_pl.models.layers import JoinThen, UpsampleThen, resize
+from mshnet_pl.models.mshnet.merging import cbr
+
+BF16 = {"atol": 0.05, "rtol": 0.02}
 
 
 def random(*shape: int) -> Tensor:
@@ -56,23 +62,49 @@ def test_named_layers_are_what_they_say() -> None:
 
 
 @torch.no_grad()
-def test_folding_follows_the_weights() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_folding_follows_the_weights(dtype: torch.dtype) -> None:
     convolution, norm = nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(4)
     x = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(0))
     norm(convolution(x))
     norm.eval()
-    torch.testing.assert_close(convolve(convolution, norm, x), norm(convolution(x)))
-    kept = norm.folded
-    convolve(convolution, norm, x)
-    assert norm.folded is kept
+
+    def check(
+        convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor, add: Tensor | None = None, relu: bool = False
+    ) -> None:
+        plain = norm(convolution(x)) + (0 if add is None else add)
+        rounded = dtype == torch.bfloat16 and x.dtype != torch.float64
+        with torch.autocast("cpu", dtype, enabled=rounded):
+            own = convolve(convolution, norm, x, None if add is None else add.clone(), relu)
+        assert own.dtype == (dtype if rounded else x.dtype)
+        tolerance = BF16 if rounded else {"atol": 1e-5, "rtol": 1e-5}
+        torch.testing.assert_close(own.to(x.dtype), plain.relu() if relu else plain, **tolerance)
+
+    check(convolution, norm, x)
+    kept = fused_conv_bn._folded[norm]
+    check(convolution, norm, x[:1, :, :7], relu=True)
+    for relu in (False, True):
+        check(convolution, norm, x, random(2, 4, 5, 5).float(), relu)
+    assert fused_conv_bn._folded[norm] is kept
+    check(convolution, pickle.loads(pickle.dumps(norm)), x)
     convolution.load_state_dict({"weight": -2 * convolution.weight})
-    torch.testing.assert_close(convolve(convolution, norm, x), norm(convolution(x)))
+    check(convolution, norm, x)
     norm.running_mean += 1
-    torch.testing.assert_close(convolve(convolution, norm, x), norm(convolution(x)))
-    convolution, norm = convolution.double(), norm.double()
-    torch.testing.assert_close(convolve(convolution, norm, x.double()), norm(convolution(x.double())))
-    with torch.autocast("cpu", torch.bfloat16):
-        folded = convolve(convolution.float(), norm.float(), x)
-        assert folded.dtype == torch.bfloat16
-        torch.testing.assert_close(folded, norm(convolution(x)).bfloat16(), atol=0.05, rtol=0.02)
-    assert not any("folded" in name for name in norm.state_dict())
+    check(convolution, norm, x)
+    check(deepcopy(convolution).double(), deepcopy(norm).double(), x.double())
+    assert [*norm.state_dict()] == [*nn.BatchNorm2d(4).state_dict()]
+
+
+@torch.no_grad()
+def test_a_head_in_bf16() -> None:
+    """Convolution, norm and ReLU in one operator against the three of them, whatever lies where in memory."""
+    torch.manual_seed(0)
+    layers = cbr(6, 8, 3, dilation=2)
+    for x in (torch.randn(2, 6, 9, 7), torch.randn(2, 9, 7, 6).permute(0, 3, 1, 2)):
+        layers.train()(x)
+        layers.eval()
+        plain = nn.Sequential(*layers)(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            own = layers(x)
+        assert own.dtype == torch.bfloat16
+        torch.testing.assert_close(own.float(), plain, **BF16)

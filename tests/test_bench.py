@@ -7,9 +7,11 @@ from typing import Any
 
 import hydra
 import pytest
+import torch
 
 from conftest import ROOT, Command
 from mshnet_pl import config
+from mshnet_pl.backbones import ResNet
 from mshnet_pl.bench import measure
 from mshnet_pl.config import bench_schema
 
@@ -76,6 +78,17 @@ def test_work_grows_with_the_shots(measured: Measured) -> None:
     one, three = (measured("forward", shots, "model=prototype_baseline") for shots in (1, 3))
     assert three["gmac"] == pytest.approx(2 * one["gmac"])  # two images through the backbone, then four
     assert [*one["parts_units"]] == ["backbone", "encode", "decode"]
+
+
+@torch.no_grad()
+def test_work_is_the_same_in_bf16() -> None:
+    backbone = ResNet(50, weights="random", blocks=[1, 2])
+
+    def forward(bf16: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            backbone(torch.zeros(1, 3, 33, 33))
+
+    assert measure._gmac(lambda: forward(True)) == measure._gmac(lambda: forward(False)) > 0
 
 
 def test_a_whole_test(measured: Measured) -> None:

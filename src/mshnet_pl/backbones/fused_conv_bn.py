@@ -1,4 +1,7 @@
-"""Convolution and BatchNorm of a frozen network as one convolution."""
+"""Convolution, BatchNorm, sum and ReLU in eval mode as one convolution."""
+
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -7,34 +10,96 @@ from torch.nn.functional import conv2d
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
-def convolve(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Float[Tensor, "n _ _ _"]) -> Float[Tensor, "n _ _ _"]:
-    """``norm(convolution(x))``.
+class _Folded(NamedTuple):
+    state: tuple[object, ...]
+    """Of the originals, to see when they change."""
+    weight: Tensor
+    bias: Tensor
+    packed: bool
+    """Whether the weight lies as oneDNN wants it."""
 
-    In eval mode and without a graph the two are folded into one convolution, whose weights are kept in the dtype that is
-    computed in (autocast's, if it is on) until any of the originals changes. State dicts keep the originals alone.
+
+_folded: WeakKeyDictionary[nn.BatchNorm2d, _Folded] = WeakKeyDictionary()
+"""Beside the modules: neither their state nor what is copied and pickled with them."""
+
+
+def convolve(
+    convolution: nn.Conv2d,
+    norm: nn.BatchNorm2d,
+    x: Float[Tensor, "n _ _ _"],
+    add: Float[Tensor, "n _ _ _"] | None = None,
+    relu: bool = False,
+) -> Float[Tensor, "n _ _ _"]:
+    """``norm(convolution(x))``, plus ``add``, which may be overwritten, then ReLU.
+
+    In eval mode and without a graph convolution and norm are folded into one convolution, whose weights are kept in the
+    dtype that is computed in (autocast's, if it is on) until any of the originals changes. In bf16 on a processor that has
+    instructions for it, the sum and the ReLU are part of that convolution too.
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or norm.training:
-        if norm.training:  # moves the running statistics, without telling
-            vars(norm).pop("folded", None)
-        normalised: Tensor = norm(convolution(x))
-        return normalised
-    autocast = torch.is_autocast_enabled(x.device.type)
-    dtype = torch.get_autocast_dtype(x.device.type) if autocast and x.dtype != torch.float64 else convolution.weight.dtype
-    weight, bias = _folded(convolution, norm, dtype)
-    return conv2d(
-        x.to(dtype), weight, bias, convolution.stride, convolution.padding, convolution.dilation, convolution.groups
-    )
+        y: Tensor = norm(convolution(x))
+    else:
+        autocast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+        dtype = torch.get_autocast_dtype(x.device.type) if autocast else convolution.weight.dtype
+        x, folded = x.to(dtype), _fold(convolution, norm, dtype)
+        if folded.packed:
+            return _fused(convolution, folded, x, add, relu)
+        y = conv2d(
+            x,
+            folded.weight,
+            folded.bias,
+            convolution.stride,
+            convolution.padding,
+            convolution.dilation,
+            convolution.groups,
+        )
+    if add is not None:
+        y += add
+    return y.relu_() if relu else y
 
 
-def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def fuses(x: Float[Tensor, "n _ _ _"]) -> bool:
+    """Whether ``convolve`` of ``x`` in eval mode is one operator: in autocast's bf16 on a CPU, without a graph."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype == torch.float64:
+        return False
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16 and _has_bf16()
+
+
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> _Folded:
     assert norm.running_mean is not None and norm.running_var is not None
-    originals = (convolution.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    state = dtype, *((x.data_ptr(), 0 if x.is_inference() else x._version) for x in originals)
-    kept = getattr(norm, "folded", None)  # a plain attribute: it is no part of the state
-    if kept is None or kept[0] != state:
+    statistics = (
+        norm.running_mean,
+        norm.running_var,
+        norm.num_batches_tracked,
+    )  # training moves the first two without telling
+    originals = convolution.weight, norm.weight, norm.bias, *statistics
+    state = dtype, *(None if x is None else (x.data_ptr(), 0 if x.is_inference() else x._version) for x in originals)
+    kept = _folded.get(norm)
+    if kept is None or kept.state != state:
         weight, bias = fuse_conv_bn_weights(
             convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
-        kept = state, weight.detach().to(dtype, memory_format=torch.channels_last), bias.detach().to(dtype)
-        object.__setattr__(norm, "folded", kept)
-    return kept[1], kept[2]
+        folded = weight.detach().to(dtype, memory_format=torch.channels_last)
+        packed = dtype == torch.bfloat16 and folded.device.type == "cpu" and _has_bf16()
+        if packed:
+            settings = convolution.padding, convolution.stride, convolution.dilation, convolution.groups
+            folded = torch.ops.mkldnn._reorder_convolution_weight(folded, *settings)
+        _folded[norm] = kept = _Folded(state, folded, bias.detach().to(dtype), packed)
+    return kept
+
+
+def _has_bf16() -> bool:
+    """Whether oneDNN computes in bf16 on this processor."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _fused(convolution: nn.Conv2d, folded: _Folded, x: Tensor, add: Tensor | None, relu: bool) -> Tensor:
+    """By the operators that ``torch.compile`` takes for frozen weights on a CPU."""
+    settings = convolution.padding, convolution.stride, convolution.dilation, convolution.groups
+    given = x.contiguous(memory_format=torch.channels_last), folded.weight, folded.bias, *settings
+    if add is None:
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(*given, "relu" if relu else "none", [], "")
+        return y
+    total = add.to(x.dtype, memory_format=torch.channels_last)
+    torch.ops.mkldnn._convolution_pointwise_(total, *given, "add", 1.0, "relu" if relu else None, [], None)
+    return total

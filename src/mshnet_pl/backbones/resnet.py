@@ -116,10 +116,10 @@ class ResNet(AbstractBackbone):
     def maps(self, images: Float[Tensor, "n 3 height width"]) -> Maps:
         """See the class."""
         net = self.net
-        x = convolve(net.conv1, net.bn1, images).relu_()
+        x = convolve(net.conv1, net.bn1, images, relu=True)
         if hasattr(net, "conv2"):
-            x = convolve(net.conv2, net.bn2, x).relu_()
-            x = convolve(net.conv3, net.bn3, x).relu_()
+            x = convolve(net.conv2, net.bn2, x, relu=True)
+            x = convolve(net.conv3, net.bn3, x, relu=True)
         x = net.maxpool(x)
         blocks = []
         for number in range(1, (self._given[-2] if self._cut else self._given[-1]) + 1):
@@ -166,11 +166,10 @@ class ResNet(AbstractBackbone):
 
 
 def _before_last_relu(block: Bottleneck, x: Tensor) -> Tensor:
-    y = convolve(block.conv1, block.bn1, x).relu_()
-    y = convolve(block.conv2, block.bn2, y).relu_()
-    y = convolve(block.conv3, block.bn3, y)
-    y += x if block.downsample is None else convolve(block.downsample[0], block.downsample[1], x)
-    return y
+    y = convolve(block.conv1, block.bn1, x, relu=True)
+    y = convolve(block.conv2, block.bn2, y, relu=True)
+    identity = x if block.downsample is None else convolve(block.downsample[0], block.downsample[1], x)
+    return convolve(block.conv3, block.bn3, y, add=identity)
 
 
 def _channels(stage: nn.Sequential) -> int:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torchvision
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from mshnet_pl.config import register
 from mshnet_pl.config.bench_schema import BenchConfig
@@ -152,10 +152,24 @@ def _times(steps: Mapping[str, Step], repeats: int, device: torch.device) -> dic
 
 
 def _gmac(step: Step) -> float:
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_fused_convolutions())
     with counter:
         step()
     return counter.get_total_flops() / 2e9
+
+
+def _fused_convolutions() -> dict[Any, Callable[..., int]]:
+    """What PyTorch does not count: the products of the convolutions of ``backbones.fused_conv_bn``."""
+    if not torch.backends.mkldnn.is_available():
+        return {}
+
+    def alone(x: Sequence[int], weight: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
+        return conv_flop_count([*x], [*weight], [*out_shape])
+
+    def added(_: object, *given: Any, **others: Any) -> int:  # noqa: ANN401 - as above
+        return alone(*given, **others)
+
+    return {torch.ops.mkldnn._convolution_pointwise: alone, torch.ops.mkldnn._convolution_pointwise_: added}
 
 
 def _precision(case: Mapping[str, Any], device: torch.device) -> torch.autocast:

@@ -11,7 +11,9 @@ from mshnet_pl.similarity.masks import ObjectMask
 
 _EPS = 1e-5
 _MAX_COSINES = 2**22
-"""Held at a time: 16 MiB in float32, which a processor's cache may hold."""
+"""Held at a time on a CPU: 16 MiB in float32, which its cache may hold."""
+_MAX_AT_ONCE = 2**28
+"""Held at a time elsewhere: 1 GiB in float32."""
 
 
 def unit(x: Tensor, dim: int = -1) -> Tensor:
@@ -32,8 +34,17 @@ def unit_pixels(
         return unit(pixels * weight[:, None, ..., None])
     m = max(int(objects.size.max()), 1)
     weight, index = weight.topk(m, dim=2, sorted=False)  # (B, K, m): all selected ones, as their weight is > 0
+    if pixels.device.type != "cpu":
+        batch, layers, shots, _, channels = pixels.shape
+        index = index[:, None, :, :, None].expand(batch, layers, shots, m, channels)
+        return unit(pixels.gather(3, index) * weight[:, None, ..., None])
+    return _gathered(pixels, index, weight)
+
+
+def _gathered(pixels: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Shot by shot, whole pixels at a time: the quickest way on a CPU."""
     batch, layers, shots, _, channels = pixels.shape
-    selected = pixels.new_empty(batch, layers, shots, m, channels)
+    selected = pixels.new_empty(batch, layers, shots, index.shape[2], channels)
     for b in range(batch):
         for k in range(shots):
             selected[b, :, k] = unit(pixels[b, :, k].index_select(1, index[b, k]) * weight[b, k, :, None])
@@ -51,11 +62,31 @@ def positive_cosines(
         query: features.
         pixels: unit vectors, and zeros; of batch B, or of batch 1 that serves all queries.
     """
+    if query.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _one_by_one(query, pixels)
     precise = torch.promote_types(query.dtype, torch.float32)
-    if torch.compiler.is_compiling():  # a graph cannot loop over shots of any number
-        norm = torch.linalg.vector_norm(query, dim=2, dtype=precise) + _EPS
-        cosines = (pixels @ query.flatten(3)[:, :, None]).relu()
-        return cosines.sum(3).unflatten(3, query.shape[3:]) / norm[:, :, None]
+    norm = torch.linalg.vector_norm(query, dim=2, dtype=precise) + _EPS  # (B, L, h, w)
+    parts = [pixels] if torch.compiler.is_compiling() else pixels.split(_step(query, pixels), dim=3)
+    total, *more = (_sums(query.flatten(3), part, precise) for part in parts)  # (B, L, K, hw) each
+    for part in more:
+        total += part
+    return total.unflatten(3, query.shape[3:]) / norm[:, :, None]
+
+
+def _step(query: Tensor, pixels: Tensor) -> int:
+    """How many pixels of every shot may be compared at once."""
+    return max(_MAX_AT_ONCE // (query[:, :, 0].numel() * pixels.shape[2]), 1)
+
+
+def _sums(query: Tensor, pixels: Tensor, precise: torch.dtype) -> Tensor:
+    """Of (B, L, d, hw) with all layers and shots, (B, L, K, m, d), in one batched product."""
+    cosines = (pixels.flatten(2, 3) @ query).relu_()  # (B, L, K m, hw)
+    return cosines.unflatten(2, pixels.shape[2:4]).sum(3, dtype=precise)
+
+
+def _one_by_one(query: Tensor, pixels: Tensor) -> Tensor:
+    """``positive_cosines`` in blocks that a processor's cache may hold, as 1 x 1 convolutions: the quickest on a CPU."""
+    precise = torch.promote_types(query.dtype, torch.float32)
     batch, layers, _, *grid = query.shape
     total = query.new_zeros(batch, layers, pixels.shape[2], *grid, dtype=precise)
     step = max(_MAX_COSINES // math.prod(grid), 1)
@@ -64,11 +95,6 @@ def positive_cosines(
             one = query[b : b + 1, layer]  # (1, d, h, w)
             for shot in range(pixels.shape[2]):
                 for part in pixels[min(b, len(pixels) - 1), layer, shot].split(step):  # (m, d)
-                    total[b, layer, shot] += _products(one, part).relu_().sum(0, dtype=precise)
+                    total[b, layer, shot] += conv2d(one, part[..., None, None])[0].relu_().sum(0)
             total[b, layer] /= torch.linalg.vector_norm(one, dim=1, dtype=precise) + _EPS
     return total
-
-
-def _products(query: Tensor, pixels: Tensor) -> Tensor:
-    """(m, h, w) inner products of (1, d, h, w) with (m, d), as a 1 x 1 convolution: the quickest product on a CPU."""
-    return conv2d(query, pixels[..., None, None])[0]
