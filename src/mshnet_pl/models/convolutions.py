@@ -29,7 +29,7 @@ def convolve_upsampled(
     wide = _shifted(w, width, x) @ rows  # (B, h, W, ky c)
     columns = wide.unflatten(3, (3, channels)).transpose(2, 3).reshape(batch, h * 3, width * channels)  # (B, h ky, W c)
     full = (_shifted(h, height, x) @ columns).view(batch, height, width, channels).permute(0, 3, 1, 2)
-    return full if convolution.bias is None else full + convolution.bias[:, None, None]
+    return full if convolution.bias is None else full + convolution.bias.to(full.dtype)[:, None, None]
 
 
 def _plain(convolution: nn.Module) -> TypeGuard[nn.Conv2d]:

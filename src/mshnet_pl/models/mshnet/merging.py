@@ -1,6 +1,7 @@
 """The symmetric merging block (SMB, section 4.3): merges one block's similarity maps over layers, shots, similarities."""
 
 from collections.abc import Mapping
+from functools import reduce
 
 import torch
 from jaxtyping import Float
@@ -88,19 +89,22 @@ class SimilarityPath(nn.Module):
 
     def forward(self, maps: Float[Tensor, "batch shots layers h w"]) -> Float[Tensor, "batch width h w"]:
         """(B, K, L, h, w) similarity maps to (B, width, h, w), whatever K is."""
-        x = self._block_conv(maps).mean(1)  # (B, width, h, w)
+        on_cpu = maps.device.type == "cpu" and not torch.compiler.is_compiling()
+        x = self._block_conv(maps, on_cpu)  # (B, K, h, w, width): a mean wants the memory's order
+        x = x.squeeze(1) if on_cpu and maps.shape[1] == 1 else x.mean(1)
+        x = x.permute(0, 3, 1, 2)  # (B, width, h, w)
         merged: Tensor = self.shot_conv(x)
         return merged
 
-    def _block_conv(self, maps: Tensor) -> Float[Tensor, "batch shots width h w"]:
+    def _block_conv(self, maps: Tensor, on_cpu: bool) -> Float[Tensor, "batch shots h w width"]:
         """In training, every shot is normalised with its own statistics."""
-        if self.training and maps.device.type == "cpu":  # one after the other: the quickest, no layout changes
-            return torch.stack([self.block_conv(shot) for shot in maps.unbind(1)], dim=1)
+        if self.training and on_cpu:  # one after the other: the quickest, no layout changes
+            return torch.stack([self.block_conv(shot).permute(0, 2, 3, 1) for shot in maps.unbind(1)], dim=1)
         x = maps.flatten(0, 1)
         for layers in self.block_conv:
             assert isinstance(layers, ConvNormReLU)
             x = layers.every_shot(x, maps.shape[1]) if self.training else layers(x)
-        return x.unflatten(0, maps.shape[:2])
+        return x.unflatten(0, maps.shape[:2]).permute(0, 1, 3, 4, 2)
 
 
 class ChannelGate(nn.Module):
@@ -140,5 +144,5 @@ class SymmetricMergingBlock(nn.Module):
     def forward(self, maps: Mapping[str, Float[Tensor, "batch _ _ h w"]]) -> Float[Tensor, "batch _ h w"]:
         """Similarity maps (B, K, L, h, w) by name to (B, 2 w, h, w)."""
         projected = [self.project[name](path(maps[name])) for name, path in self.paths.items()]  # (B, 2 w, h, w) each
-        merged: Tensor = self.merge(torch.stack(projected).sum(0) if len(projected) > 1 else projected[0])
+        merged: Tensor = self.merge(reduce(torch.add, projected))
         return merged
