@@ -99,7 +99,8 @@ class SimilarityPath(nn.Module):
     def _block_conv(self, maps: Tensor, on_cpu: bool) -> Float[Tensor, "batch shots h w width"]:
         """In training, every shot is normalised with its own statistics."""
         if self.training and on_cpu:  # one after the other: the quickest, no layout changes
-            return torch.stack([self.block_conv(shot).permute(0, 2, 3, 1) for shot in maps.unbind(1)], dim=1)
+            of_shots = [self.block_conv(shot).permute(0, 2, 3, 1) for shot in maps.unbind(1)]
+            return torch.stack(of_shots, dim=1) if len(of_shots) > 1 else of_shots[0][:, None]
         x = maps.flatten(0, 1)
         for layers in self.block_conv:
             assert isinstance(layers, ConvNormReLU)
