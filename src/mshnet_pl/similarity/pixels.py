@@ -66,7 +66,10 @@ def positive_cosines(
         return _one_by_one(query, pixels)
     precise = torch.promote_types(query.dtype, torch.float32)
     norm = torch.linalg.vector_norm(query, dim=2, dtype=precise) + _EPS  # (B, L, h, w)
-    parts = [pixels] if torch.compiler.is_compiling() else pixels.split(_step(query, pixels), dim=3)
+    if torch.compiler.is_compiling():  # a graph cannot loop over pixels of any number
+        cosines = (pixels @ query.flatten(3)[:, :, None]).relu()
+        return cosines.sum(3).unflatten(3, query.shape[3:]) / norm[:, :, None]
+    parts = pixels.split(_step(query, pixels), dim=3)
     total, *more = (_sums(query.flatten(3), part, precise) for part in parts)  # (B, L, K, hw) each
     for part in more:
         total += part
