@@ -32,7 +32,8 @@ SWEEP = (*TINY, "data.source.train_images=50", "fold=0,1", "shot=1,5")
 
 def started(folder: Path, *arguments: str, command: str = "mshnet-train") -> "subprocess.Popen[str]":
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
-    environment |= {"PYTHONPATH": str(TESTS), "XDG_CACHE_HOME": str(folder / "cache")}
+    places = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment |= {"PYTHONPATH": places, "XDG_CACHE_HOME": str(folder / "cache")}
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:  # no pipes: a job may outlive its launcher
         return subprocess.Popen(
             [SCRIPTS / command, *arguments], cwd=folder, env=environment, text=True, stdout=out, stderr=err,
@@ -66,34 +67,58 @@ def counts(folder: Path) -> dict[str, str]:
     return {path.parent.name: path.read_text() for path in folder.rglob("episodes_*.csv")}
 
 
-@pytest.fixture
-def ray_address() -> Iterator[str]:
+def free_address() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = f"/tmp/ray_{port}"
-    command = [
-        SCRIPTS / "ray",
-        "start",
-        "--head",
-        "--block",
-        f"--port={port}",
-        "--num-cpus=2",
-        "--node-ip-address=127.0.0.1",
-    ]
-    command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
-    ray = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.2)
-        yield f"127.0.0.1:{port}"
-    finally:
-        ray.terminate()
-        ray.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+class RayCluster:
+    """Nodes of Ray on this machine, each with one processor."""
+
+    def __init__(self) -> None:
+        self.address = free_address()
+        self.folder = Path(f"/tmp/ray_{self.address.rpartition(':')[2]}")
+        self.nodes: list[subprocess.Popen[bytes]] = []
+
+    def add(self) -> None:
+        """Start a node, and wait for it."""
+        where = f"--address={self.address}"
+        if not self.nodes:
+            port = self.address.rpartition(":")[2]
+            where = f"--head --port={port} --include-dashboard=false --temp-dir={self.folder}"
+        settings = [*where.split(), "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+        self.nodes.append(
+            subprocess.Popen(
+                [SCRIPTS / "ray", "start", *settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+        )
+        deadline = time.monotonic() + 120
+        while self._alive() < len(self.nodes) and time.monotonic() < deadline:
+            time.sleep(0.5)
+
+    def _alive(self) -> int:
+        listed = [SCRIPTS / "ray", "list", "nodes", f"--address={self.address}", "--filter=state=ALIVE", "--format=json"]
+        said = subprocess.run(listed, capture_output=True, text=True)
+        return said.stdout.count('"node_id"')
+
+    def kill(self, number: int) -> None:
+        """SIGKILL to all processes of a node."""
+        os.killpg(self.nodes[number].pid, signal.SIGKILL)
+        self.nodes[number].wait()
+
+
+@pytest.fixture
+def ray_cluster() -> Iterator[RayCluster]:
+    cluster = RayCluster()
+    cluster.add()
+    cluster.add()
+    yield cluster
+    for node in reversed(cluster.nodes):
+        node.terminate()
+        node.wait()
+    shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
 @pytest.mark.slow
@@ -108,7 +133,7 @@ def test_a_sweep_killed_in_the_middle_and_started_again(
     folder.mkdir()
     arguments = ["-m", *SWEEP, f"hydra/launcher={launcher}"]
     if launcher == "ray":
-        arguments.append(f"hydra.launcher.ray.init.address={request.getfixturevalue('ray_address')}")
+        arguments.append(f"hydra.launcher.ray.init.address={request.getfixturevalue('ray_cluster').address}")
     first = started(folder, *arguments)
     deadline = time.monotonic() + 240
     while len(results(folder)) < 2 and time.monotonic() < deadline and first.poll() is None:
@@ -188,6 +213,21 @@ def test_torchrun_starts_the_processes(command: Command, tmp_path: Path) -> None
     train = str(SCRIPTS / "mshnet-train")
     done(tmp_path, "--nproc-per-node=2", "--no-python", train, *settings, "runs=outside", command="torchrun")
     assert command("mshnet-train", *settings, "runs=inside").code == 0
+    assert len(results(tmp_path / "outside")) == 1 and scores(tmp_path / "outside") == scores(tmp_path / "inside")
+
+
+@pytest.mark.slow
+def test_torchrun_on_two_machines(command: Command, tmp_path: Path) -> None:
+    settings, network = (*TINY, "trainer.strategy=ddp"), free_address()
+    machines = []
+    for rank in range(2):  # both are this one, each with a folder to work in and a process
+        (tmp_path / f"machine{rank}").mkdir()
+        torchrun = ("--nnodes=2", f"--node-rank={rank}", "--rdzv-backend=c10d", f"--rdzv-endpoint={network}", "--no-python")
+        train = (str(SCRIPTS / "mshnet-train"), *settings, "+trainer.num_nodes=2", f"runs={tmp_path / 'outside'}")
+        machines.append(started(tmp_path / f"machine{rank}", *torchrun, *train, command="torchrun"))
+    for rank, machine in enumerate(machines):
+        assert machine.wait(timeout=600) == 0, (tmp_path / f"machine{rank}" / "err").read_text()
+    assert command("mshnet-train", *settings, "trainer.devices=2", "runs=inside").code == 0
     assert len(results(tmp_path / "outside")) == 1 and scores(tmp_path / "outside") == scores(tmp_path / "inside")
 
 
