@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,7 @@ import torch
 import tiny
 from conftest import Command
 from mshnet_pl import Segmenter
+from mshnet_pl.config.composition import register
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.devices import claim, listed
 
@@ -73,52 +75,73 @@ def free_address() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-class RayCluster:
-    """Nodes of Ray on this machine, each with one processor."""
-
-    def __init__(self) -> None:
-        self.address = free_address()
-        self.folder = Path(f"/tmp/ray_{self.address.rpartition(':')[2]}")
-        self.nodes: list[subprocess.Popen[bytes]] = []
-
-    def add(self) -> None:
-        """Start a node, and wait for it."""
-        where = f"--address={self.address}"
-        if not self.nodes:
-            port = self.address.rpartition(":")[2]
-            where = f"--head --port={port} --include-dashboard=false --temp-dir={self.folder}"
-        settings = [*where.split(), "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-        self.nodes.append(
-            subprocess.Popen(
-                [SCRIPTS / "ray", "start", *settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )  # fmt: skip
-        )
-        deadline = time.monotonic() + 120
-        while self._alive() < len(self.nodes) and time.monotonic() < deadline:
-            time.sleep(0.5)
-
-    def _alive(self) -> int:
-        listed = [SCRIPTS / "ray", "list", "nodes", f"--address={self.address}", "--filter=state=ALIVE", "--format=json"]
-        said = subprocess.run(listed, capture_output=True, text=True)
-        return said.stdout.count('"node_id"')
-
-    def kill(self, number: int) -> None:
-        """SIGKILL to all processes of a node."""
-        os.killpg(self.nodes[number].pid, signal.SIGKILL)
-        self.nodes[number].wait()
+def ray_node(address: str, *settings: str) -> "subprocess.Popen[bytes]":
+    """A node of Ray on this machine, with two processors."""
+    command = [SCRIPTS / "ray", "start", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(
+        [*command, *settings, *([] if settings else [f"--address={address}"])], start_new_session=True, **quiet
+    )
 
 
 @pytest.fixture
-def ray_cluster() -> Iterator[RayCluster]:
-    cluster = RayCluster()
-    cluster.add()
-    cluster.add()
-    yield cluster
-    for node in reversed(cluster.nodes):
-        node.terminate()
-        node.wait()
-    shutil.rmtree(cluster.folder, ignore_errors=True)
+def ray_address() -> Iterator[str]:
+    address = free_address()
+    port = address.rpartition(":")[2]
+    folder = f"/tmp/ray_{port}"
+    ray = ray_node(address, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", int(port))) == 0:
+                    break
+            time.sleep(0.2)
+        yield address
+    finally:
+        ray.terminate()
+        ray.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_at_work(node: "subprocess.Popen[bytes]") -> bool:
+    """Whether a job runs on a node of Ray: a worker's name is that of its task."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            session = int((place / "stat").read_text().rpartition(")")[2].split()[3])
+            if session == node.pid and (place / "cmdline").read_bytes().startswith(b"ray::_run_job"):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+@pytest.mark.slow
+def test_a_node_of_ray_dies(command: Command, tmp_path: Path, ray_address: str) -> None:
+    (tmp_path / "sweep").mkdir()
+    node = ray_node(ray_address)
+    settings = (
+        "hydra/launcher=ray",
+        f"hydra.launcher.ray.init.address={ray_address}",
+        "hydra.launcher.ray.remote.num_cpus=2",
+    )
+    sweep = started(tmp_path / "sweep", "-m", *SWEEP, *settings)
+    deadline = time.monotonic() + 300
+    while not is_at_work(node) and sweep.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert is_at_work(node), (tmp_path / "sweep" / "err").read_text()
+    os.killpg(node.pid, signal.SIGKILL)
+    node.wait()
+    assert sweep.wait(timeout=600) == 0, (tmp_path / "sweep" / "err").read_text()
+    assert command("mshnet-train", "-m", *SWEEP, f"runs={tmp_path / 'reference'}").code == 0
+    assert len(results(tmp_path / "sweep")) == 4 and counts(tmp_path / "sweep") == counts(tmp_path / "reference")
+
+
+def test_ray_sets_gpus_aside_where_a_job_has_its_own() -> None:
+    register()
+    for settings, gpus in (([], 0), (["strategy=gpu_per_job"], 1), (["strategy=gpu_per_job", "trainer.devices=2"], 2)):
+        with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
+            config = hydra.compose("config", [*settings, "hydra/launcher=ray"], return_hydra_config=True)
+        assert config.hydra.launcher.ray.remote.num_gpus == gpus and config.gpus is None
 
 
 @pytest.mark.slow
@@ -133,7 +156,7 @@ def test_a_sweep_killed_in_the_middle_and_started_again(
     folder.mkdir()
     arguments = ["-m", *SWEEP, f"hydra/launcher={launcher}"]
     if launcher == "ray":
-        arguments.append(f"hydra.launcher.ray.init.address={request.getfixturevalue('ray_cluster').address}")
+        arguments.append(f"hydra.launcher.ray.init.address={request.getfixturevalue('ray_address')}")
     first = started(folder, *arguments)
     deadline = time.monotonic() + 240
     while len(results(folder)) < 2 and time.monotonic() < deadline and first.poll() is None:

@@ -39,7 +39,9 @@ class Part(NamedTuple):
         """COCO's compressed run lengths of the mask in an image of that size."""
         from pycocotools import mask as rle_tools  # what writes other files does without it
 
-        columns, rows = np.nonzero(np.diff(np.pad(self.mask.T.astype(np.int8), ((0, 0), (1, 1)))))  # where runs begin and end
+        columns, rows = np.nonzero(
+            np.diff(np.pad(self.mask.T.astype(np.int8), ((0, 0), (1, 1))))
+        )  # where runs begin and end
         edges = (self.left + columns) * height + self.upper + rows
         same = np.diff(edges, prepend=-1, append=-1) == 0  # a run that goes on at the top of the next column
         edges = edges[~(same[1:] | same[:-1])]
