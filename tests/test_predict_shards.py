@@ -143,12 +143,19 @@ def of_session(number: int) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_twenty_kills(own: Path, predict: Callable[..., Done], checkpoint: Path) -> None:
+    """Half of them as the command begins, half once it has done another part."""
     assert predict("query=photos", "out=one", "shard_size=1").code == 1
     rng = np.random.default_rng(0)
-    for _ in range(20):
-        moment = time.monotonic() + rng.uniform(0, 12)
-        killed_when(lambda moment=moment: time.monotonic() > moment, command_line(own, checkpoint, "shard_size=1"))
+    for number in range(20):
+        moment, there = time.monotonic() + rng.uniform(0, 3), len(parts(own / "two"))
+
+        def ready(moment: float = moment, there: int = there, early: bool = number % 2 == 0) -> bool:
+            return time.monotonic() > moment if early else len(parts(own / "two")) > there
+
+        killed_when(ready, command_line(own, checkpoint, "shard_size=1"))
+    assert len(parts(own / "two")) >= 10
     assert predict("query=photos", "out=two", "shard_size=1", "workers=local:2").code == 1
     assert parts(own / "two") == parts(own / "one") and len(parts(own / "two")) == PHOTOS
 
