@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -103,19 +104,24 @@ def ray_address() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_at_work(node: "subprocess.Popen[bytes]") -> bool:
-    """Whether a job runs on a node of Ray: a worker's name is that of its task."""
+def of_node(node: "subprocess.Popen[bytes]") -> dict[int, bytes]:
+    """The processes of a node of Ray, and their names; a worker's is that of its task."""
+    found = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            session = int((place / "stat").read_text().rpartition(")")[2].split()[3])
-            if session == node.pid and (place / "cmdline").read_bytes().startswith(b"ray::_run_job"):
-                return True
+            if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == node.pid:
+                found[int(place.name)] = (place / "cmdline").read_bytes()
         except OSError:
             continue
-    return False
+    return found
+
+
+def is_at_work(node: "subprocess.Popen[bytes]") -> bool:
+    return any(name.startswith(b"ray::_run_job") for name in of_node(node).values())
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_node_of_ray_dies(command: Command, tmp_path: Path, ray_address: str) -> None:
     (tmp_path / "sweep").mkdir()
     node = ray_node(ray_address)
@@ -129,7 +135,9 @@ def test_a_node_of_ray_dies(command: Command, tmp_path: Path, ray_address: str) 
     while not is_at_work(node) and sweep.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert is_at_work(node), (tmp_path / "sweep" / "err").read_text()
-    os.killpg(node.pid, signal.SIGKILL)
+    for process in of_node(node):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
     node.wait()
     assert sweep.wait(timeout=600) == 0, (tmp_path / "sweep" / "err").read_text()
     assert command("mshnet-train", "-m", *SWEEP, f"runs={tmp_path / 'reference'}").code == 0
