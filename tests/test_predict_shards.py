@@ -167,7 +167,7 @@ def test_ctrl_c_says_how_many_parts_are_done(
 ) -> None:
     process = command_line(own, checkpoint, "shard_size=1", f"workers={workers}")
     code, err = interrupted_when(lambda: len(parts(own / "two")) > 1, process)
-    assert code == 130 and "SIGINT" in err and f"of {PHOTOS} parts are done in two. The same command goes on" in err, err
+    assert code == 130 and "SIGINT" in err and f"of {PHOTOS} parts are done in two. The same command resumes" in err, err
     assert 1 < len(parts(own / "two")) < PHOTOS
 
 
@@ -260,6 +260,7 @@ def test_an_array_of_tasks_shares_the_parts(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_makes_the_same_bytes(own: Path, predict: Callable[..., Done]) -> None:
     assert predict("query=photos", "out=one").code == 1
