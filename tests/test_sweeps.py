@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -86,7 +87,9 @@ def ray_node(address: str, *settings: str) -> "subprocess.Popen[bytes]":
 
 
 @pytest.fixture
-def ray_address() -> Iterator[str]:
+def ray_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of this cluster alone
     address = free_address()
     port = address.rpartition(":")[2]
     folder = f"/tmp/ray_{port}"
