@@ -90,6 +90,7 @@ def ray_node(address: str, *settings: str) -> "subprocess.Popen[bytes]":
 def ray_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of this cluster alone
+    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "200")  # seconds in which a node may start
     address = free_address()
     port = address.rpartition(":")[2]
     folder = f"/tmp/ray_{port}"
