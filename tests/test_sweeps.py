@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -77,15 +76,6 @@ def free_address() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def ray_node(address: str, *settings: str) -> "subprocess.Popen[bytes]":
-    """A node of Ray on this machine, with two processors."""
-    command = [SCRIPTS / "ray", "start", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(
-        [*command, *settings, *([] if settings else [f"--address={address}"])], start_new_session=True, **quiet
-    )
-
-
 @pytest.fixture
 def ray_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
@@ -94,7 +84,17 @@ def ray_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     address = free_address()
     port = address.rpartition(":")[2]
     folder = f"/tmp/ray_{port}"
-    ray = ray_node(address, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
+    command = [
+        SCRIPTS / "ray",
+        "start",
+        "--head",
+        "--block",
+        f"--port={port}",
+        "--num-cpus=2",
+        "--node-ip-address=127.0.0.1",
+    ]
+    command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
+    ray = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         for _ in range(600):
             with socket.socket() as probe:
@@ -106,46 +106,6 @@ def ray_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         ray.terminate()
         ray.wait()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def of_node(node: "subprocess.Popen[bytes]") -> dict[int, bytes]:
-    """The processes of a node of Ray, and their names; a worker's is that of its task."""
-    found = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == node.pid:
-                found[int(place.name)] = (place / "cmdline").read_bytes()
-        except OSError:
-            continue
-    return found
-
-
-def is_at_work(node: "subprocess.Popen[bytes]") -> bool:
-    return any(name.startswith(b"ray::_run_job") for name in of_node(node).values())
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_a_node_of_ray_dies(command: Command, tmp_path: Path, ray_address: str) -> None:
-    (tmp_path / "sweep").mkdir()
-    node = ray_node(ray_address)
-    settings = (
-        "hydra/launcher=ray",
-        f"hydra.launcher.ray.init.address={ray_address}",
-        "hydra.launcher.ray.remote.num_cpus=2",
-    )
-    sweep = started(tmp_path / "sweep", "-m", *SWEEP, *settings)
-    deadline = time.monotonic() + 300
-    while not is_at_work(node) and sweep.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert is_at_work(node), (tmp_path / "sweep" / "err").read_text()
-    for process in of_node(node):
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-    node.wait()
-    assert sweep.wait(timeout=600) == 0, (tmp_path / "sweep" / "err").read_text()
-    assert command("mshnet-train", "-m", *SWEEP, f"runs={tmp_path / 'reference'}").code == 0
-    assert len(results(tmp_path / "sweep")) == 4 and counts(tmp_path / "sweep") == counts(tmp_path / "reference")
 
 
 def test_ray_sets_gpus_aside_where_a_job_has_its_own() -> None:
