@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ import torch
 import tiny
 from conftest import Command
 from mshnet_pl import Segmenter
+from mshnet_pl.config.composition import register
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.devices import claim, listed
 
@@ -32,7 +35,8 @@ SWEEP = (*TINY, "data.source.train_images=50", "fold=0,1", "shot=1,5")
 
 def started(folder: Path, *arguments: str, command: str = "mshnet-train") -> "subprocess.Popen[str]":
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
-    environment |= {"PYTHONPATH": str(TESTS), "XDG_CACHE_HOME": str(folder / "cache")}
+    places = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment |= {"PYTHONPATH": places, "XDG_CACHE_HOME": str(folder / "cache")}
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:  # no pipes: a job may outlive its launcher
         return subprocess.Popen(
             [SCRIPTS / command, *arguments], cwd=folder, env=environment, text=True, stdout=out, stderr=err,
@@ -66,11 +70,19 @@ def counts(folder: Path) -> dict[str, str]:
     return {path.parent.name: path.read_text() for path in folder.rglob("episodes_*.csv")}
 
 
-@pytest.fixture
-def ray_address() -> Iterator[str]:
+def free_address() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def ray_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of this cluster alone
+    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "200")  # seconds in which a node may start
+    address = free_address()
+    port = address.rpartition(":")[2]
     folder = f"/tmp/ray_{port}"
     command = [
         SCRIPTS / "ray",
@@ -84,16 +96,24 @@ def ray_address() -> Iterator[str]:
     command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
     ray = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        for _ in range(300):
+        for _ in range(600):
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                if probe.connect_ex(("127.0.0.1", int(port))) == 0:
                     break
             time.sleep(0.2)
-        yield f"127.0.0.1:{port}"
+        yield address
     finally:
         ray.terminate()
         ray.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_ray_sets_gpus_aside_where_a_job_has_its_own() -> None:
+    register()
+    for settings, gpus in (([], 0), (["strategy=gpu_per_job"], 1), (["strategy=gpu_per_job", "trainer.devices=2"], 2)):
+        with hydra.initialize_config_module("mshnet_pl.conf", version_base="1.3"):
+            config = hydra.compose("config", [*settings, "hydra/launcher=ray"], return_hydra_config=True)
+        assert config.hydra.launcher.ray.remote.num_gpus == gpus and config.gpus is None
 
 
 @pytest.mark.slow
@@ -188,6 +208,21 @@ def test_torchrun_starts_the_processes(command: Command, tmp_path: Path) -> None
     train = str(SCRIPTS / "mshnet-train")
     done(tmp_path, "--nproc-per-node=2", "--no-python", train, *settings, "runs=outside", command="torchrun")
     assert command("mshnet-train", *settings, "runs=inside").code == 0
+    assert len(results(tmp_path / "outside")) == 1 and scores(tmp_path / "outside") == scores(tmp_path / "inside")
+
+
+@pytest.mark.slow
+def test_torchrun_on_two_machines(command: Command, tmp_path: Path) -> None:
+    settings, network = (*TINY, "trainer.strategy=ddp"), free_address()
+    machines = []
+    for rank in range(2):  # both are this one, each with a folder to work in and a process
+        (tmp_path / f"machine{rank}").mkdir()
+        torchrun = ("--nnodes=2", f"--node-rank={rank}", "--rdzv-backend=c10d", f"--rdzv-endpoint={network}", "--no-python")
+        train = (str(SCRIPTS / "mshnet-train"), *settings, "+trainer.num_nodes=2", f"runs={tmp_path / 'outside'}")
+        machines.append(started(tmp_path / f"machine{rank}", *torchrun, *train, command="torchrun"))
+    for rank, machine in enumerate(machines):
+        assert machine.wait(timeout=600) == 0, (tmp_path / f"machine{rank}" / "err").read_text()
+    assert command("mshnet-train", *settings, "trainer.devices=2", "runs=inside").code == 0
     assert len(results(tmp_path / "outside")) == 1 and scores(tmp_path / "outside") == scores(tmp_path / "inside")
 
 

@@ -20,7 +20,7 @@ _LAUNCHERS: dict[str, dict[str, Any]] = {
     "ray": {  # a cluster that "ray start" made
         "ray": {
             "init": {"address": "auto", "object_store_memory": None},
-            "remote": {"num_cpus": 1, "num_gpus": 0, "max_retries": 0},
+            "remote": {"num_cpus": 1, "num_gpus": "${gpus_per_job:}", "max_retries": 0},
         }
     },
 }

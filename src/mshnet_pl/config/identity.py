@@ -189,6 +189,12 @@ def gpu_count(*, _root_: DictConfig) -> int:
     return len(listed([*_root_.gpus] if OmegaConf.is_list(_root_.gpus) else _root_.gpus))
 
 
+def gpus_per_job(*, _root_: DictConfig) -> int:
+    """GPUs that Ray sets aside for a job: with ``strategy=gpu_per_job`` those of ``trainer.devices``, otherwise none."""
+    return int(_root_.trainer.devices) if _root_.hydra.runtime.choices.strategy == "gpu_per_job" else 0
+
+
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)  # at import: a sweep's worker names its run first
 OmegaConf.register_new_resolver("gpu_count", gpu_count, replace=True)
+OmegaConf.register_new_resolver("gpus_per_job", gpus_per_job, replace=True)
 OmegaConf.register_new_resolver("runs_folder", runs_folder, replace=True)

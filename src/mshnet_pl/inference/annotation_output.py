@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,9 +39,15 @@ class Part(NamedTuple):
         """COCO's compressed run lengths of the mask in an image of that size."""
         from pycocotools import mask as rle_tools  # what writes other files does without it
 
-        whole = np.zeros((height, width), np.uint8, order="F")
-        whole[self.upper : self.upper + self.box[3], self.left : self.left + self.box[2]] = self.mask
-        return str(rle_tools.encode(whole)["counts"].decode())
+        columns, rows = np.nonzero(
+            np.diff(np.pad(self.mask.T.astype(np.int8), ((0, 0), (1, 1))))
+        )  # where runs begin and end
+        edges = (self.left + columns) * height + self.upper + rows
+        same = np.diff(edges, prepend=-1, append=-1) == 0  # a run that goes on at the top of the next column
+        edges = edges[~(same[1:] | same[:-1])]
+        runs = np.diff(edges, prepend=0, append=width * height)
+        stored = {"size": [height, width], "counts": runs[: len(runs) - (runs[-1] == 0)].tolist()}
+        return str(rle_tools.frPyObjects(stored, height, width)["counts"].decode())
 
 
 def parts(
@@ -60,13 +66,26 @@ def parts(
     """
     found = []
     for number, (name, probability) in enumerate(zip(classes, probabilities, strict=True), start=1):
-        inside = labels == number
-        numbered = label(inside, np.ones((3, 3)))[0] if instances else inside.astype(np.int32)
-        for part, (rows, columns) in enumerate(find_objects(numbered), start=1):
-            mask = numbered[rows, columns] == part
-            score = float(probability[rows, columns][mask].mean(dtype=np.float64))
-            found.append(Part(name, columns.start, rows.start, mask, score))
+        for left, upper, mask in _objects(labels == number, instances):
+            height, width = mask.shape
+            inside = probability[upper : upper + height, left : left + width][mask]
+            found.append(Part(name, left, upper, mask, float(inside.mean(dtype=np.float64))))
     return found
+
+
+def _objects(inside: Bool[np.ndarray, "height width"], connected: bool) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Left and upper edge of each object, and its mask, cut to its box."""
+    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return
+    left, upper = int(columns[0]), int(rows[0])
+    whole = inside[upper : rows[-1] + 1, left : columns[-1] + 1]
+    if not connected:
+        yield left, upper, whole
+        return
+    numbered = label(whole, np.ones((3, 3)))[0]
+    for number, place in enumerate(find_objects(numbered), start=1):
+        yield left + place[1].start, upper + place[0].start, numbered[place] == number
 
 
 class CocoFile:

@@ -61,6 +61,8 @@ def label_map(
     by_class: Float[Tensor, "*episodes way height width"], minimum: float = 0.0
 ) -> Int64[Tensor, "*episodes height width"]:
     """Of N classes' margins the number of the largest, 1 to N, where it exceeds ``minimum``, and 0 elsewhere."""
+    if by_class.shape[-3] == 1:
+        return (by_class.squeeze(-3) > minimum).long()
     largest, which = by_class.max(-3)
     return torch.where(largest > minimum, which + 1, 0)
 

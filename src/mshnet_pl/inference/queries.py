@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from mshnet_pl.data.io.georeference import Tags, georeference
 from mshnet_pl.data.io.images import bits_of, open_image, page_numbers, read_image
 from mshnet_pl.inference.query_lists import wanted_files
 
@@ -35,6 +36,16 @@ class Query(NamedTuple):
     def bits(self) -> int:
         """How deep it is, see ``bits_of``."""
         return bits_of(self.path, self.page)
+
+    @property
+    def mask_name(self) -> str:
+        """Of its mask's file: TIFF for a GeoTIFF, whose place on the earth it keeps, otherwise PNG."""
+        return f"{self.name}_mask.{'png' if self.georeference is None else 'tif'}"
+
+    @property
+    def georeference(self) -> Tags | None:
+        """See ``data.io.georeference``."""
+        return georeference(self.path, self.page)
 
 
 class Queries(NamedTuple):

@@ -94,7 +94,7 @@ def _rows(path: Path) -> Iterator[str]:
 
 
 def _table(path: Path) -> Iterator[str]:
-    with parquet(f"query={path}").ParquetFile(path) as file:
+    with parquet(f"query={path}").ParquetFile(path.absolute()) as file:
         _check_columns(file.schema_arrow.names)
         for batch in file.iter_batches(columns=[_COLUMN]):
             yield from (os.fsdecode(name) for name in batch.column(0).to_pylist() if name)

@@ -29,6 +29,7 @@ from mshnet_pl.runs.prediction import (
     fit,
     log_passed_over,
     prepared,
+    save_mask,
     save_png,
     segmented,
     small,
@@ -81,7 +82,7 @@ def predict(given: PredictionJob) -> list[str]:
             labels = to_labels(margins, given.threshold)
             outlined = overlay(image, labels)
             mask_path, overlay_path = _results(given.out, query)
-            save_png(mask_image(labels, len(margins)), mask_path)
+            save_mask(mask_image(labels, len(margins)), query, mask_path)
             save_png(outlined, overlay_path)
             row, objects = _row(query, segmenter.classes, labels, margins, given)
             rows.append(row)
@@ -145,7 +146,7 @@ def _summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _results(out: Path, query: Query) -> tuple[Path, Path]:
     """Where a query's mask and overlay go."""
-    return out / f"{query.name}_mask.png", out / f"{query.name}_overlay.png"
+    return out / query.mask_name, out / f"{query.name}_overlay.png"
 
 
 def _row(

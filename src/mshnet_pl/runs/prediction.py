@@ -266,3 +266,12 @@ def save_png(image: Image.Image, path: Path, sync: bool = True) -> None:
     """Write an image whole; ``sync`` as in ``utils.files.whole_path``."""
     with whole_file(path, sync=sync) as file:
         image.save(file, "PNG")
+
+
+def save_mask(image: Image.Image, query: Query, path: Path, sync: bool = True) -> None:
+    """Write a query's mask whole, as PNG or, for a GeoTIFF, as such; see ``Query.mask_name``."""
+    if (tags := query.georeference) is None:
+        save_png(image, path, sync)
+        return
+    with whole_file(path, sync=sync) as file:
+        image.save(file, "TIFF", compression="tiff_adobe_deflate", tiffinfo=tags)

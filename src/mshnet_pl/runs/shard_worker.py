@@ -12,7 +12,7 @@ from mshnet_pl.inference.labels import to_labels
 from mshnet_pl.inference.presence import presence
 from mshnet_pl.inference.queries import Query, named
 from mshnet_pl.inference.segmenter import Segmenter
-from mshnet_pl.runs.prediction import Found, PredictionJob, save_png, segmented
+from mshnet_pl.runs.prediction import Found, PredictionJob, save_mask, segmented
 from mshnet_pl.runs.shards import Counts, Folder, read_queries
 from mshnet_pl.utils.files import sync_all, whole_file
 from mshnet_pl.utils.parquet import parquet
@@ -71,8 +71,8 @@ class ShardWorker:
         objects = parts(labels, self._segmenter.classes, margins.sigmoid().cpu().numpy(), given.instances)
         row = {**_of(query), "width": width, "height": height}
         if given.masks:
-            path = folder / f"{query.name}_mask.png"
-            save_png(mask_image(labels, len(margins)), path, sync=False)
+            path = folder / query.mask_name
+            save_mask(mask_image(labels, len(margins)), query, path, sync=False)
             row["mask"] = path.relative_to(given.out).as_posix()
         for name, margin in zip(self._segmenter.classes, margins, strict=True):
             score = presence(margin)

@@ -148,14 +148,14 @@ def write_queries(path: Path, names: Iterable[bytes], shard_size: int) -> None:
     from mshnet_pl.inference.tiling import batches
 
     schema = pa.schema([("path", pa.binary())])
-    with parquet(_WHAT).ParquetWriter(path, schema) as writer:
+    with parquet(_WHAT).ParquetWriter(path.absolute(), schema) as writer:  # a:b is an address, /a:b a file
         for batch in batches(names, shard_size):
             writer.write_table(pa.table({"path": batch}, schema))
 
 
 def read_queries(path: Path, part: int) -> list[Path]:
     """The files of a part."""
-    with parquet(_WHAT).ParquetFile(path) as file:
+    with parquet(_WHAT).ParquetFile(path.absolute()) as file:
         return [Path(os.fsdecode(name)) for name in file.read_row_group(part).column(0).to_pylist()]
 
 
@@ -204,7 +204,7 @@ class Counts(NamedTuple):
             DataError: it is none.
         """
         try:
-            return cls(**json.loads(parquet(_WHAT).read_schema(part).metadata[_WHAT.encode()]))
+            return cls(**json.loads(parquet(_WHAT).read_schema(part.absolute()).metadata[_WHAT.encode()]))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(
                 f"{part} is no part of a prediction: {error}; remove it, and give the same command again"
