@@ -24,7 +24,7 @@ from mshnet_pl.data.sources.synthetic import Synthetic
 CALL = "import sys; sys.argv[0] = 'mshnet-predict'; from mshnet_pl.cli.predict import main; main()"
 SETTINGS = ("support=support", "format=parquet", "batch_size=32", "device=cpu")
 SHARD, SIDE = 250, 64
-LONGEST = 14.0
+LONGEST = 30.0
 """A run is killed after at most so many seconds, at a random moment."""
 MARK = "PREDICT_AT_SCALE"
 """Environment variable by which all processes of a run are found."""
