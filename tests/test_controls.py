@@ -118,6 +118,9 @@ def test_measures_against_loops(tmp_path: Path) -> None:
     _, own_low, own_high = controls.intervals([rows])["which_of_two"]
     assert (own_low, own_high) == pytest.approx((low, high), abs=0.15 * (high - low))
 
+    nothing = [ControlRow(kind, "q", 0, (0, 0, 0, 0), 0.5) for kind in Control]  # objects too small for the grid
+    assert controls.measures(nothing) == {"own_miou": 0, "other_class_miou": 0, "presence_auroc": 50, "which_of_two": 0}
+
     (tmp_path / "controls.csv").write_text("control,query\nown,a\n")
     with pytest.raises(DataError, match="damaged"):
         controls.read(tmp_path / "controls.csv")

@@ -88,7 +88,7 @@ def intervals(tests: Sequence[Sequence[ControlRow]]) -> dict[str, tuple[float, f
     for name in _known([row for rows in tests for row in rows]):
         point = np.mean([measures(rows)[name] for rows in tests if name in _known(rows)])
         of_tests = [MEASURES[name](rows, w) for rows, w in zip(tests, drawn, strict=True) if name in _known(rows)]
-        low, high = np.nanpercentile(np.mean(of_tests, axis=0), _LEVELS)
+        low, high = np.percentile(np.mean(of_tests, axis=0), _LEVELS)
         found[name] = float(point), float(low), float(high)
     return found
 
@@ -135,18 +135,19 @@ def _pixels(rows: Sequence[ControlRow]) -> Float64[np.ndarray, "rows 4"]:
 
 
 def _miou(rows: Sequence[ControlRow], weights: Weights, kind: Control) -> Values:
-    """A class that a replicate has no pixel of is left out of its mean."""
+    """Over the classes that a replicate draws; as in ``evaluation.metrics``, one without a pixel has 0."""
     places = _places(rows, kind)
     intersection, predicted, true, _ = _pixels(rows)[places].T
     classes = np.array([rows[place].class_id for place in places])
     of_class = (classes[:, None] == np.unique(classes)).astype(np.float64)
     inside, union = (weights[:, places] @ (x[:, None] * of_class) for x in (intersection, predicted + true - intersection))
-    return np.asarray(np.nanmean(_share(inside, union), axis=1))
+    drawn = weights[:, places] @ of_class > 0
+    return np.asarray((_share(inside, union) * drawn).sum(1) / np.maximum(drawn.sum(1), 1))
 
 
 def _share(part: Float64[np.ndarray, "*shape"], whole: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
-    """In percent; NaN of nothing."""
-    return np.asarray(np.where(whole > 0, 100 * part / np.maximum(whole, 1e-300), np.nan))
+    """In percent; 0 of nothing."""
+    return np.asarray(np.where(whole > 0, 100 * part / np.maximum(whole, 1e-300), 0.0))
 
 
 def _drawn(rows: Sequence[ControlRow], rng: np.random.Generator) -> Weights:
