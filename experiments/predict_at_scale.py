@@ -24,8 +24,8 @@ from mshnet_pl.data.sources.synthetic import Synthetic
 CALL = "import sys; sys.argv[0] = 'mshnet-predict'; from mshnet_pl.cli.predict import main; main()"
 SETTINGS = ("support=support", "format=parquet", "batch_size=32", "device=cpu")
 SHARD, SIDE = 250, 64
-LONGEST = 30.0
-"""A run is killed after at most so many seconds, at a random moment."""
+PATIENCE = 120.0
+"""A run that makes no further part is killed after so many seconds."""
 MARK = "PREDICT_AT_SCALE"
 """Environment variable by which all processes of a run are found."""
 
@@ -80,11 +80,17 @@ def digest(paths: list[Path]) -> str:
 
 
 def interrupted(out: Path, ckpt: Path, workers: str, images: int, kills: int) -> list[int]:
-    """Start and kill the command so many times; gives how many parts were there after each."""
+    """Start and kill the command so many times, all over its work; gives how many parts were there after each.
+
+    A run is killed at a random moment up to two seconds after a random number of further parts, one in ten at once.
+    """
     rng, kept = random.Random(0), []
     for _ in range(kills):
-        process = start(out, ckpt, workers, images)
-        time.sleep(rng.uniform(0, LONGEST))
+        goal = len(parts(out)) + rng.randint(0, max(1, 2 * (-(-images // SHARD)) // max(2 * kills, 1)))
+        process, began = start(out, ckpt, workers, images), time.monotonic()
+        while len(parts(out)) < goal and process.poll() is None and time.monotonic() - began < PATIENCE:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 2))
         process.kill()
         process.wait()
         kept.append(len(parts(out)))
