@@ -166,7 +166,7 @@ def test_training_on_kept_features_changes_no_number(
     real = (
         "data=pascal5i", f"data.root={pascal_root}", f"data.splits_dir={pascal_root}/splits", "recipe=demo",
         "test.shots=[1]", "backbone=efficientnet_lite0", "val.episodes=4", "val.every_n_steps=2",
-        f"callbacks={callbacks}",
+        f"callbacks={callbacks}", "eval.zooms=[1.5]",
     )  # fmt: skip
     plain = result_of(command, tmp_path / "plain", *real, "test.feature_mb=0")
     kept = result_of(command, tmp_path / "kept", *real, f"data.feature_cache={tmp_path / 'features'}")

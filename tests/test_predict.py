@@ -156,16 +156,16 @@ def test_a_checkpoint_brings_its_filter(own: Path, command: Command, checkpoint:
 
 def test_a_checkpoint_brings_its_views(own: Path, command: Command, checkpoint: Path) -> None:
     stored = torch.load(checkpoint, weights_only=True)
-    stored["hyper_parameters"]["config"]["eval"] |= {"flip": True, "scales": [0.75, 1.0], "fusion": "mean"}
+    stored["hyper_parameters"]["config"]["eval"] |= {"flip": True, "scales": [0.75, 1.0], "fusion": "mean", "zooms": [1.5]}
     torch.save(stored, own / "views.ckpt")
     plain = Segmenter.from_checkpoint(checkpoint)
     images, masks = sorted(own.glob("support/images/*")), sorted(own.glob("support/masks/*"))
-    views = {"flip": True, "scales": [0.75, 1.0], "fusion": "mean", "guided": 0.0}
-    changes = {"flip": False, "scales": [1.5, 1.0], "fusion": "vote", "guided": 0.0}
+    views = {"flip": True, "scales": [0.75, 1.0], "fusion": "mean", "guided": 0.0, "zooms": [1.5]}
+    changes = {"flip": False, "scales": [1.5, 1.0], "fusion": "vote", "guided": 0.0, "zooms": []}
     for out, given, settings in (
         ("own", [], views),
-        ("other", ["flip=false", "scales=[1.5,1]", "fusion=vote"], changes),
-        ("plain", ["flip=false", "scales=1", "fusion=network"], plain.settings),
+        ("other", ["flip=false", "scales=[1.5,1]", "fusion=vote", "zooms=[]"], changes),
+        ("plain", ["flip=false", "scales=1", "fusion=network", "zooms=[]"], plain.settings),
     ):
         done = command("mshnet-predict", "ckpt=views.ckpt", "support=support", "query=query/a.png", f"out={out}", *given)
         assert done.code == 0, done.err

@@ -21,6 +21,7 @@ from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.inference.predictor import Predictor
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.baselines import PrototypeBaseline
+from mshnet_pl.models.layers import resize
 from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.options import Fusion
 from mshnet_pl.similarity.cosine import CosineSimilarity
@@ -120,6 +121,49 @@ def test_views_are_averaged_as_a_loop_does(
     np.testing.assert_allclose(refined.numpy(), np.array(expected), atol=2e-4)
     plain = method(*episode[:3]).logits
     assert refined.shape == (2, 2, SIZE, SIZE) and plain.shape != refined.shape
+
+
+def nearer(image: np.ndarray, mask: np.ndarray, zoom: float, nearest: bool = False) -> np.ndarray:
+    """A plane's part around the object of ``mask``, as large as the plane, with loops; the plane where that is no part."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    share = max(np.ptp(rows) + 1, np.ptp(columns) + 1) / SIZE
+    side = round(max(zoom * share, 0.2) * SIZE)
+    if max(zoom * share, 0.2) > 0.9:
+        return image
+    top, left = (min(max((int(x[0]) + int(x[-1]) + 1 - side) // 2, 0), SIZE - side) for x in (rows, columns))
+    part = image[top : top + side, left : left + side]
+    if nearest:
+        places = [i * side // SIZE for i in range(SIZE)]
+        return np.array([[part[i, j] for j in places] for i in places])
+    return bilinear(part, SIZE, SIZE)
+
+
+@pytest.mark.parametrize("fusion", ["network", "mean"])
+@torch.no_grad()
+def test_zoomed_supports_are_further_shots(fusion: str) -> None:
+    method, episode = network(), drawn(seed=1)
+    masks = episode.support_mask.numpy()
+    masks[0, 1] = 0
+    masks[0, 1, 3:60, 5:62] = 1  # nearly the whole image
+    masks[1, 0] = 0
+    masks[1, 0, 63, 0] = 1  # a pixel in a corner
+    expected = []
+    for b in range(2):
+        pictures, shown = [*episode.support[b].numpy()], [*masks[b]]
+        for zoom in (1.2, 2.0):
+            of_zoom = [([nearer(plane, mask, zoom) for plane in x], nearer(mask, mask, zoom, nearest=True)) for x, mask in
+                       zip(episode.support[b].numpy(), masks[b], strict=True)]  # fmt: skip
+            pictures, shown = pictures + [x for x, _ in of_zoom], shown + [mask for _, mask in of_zoom]
+        groups = [[*range(3 * SHOTS)]] if fusion == "network" else [[k, k + SHOTS, k + 2 * SHOTS] for k in range(SHOTS)]
+        given = torch.from_numpy(np.array(pictures, np.float32)), torch.from_numpy(np.array(shown, np.float32))
+        of_groups = [method(episode.query[b : b + 1], given[0][None, g], given[1][None, g]).logits[0] for g in groups]
+        expected.append(torch.stack(of_groups).mean(0))
+    found = Predictor(method, fusion=fusion, zooms=(1.2, 2.0))(episode)
+    wanted = torch.stack(expected)
+    wanted = wanted if fusion == "network" else resize(wanted, (SIZE, SIZE))
+    torch.testing.assert_close(found, wanted, atol=2e-4, rtol=0)
+    with pytest.raises(ConfigError, match=r"zooms=0\.5: give numbers from 1"):
+        Predictor(method, zooms=(1.2, 0.5))
 
 
 @torch.no_grad()
@@ -227,7 +271,7 @@ def test_commands_and_report(command: Command, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     (trained,) = (tmp_path / "runs").rglob("result.json")
     result = json.loads(trained.read_text())
-    recorded = {"resolution": "resized", "flip": True, "scales": [0.75, 1.0], "fusion": "network", "guided": 0.0}
+    recorded = {"resolution": "resized", "flip": True, "scales": [0.75, 1.0], "fusion": "network", "guided": 0.0, "zooms": []}
     assert result["config"]["eval"] == recorded and result["tests"][0]["episodes"] == 3
     tests = {}
     settings = {"plain": (), "vote": ("eval.fusion=vote",), "mean": ("eval.fusion=mean", "eval.resolution=original")}
@@ -249,9 +293,10 @@ def test_commands_and_report(command: Command, tmp_path: Path) -> None:
     assert len(re.findall(r"everything foreground +\|[^|]*\| \d-shot", report.out)) == 2  # not one for each way to predict
 
 
-def test_the_filter_needs_the_queries_not_the_backbone(command: Command, tmp_path: Path) -> None:
+def test_filter_and_zooms_need_the_images_not_the_backbone(command: Command, tmp_path: Path) -> None:
     found = {}
-    settings = {"plain": (), "kept": ("eval.guided=0.1",), "computed": ("eval.guided=0.1", "test.feature_mb=0")}
+    refined = ("eval.guided=0.1", "eval.zooms=[1.2,2]")
+    settings = {"plain": refined[:1], "kept": refined, "computed": (*refined, "test.feature_mb=0")}
     for name, changes in settings.items():
         tiny = [setting for setting in TINY if setting != "model.width=4"]
         done = command("mshnet-train", *tiny, "model=contrast_baseline", f"runs={name}", *changes)
@@ -268,6 +313,7 @@ def test_the_filter_needs_the_queries_not_the_backbone(command: Command, tmp_pat
         ("eval.guided=-0.1", ["eval.guided=-0.1", "0.008 to 0.5"]),
         ("eval.guided=0.001", ["eval.guided=0.001", "0.008 to 0.5"]),
         ("eval.guided=nan", ["eval.guided=nan"]),
+        ("eval.zooms=[1.2,0.5]", ["eval.zooms=0.5", "1 to 10"]),
         ("eval.scales=[]", ["eval.scales=[]", "1.0"]),
         ("eval.scales=[0.3]", ["eval.scales=0.3", "0.50"]),
         ("eval.scales=[1.0,inf]", ["eval.scales=inf"]),

@@ -213,6 +213,15 @@ def scale_problems(name: str, scales: Sequence[float], image_size: int) -> list[
     ]
 
 
+def zoom_problems(name: str, zooms: Sequence[float]) -> list[str]:
+    """What cannot work about how much larger than its object a part of a support is."""
+    return [
+        f"{name}={zoom}: give numbers from 1, for the object's box, to 10, such as 1.5, or none"
+        for zoom in zooms
+        if not 1 <= zoom <= 10
+    ]
+
+
 def guided_problems(name: str, radius: float, image_size: int) -> list[str]:
     """What cannot work about a guided filter's ``radius``, a share of the images' side."""
     if radius == 0 or (0 < radius <= 0.5 and round(radius * image_size) >= 1):

@@ -49,7 +49,7 @@ def _out_of_bounds(config: Config) -> Iterator[str]:
         for one in value if isinstance(value, list) else [value]:
             if not about.allows(one):
                 yield f"{key}={one}: give a number {about.range}"
-        if value == [] and kind is not Any:
+        if value == [] and default != [] and kind is not Any:
             yield f"{key}=[]: give at least one, {f'such as {default[0]}' if default else 'or null'}"
 
 

@@ -97,6 +97,11 @@ class PredictConfig:
     guided: float | None = setting(
         None, "Radius of the guided filter as a share of the side, 0 for none; null for the network's own setting."
     )
+    zooms: list[float] | None = setting(
+        None,
+        "Show every support once more for each of these multiples of its object's size, such as [1.2,2], [] for none; null "
+        "for the network's own setting.",
+    )
     tile: int | None = setting(None, "Cut larger images into overlapping squares of that many pixels; null for none.")
     value: int | None = setting(None, "The object's pixel value where masks are label maps; null for masks of one object.")
     bits: int | None = setting(

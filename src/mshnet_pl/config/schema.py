@@ -167,6 +167,13 @@ class EvalConfig:
         min=0,
         max=0.5,
     )
+    zooms: list[float] = setting(
+        [],
+        "Show every support once more for each of these numbers, cut out around its object: so many times the longer side "
+        "of the object's box; [] for none.",
+        min=1,
+        max=10,
+    )
 
 
 @dataclass

@@ -89,7 +89,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._left_out: set[int] = set()
         self._ready = False
         self._drawn: list[Draws] = []
-        self._original_size = self._show_queries = False
+        self._original_size = self._show_queries = self._show_supports = False
         self._support = SupportKind.mask
         self.image_size = image_size
         """Side S of the square that images are resized to."""
@@ -168,6 +168,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         draws: list[Draws],
         original_size: bool = False,
         show_queries: bool = False,
+        show_supports: bool = False,
         support: SupportKind = SupportKind.mask,
     ) -> None:
         """Choose what ``test_dataloader`` gives.
@@ -176,10 +177,11 @@ class EpisodeDataModule(pl.LightningDataModule):
             draws: the episodes.
             original_size: leave query masks at their images' own size.
             show_queries: read the queries even where ``leave_out`` has them.
+            show_supports: likewise.
             support: what the method is shown of supports' masks; for marks all images are read.
         """
-        self._drawn, self._original_size, self._show_queries = draws, original_size, show_queries
-        self._support = support
+        self._drawn, self._original_size, self._support = draws, original_size, support
+        self._show_queries, self._show_supports = show_queries, show_supports
 
     def control_episodes(self, episodes: int, shot: int, seed: int) -> dict[Control, tuple[list[Draws], EpisodeLoader]]:
         """The first of ``use_test_episodes`` and control episodes of each kind, by name and as a loader of all images.
@@ -290,7 +292,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         return LoadedEpisodes(
             self._source, drawn.__getitem__, len(drawn), self.image_size, self._original_size,
             cache=self._cache, ids=self._ids, left_out=left_out if self._support is SupportKind.mask else (),
-            show_queries=self._show_queries, support=self._support,
+            show_queries=self._show_queries, show_supports=self._show_supports, support=self._support,
         )  # fmt: skip
 
     def _loader(self, dataset: LoadedEpisodes) -> EpisodeLoader:

@@ -1,4 +1,7 @@
-"""How queries are predicted: plainly, or averaged over mirrored and resized views and over shots, led by their colours."""
+"""How queries are predicted: plainly, or averaged over mirrored and resized views and over shots, led by their colours.
+
+Supports may be shown again from nearer.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
@@ -15,9 +18,10 @@ from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference.completion import complete
 from mshnet_pl.inference.guided_filter import guided_logits
+from mshnet_pl.inference.zoom import around, cut
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.layers import count_votes, resize
-from mshnet_pl.options import Fusion
+from mshnet_pl.options import Fusion, zoom_problems
 
 SupportCodes = tuple[tuple[SupportCode, ...], ...]
 """What is kept of supports: a code for every view and every group of shots that predicts together."""
@@ -30,6 +34,7 @@ class PredictionSettings(TypedDict, total=False):
     scales: Sequence[float] | None
     fusion: str | None
     guided: float | None
+    zooms: Sequence[float] | None
 
 
 class View(NamedTuple):
@@ -73,18 +78,23 @@ class Predictor:
     Last, with ``guided``, the foreground's probability is smoothed along the query's colours (``guided_filter``): the
     network predicts on a coarse grid, whose outlines are not the object's.
 
+    With ``zooms`` every support is given once more for each of them, cut out around its object (``inference.zoom``), as if
+    it were a further shot.
+
     Args:
         method: segments queries.
         flip: also predict the mirrored images.
         scales: factors of the image size.
         fusion: how the supports become one prediction.
         guided: radius of the guided filter's windows as a share of the query's side; 0 for no filter.
+        zooms: how much larger than the object's box the parts are that supports are shown again by; none by default.
         backbone: gives features, those that are kept without looking at the image; by default the method's own, which
             computes all.
         batch_size: how many supports pass the backbone at a time, none of whose features are kept then; all by default.
 
     Raises:
-        ConfigError: no scale, or one that is not positive; no such fusion; a radius that is not from 0 to 0.5.
+        ConfigError: no scale, or one that is not positive; no such fusion; a radius that is not from 0 to 0.5; a zoom
+            below 1.
     """
 
     def __init__(
@@ -94,6 +104,7 @@ class Predictor:
         scales: Sequence[float] = (1.0,),
         fusion: str = Fusion.network,
         guided: float = 0.0,
+        zooms: Sequence[float] = (),
         backbone: CachedBackbone | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -103,13 +114,15 @@ class Predictor:
             raise ConfigError(f"fusion={fusion}: give {', '.join(Fusion)}")
         if not 0 <= guided <= 0.5:
             raise ConfigError(f"guided={guided}: give 0 for no filter, or a share of the side up to 0.5")
+        for problem in zoom_problems("zooms", zooms):
+            raise ConfigError(problem)
         self._method, self._backbone = method, backbone or CachedBackbone(method.backbone)
         self._views = [View(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,))]
-        self._fusion, self._guided, self._batch_size = Fusion(fusion), guided, batch_size
+        self._fusion, self._guided, self._batch_size, self._zooms = Fusion(fusion), guided, batch_size, [*zooms]
         self.settings: dict[str, Any] = {
-            "flip": flip, "scales": [*scales], "fusion": self._fusion.value, "guided": guided
+            "flip": flip, "scales": [*scales], "fusion": self._fusion.value, "guided": guided, "zooms": [*zooms]
         }  # fmt: skip
-        """``flip``, ``scales``, ``fusion`` and ``guided`` as plain values."""
+        """``PredictionSettings`` as plain values."""
 
     @property
     def sees_plainly(self) -> bool:
@@ -138,14 +151,35 @@ class Predictor:
         shots, ids = support.shape[:2], None if support_id is None else support_id.flatten()
         if bool((support_mask > OBJECT).any()):
             support_mask = self.completed(support.flatten(0, 1), support_mask.byte(), ids)
-        groups = [slice(i, i + 1) for i in range(shots[1])] if self._fusion is not Fusion.network else [slice(None)]
+        alone = self._fusion is not Fusion.network
+        groups = [slice(i, None, shots[1]) for i in range(shots[1])] if alone else [slice(None)]
         codes = []
         for view in self._views:
-            features = [f.unflatten(0, shots) for f in self._features_of_supports(support.flatten(0, 1), view, ids)]
-            masks = view.show_masks(support_mask)
+            found, shown = zip(*self._looks(support.flatten(0, 1), support_mask.flatten(0, 1), view, ids), strict=True)
+            features = [_as_shots(block, shots) for block in zip(*found, strict=True)]
+            masks = view.show_masks(_as_shots(shown, shots))
             of_view = [self._method.encode(tuple(f[:, group] for f in features), masks[:, group]) for group in groups]
             codes.append(tuple(of_view))
         return tuple(codes)
+
+    def _looks(
+        self, images: Float[Tensor, "n 3 h w"], masks: Float[Tensor, "n h w"], view: View, ids: Int64[Tensor, "n"] | None
+    ) -> list[tuple[Features, Float[Tensor, "n h w"]]]:
+        """Features and masks of the supports as they are and by every zoom; what cannot be zoomed is as it is."""
+        whole = self._features_of_supports(images, view, ids)
+        looks = [(whole, masks)]
+        for zoom in self._zooms:
+            parts = {place: part for place, mask in enumerate(masks) if (part := around(mask, zoom)) is not None}
+            if not parts:
+                looks.append(looks[0])
+                continue
+            places = torch.tensor([*parts], device=images.device)
+            numbers = None if ids is None else [part.number(int(ids[place])) for place, part in parts.items()]
+            nearer = self._features_of_supports(cut(images[places], [*parts.values()]), view, numbers=numbers)
+            nearer_masks = cut(masks[places, None], [*parts.values()], smooth=False)[:, 0]
+            features = tuple(f.index_copy(0, places, n.to(f.dtype)) for f, n in zip(whole, nearer, strict=True))
+            looks.append((features, masks.index_copy(0, places, nearer_masks)))
+        return looks
 
     def decode(
         self,
@@ -181,8 +215,12 @@ class Predictor:
         """What the backbone gives for the first view, which the first codes of ``encode`` are of."""
         return self._features(images, self._views[0])
 
-    def _features(self, images: Tensor, view: View, ids: Tensor | None = None) -> Features:
-        return self._backbone(images, ids) if view == PLAIN else self._backbone(view.show(images))
+    def _features(
+        self, images: Tensor, view: View, ids: Tensor | None = None, numbers: Sequence[int] | None = None
+    ) -> Features:
+        if view != PLAIN:
+            return self._backbone(view.show(images))
+        return self._backbone(images, ids) if numbers is None else self._backbone.of_parts(images, numbers)
 
     def completed(
         self,
@@ -194,15 +232,23 @@ class Predictor:
         features = self._features_of_supports(images, PLAIN, ids)
         return complete(features, images, told.flatten(0, 1).to(images.device)).float().view(told.shape)
 
-    def _features_of_supports(self, images: Tensor, view: View, ids: Tensor | None) -> Features:
+    def _features_of_supports(
+        self, images: Tensor, view: View, ids: Tensor | None = None, numbers: Sequence[int] | None = None
+    ) -> Features:
         if self._batch_size is None:
-            return self._features(images, view, ids)
+            return self._features(images, view, ids, numbers)
         blocks = zip(*(self._features(part, view) for part in images.split(self._batch_size)), strict=True)
         return tuple(torch.cat(block) for block in blocks)
 
     def _merge(self, shots: Float[Tensor, "groups batch 2 h w"], query: Tensor) -> Tensor:
         logits = _vote(shots) if self._fusion is Fusion.vote else shots.mean(0)
         return guided_logits(logits, query, self._guided) if self._guided else logits
+
+
+def _as_shots(looks: Sequence[Tensor], shots: torch.Size) -> Float[Tensor, "batch all_shots *_"]:
+    """Every look at the n supports, (n, ...), as further shots of the batch."""
+    first, *further = (look.unflatten(0, shots) for look in looks)
+    return torch.cat([first, *further], dim=1) if further else first
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -63,7 +63,7 @@ class NetworkConfig:
     image_size: int
     """Side in pixels of the square that images are resized to."""
     prediction: dict[str, Any]
-    """``flip``, ``scales``, ``fusion`` and ``guided``, see ``Segmenter``."""
+    """``PredictionSettings``, see ``Segmenter``."""
     learned_from: Provenance
     weights: WeightFile
     backbone: WeightFile | None = None

@@ -56,10 +56,9 @@ class Segmenter:
         bf16: compute in bfloat16 where that is safe.
         flip: average over the mirrored pictures too, as ``eval.flip`` does in tests.
         scales: average over pictures resized by these factors of the side, as ``eval.scales`` does.
-        fusion: how several supports become one prediction, as ``eval.fusion``: by the ``network``, or each alone by ``mean``
-            or ``vote``, after which a margin is the share of the votes less 0.5.
-        guided: smooth predictions along the pictures' colours, as ``eval.guided`` does: the radius as a share of the side,
-            0.09 for instance; 0 for not.
+        fusion: how several supports become one, as ``eval.fusion``; after ``vote`` a margin is the share of votes less 0.5.
+        guided: smooth predictions along the pictures' colours, as ``eval.guided`` does, 0.09 for instance; 0 for not.
+        zooms: also look at supports from nearer, as ``eval.zooms`` does, such as 1.2 and 2.
         source: where the method comes from, which ``save_pretrained`` writes down.
 
     Raises:
@@ -77,6 +76,7 @@ class Segmenter:
         scales: Sequence[float] = (1.0,),
         fusion: str = Fusion.network,
         guided: float = 0.0,
+        zooms: Sequence[float] = (),
         source: pretrained.Pretrained | None = None,
     ) -> None:
         if batch_size < 1:
@@ -89,7 +89,7 @@ class Segmenter:
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # for a device that is not there
             raise ConfigError(f"device={device}: {error}; give cpu, or leave it out") from error
         self.image_size, self._batch_size, self._bf16 = image_size, batch_size, bf16
-        self._predictor = Predictor(self.method, flip, scales, fusion, guided, batch_size=batch_size)
+        self._predictor = Predictor(self.method, flip, scales, fusion, guided, zooms, batch_size=batch_size)
         self._codes: dict[str, SupportCodes] = {}
         self._negatives: frozenset[str] = frozenset()
         self.bits = 8
@@ -119,7 +119,7 @@ class Segmenter:
             device: as the constructor's, like ``batch_size`` and ``bf16``.
             batch_size: how many pictures go through the network at a time.
             bf16: compute in bfloat16 where that is safe.
-            **prediction: ``flip``, ``scales``, ``fusion`` and ``guided``; the file's own where they are left out.
+            **prediction: ``PredictionSettings``; the file's own where they are left out.
 
         Raises:
             ConfigError: as ``inference.pretrained.load``, or the constructor.
@@ -168,7 +168,7 @@ class Segmenter:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """``flip``, ``scales``, ``fusion`` and ``guided`` as plain values."""
+        """``PredictionSettings`` as plain values."""
         return self._predictor.settings
 
     @property
@@ -338,8 +338,8 @@ class Segmenter:
         """Take over what ``save_support`` wrote, as ``fit`` would: a class of the same name is replaced.
 
         Raises:
-            DataError: the file cannot be read, or was written with another network, image size, precision, ``flip``,
-                ``scales`` or ``fusion``; only ``guided``, which concerns no support, may differ.
+            DataError: the file cannot be read, or was written with another network, image size, precision or prediction
+                settings; only ``guided``, which concerns no support, may differ.
         """
         loaded, negatives, bits = support_file.load(Path(path).expanduser(), self._fingerprint(), self._device)
         self._negatives = self._negatives - {*loaded} | negatives

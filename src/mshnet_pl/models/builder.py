@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from mshnet_pl.backbones.base import AbstractBackbone
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.options import MAX_SIDE, MIN_SIDE, Fusion, guided_problems, scale_problems
+from mshnet_pl.options import MAX_SIDE, MIN_SIDE, Fusion, guided_problems, scale_problems, zoom_problems
 from mshnet_pl.utils.checkpoint_file import check_weights, read_checkpoint, shortened
 from mshnet_pl.utils.description import check_description, resolve
 from mshnet_pl.utils.setting_keys import with_key
@@ -29,7 +30,7 @@ class Trained(NamedTuple):
     image_size: int
     """Side of the square that it was trained on."""
     prediction: Mapping[str, Any]
-    """The run's settings ``eval.flip``, ``eval.scales``, ``eval.fusion`` and ``eval.guided``, as plain values."""
+    """The run's settings ``flip``, ``scales``, ``fusion``, ``guided`` and ``zooms`` of ``eval``, as plain values."""
     network: Mapping[str, Any]
     """The description that ``method`` was built from, see ``build_method``."""
 
@@ -141,7 +142,9 @@ def prediction_settings(stored: Mapping[str, Any], image_size: int) -> dict[str,
         ValueError: it cannot predict so.
     """
     guided, scales = float(stored.get("guided", 0.0)), [float(scale) for scale in stored.get("scales", [1.0])]
-    for problem in guided_problems("eval.guided", guided, image_size) + scale_problems("eval.scales", scales, image_size):
+    zooms = [float(zoom) for zoom in stored.get("zooms", [])]
+    problems = guided_problems("eval.guided", guided, image_size), scale_problems("eval.scales", scales, image_size)
+    for problem in chain(*problems, zoom_problems("eval.zooms", zooms)):
         raise ValueError(problem)
     fusion = Fusion(stored.get("fusion", "network")).value
-    return {"flip": bool(stored.get("flip", False)), "scales": scales, "fusion": fusion, "guided": guided}
+    return {"flip": bool(stored.get("flip", False)), "scales": scales, "fusion": fusion, "guided": guided, "zooms": zooms}

@@ -121,6 +121,7 @@ def make_module(run: Run, pretrained: bool = True) -> EpisodicModule:
         scales=config.eval.scales,
         fusion=config.eval.fusion,
         guided=config.eval.guided,
+        zooms=config.eval.zooms,
         groups=config.groups,
     )
 

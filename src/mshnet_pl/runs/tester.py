@@ -54,10 +54,14 @@ class Tester:
         ]
 
     def _measure(self, module: EpisodicModule, weights: str, checkpoint: Path | None, shot: int, seed: int) -> Measurement:
-        test, resolution, guided = self._config.test, self._config.eval.resolution, self._config.eval.guided > 0
+        test, resolution, shown = self._config.test, self._config.eval.resolution, self._config.eval
         draws = self._datamodule.draws(test.episodes, shot, seed, test.protocol)
         self._datamodule.use_test_episodes(
-            draws, original_size=resolution is Resolution.original, show_queries=guided, support=test.support
+            draws,
+            original_size=resolution is Resolution.original,
+            show_queries=shown.guided > 0,
+            show_supports=bool(shown.zooms),
+            support=test.support,
         )
         started = time.perf_counter()
         self._keeper.before_test()

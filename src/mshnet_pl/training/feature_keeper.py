@@ -22,7 +22,7 @@ class FeatureKeeper:
         module: whose backbone is frozen.
         datamodule: whose images they are.
         folder: keep features of training and test in a file of this folder; None to keep none in training.
-        megabytes: budget of a cache in memory for tests without ``folder``; 0 for none.
+        megabytes: budget of a cache in memory for tests, of parts of images alone where there is a ``folder``; 0 for none.
 
     Raises:
         ConfigError: a backbone that learns, or a data set whose images may change unnoticed.
@@ -39,6 +39,7 @@ class FeatureKeeper:
         self._trainer, self._module, self._datamodule = trainer, module, datamodule
         self._folder, self._megabytes = folder, megabytes
         self._cache: AbstractFeatureCache | None = None
+        self._parts: FeatureMemory | None = None
         backbone = module.method.backbone
         learns = backbone.batch_statistics or any(p.requires_grad for p in backbone.parameters())
         if learns and folder is not None:
@@ -67,7 +68,7 @@ class FeatureKeeper:
                 cache.put(image_id, self._compute(image))
         datamodule.leave_out([i for i in ids if i in cache])
         self._cache = cache
-        self._module.backbone.use(cache, lambda image_id: datamodule.image(image_id))
+        self._module.backbone.use(cache, lambda image_id: datamodule.image(image_id), self._parts)
 
     def _compute(self, images: Tensor) -> Features:
         with torch.no_grad(), self._trainer.precision_plugin.forward_context():
@@ -77,8 +78,9 @@ class FeatureKeeper:
     def _make(self) -> AbstractFeatureCache:
         size, backbone = self._datamodule.image_size, self._module.method.backbone
         blocks = [FeatureShape(_as_stored(x), x.dtype) for x in self._compute(torch.zeros(1, 3, size, size))]
+        self._parts = FeatureMemory(blocks, self._megabytes)
         if self._folder is None:
-            return FeatureMemory(blocks, self._megabytes)
+            return self._parts
         identity = self._datamodule.identity()
         if identity is None:
             raise ConfigError(

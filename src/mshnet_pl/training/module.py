@@ -57,6 +57,7 @@ class EpisodicModule(pl.LightningModule):
         scales: factors of the image size that tests predict at.
         fusion: how the supports of a test become one prediction.
         guided: radius of the guided filter of tests as a share of the query's side; 0 for no filter.
+        zooms: how much larger than its object the parts are by which tests show supports again.
         groups: of parameters with rates of their own.
     """
 
@@ -76,13 +77,14 @@ class EpisodicModule(pl.LightningModule):
         scales: Sequence[float] = (1.0,),
         fusion: str = Fusion.network,
         guided: float = 0.0,
+        zooms: Sequence[float] = (),
         groups: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         self.method, self._groups = method, groups or {}
         self.backbone = CachedBackbone(method.backbone)
         """The method's, with the features that are kept."""
-        self.predictor = Predictor(method, flip, scales, fusion, guided, backbone=self.backbone)
+        self.predictor = Predictor(method, flip, scales, fusion, guided, zooms, backbone=self.backbone)
         """How tests predict; validation predicts plainly."""
         self._plainly = Predictor(method, backbone=self.backbone)
         self._optimizer, self._schedule = optimizer, schedule

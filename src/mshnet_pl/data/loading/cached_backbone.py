@@ -1,12 +1,12 @@
 """A backbone whose features are looked up before they are computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mshnet_pl.data.loading.feature_cache import AbstractFeatureCache, Features, join, pixels
+from mshnet_pl.data.loading.feature_cache import AbstractFeatureCache, FeatureMemory, Features, join, pixels
 
 
 class CachedBackbone:
@@ -22,20 +22,27 @@ class CachedBackbone:
         self._backbone = backbone
         self._cache: AbstractFeatureCache | None = None
         self._read: Callable[[int], Tensor] | None = None
+        self._parts: FeatureMemory | None = None
 
     @property
     def keeps(self) -> bool:
         """Whether any features are kept."""
         return self._cache is not None
 
-    def use(self, cache: AbstractFeatureCache | None, read: Callable[[int], Tensor] | None = None) -> None:
+    def use(
+        self,
+        cache: AbstractFeatureCache | None,
+        read: Callable[[int], Tensor] | None = None,
+        parts: FeatureMemory | None = None,
+    ) -> None:
         """Take features from ``cache``, or from none.
 
         Args:
             cache: what is kept.
             read: gives the image (1, 3, S, S) of an id whose features are damaged.
+            parts: where those of parts of images are kept as they come.
         """
-        self._cache, self._read = cache, read
+        self._cache, self._read, self._parts = cache, read, parts
 
     def __call__(self, images: Float[Tensor, "n 3 h w"], ids: Int64[Tensor, "n"] | None = None) -> Features:
         """Features of ``images``, on their device; images whose features are kept are not looked at.
@@ -60,3 +67,22 @@ class CachedBackbone:
         computed = self._backbone(images[~kept.to(images.device)])
         order = torch.cat([kept.nonzero()[:, 0], (~kept).nonzero()[:, 0]]).argsort().to(images.device)
         return tuple(pixels(f)[order].permute(0, 1, 4, 2, 3) for f in join([found, computed]))
+
+    def of_parts(self, images: Float[Tensor, "n 3 h w"], numbers: Sequence[int]) -> Features:
+        """Features of parts of images, which are kept from then on as far as there is room.
+
+        Args:
+            images: the parts, normalised.
+            numbers: of them, the same for the same part of the same image alone.
+        """
+        memory = self._parts
+        if memory is None:
+            return self._backbone(images)
+        for number in memory.absent(numbers):
+            memory.put(number, self._backbone(images[numbers.index(number), None]))
+        return join(
+            [
+                memory.get([number]) if number in memory else self._backbone(image[None])
+                for number, image in zip(numbers, images, strict=True)
+            ]
+        )

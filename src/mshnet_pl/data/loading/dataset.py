@@ -37,6 +37,7 @@ class EpisodeDataset(Dataset[Episode]):
         ids: the images' numbers in the data set's list, by name; ``image_ids`` of the source by default.
         left_out: ids of images that are not read, zeros in their place; masks are read all the same.
         show_queries: read the queries' images even so.
+        show_supports: read the supports' images even so.
         support: what is shown of the supports' masks; marks stand in ``support_mask`` as ``data.io.marks`` tells them.
         replace: from an episode, its number and the bad images to the episode in its place; without it, a bad image is an
             error.
@@ -56,6 +57,7 @@ class EpisodeDataset(Dataset[Episode]):
         ids: Mapping[str, int] | None = None,
         left_out: Collection[int] = (),
         show_queries: bool = False,
+        show_supports: bool = False,
         replace: Callable[[Draws, int, Collection[str]], Draws] | None = None,
         bad: dict[str, str] | None = None,
         support: SupportKind = SupportKind.mask,
@@ -67,7 +69,8 @@ class EpisodeDataset(Dataset[Episode]):
         """What is wrong with an image, by its name, as far as it is known here."""
         self._source, self._draw, self._length = source, draw, length
         self._size, self._original_size, self._unknown = image_size, original_size, tuple(unknown)
-        self._cache, self._augment, self._show_queries = cache, augment, show_queries
+        self._cache, self._augment = cache, augment
+        self._show_queries, self._show_supports = show_queries, show_supports
 
     def __len__(self) -> int:
         """Episodes in an epoch; numbers may go beyond it."""
@@ -139,7 +142,7 @@ class EpisodeDataset(Dataset[Episode]):
             shown = torch.from_numpy(np.stack(masks))
         else:
             shown = torch.stack([resize_mask(mask, self._size) for mask in masks])
-        if self._ids[name] in self._left_out and not (self._show_queries and picture == 0):
+        if self._ids[name] in self._left_out and not (self._show_queries if picture == 0 else self._show_supports):
             return torch.zeros(1).expand(3, self._size, self._size), shown
         image = square(self._source, name, self._size, self._cache, masks[0].shape)
         if self._augment:
