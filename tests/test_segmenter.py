@@ -288,7 +288,7 @@ def test_files_keep_how_deep_the_supports_are(method: AbstractMethod, segmenter:
 
 
 def test_files_keep_the_supports_of_every_view(method: AbstractMethod, tmp_path: Path) -> None:
-    settings = {"flip": True, "scales": [1.0, 1.5], "fusion": "mean", "guided": 0.1}
+    settings = {"flip": True, "scales": [1.0, 1.5], "fusion": "mean", "guided": 0.1, "zooms": [1.5]}
     segmenter = Segmenter(method, SIZE, **settings).fit(*shown(0, 2)).fit("other", *shown(1, 3))
     segmenter.save_support(tmp_path / "views")
     loaded = segmenter.fresh().load_support(tmp_path / "views")
@@ -296,7 +296,7 @@ def test_files_keep_the_supports_of_every_view(method: AbstractMethod, tmp_path:
     assert np.allclose(loaded.predict_proba(QUERY), segmenter.predict_proba(QUERY), atol=1e-6)
     sharper = Segmenter(method, SIZE, **{**settings, "guided": 0.0}).load_support(tmp_path / "views")
     assert not np.allclose(sharper.predict_proba(QUERY), segmenter.predict_proba(QUERY), atol=1e-3)
-    for change in ({"flip": False}, {"scales": [1.0]}, {"fusion": "network"}):
+    for change in ({"flip": False}, {"scales": [1.0]}, {"fusion": "network"}, {"zooms": []}):
         with pytest.raises(DataError, match="other settings"):
             Segmenter(method, SIZE, **{**settings, **change}).load_support(tmp_path / "views")
 
