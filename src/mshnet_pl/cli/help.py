@@ -63,10 +63,7 @@ def page(name: str, schema: type, example: str, words: Sequence[str] = ()) -> st
 
 
 def text(*, _root_: DictConfig) -> str:
-    """What a command under Hydra does, an example, its choices and its settings with the values of the command line.
-
-    As a template of Hydra's, in which ``$`` stands for itself if it is doubled.
-    """
+    """What a command under Hydra does, an example, its choices and its settings with the values of the command line."""
     about, groups = _root_.hydra.help, [*_groups(_root_)]
     flags = _FLAGS | _HYDRAS_FLAGS | _COMPLETION
     if "sweep" not in (_root_.hydra.callbacks or {}):
@@ -79,7 +76,7 @@ def text(*, _root_: DictConfig) -> str:
         "\n".join(["Settings, and their values:", *_settings(_root_)]),
         *_ends(about.app_name, flags),
     ]
-    return "\n\n".join(parts).replace("$", "$$")
+    return "\n\n".join(parts)
 
 
 def names(kind: Any) -> list[str]:  # noqa: ANN401 - a type as annotations write it

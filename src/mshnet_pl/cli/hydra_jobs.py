@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +26,7 @@ from mshnet_pl.runs.sweeps import Sweep
 from mshnet_pl.utils.files import find_files, if_unwritable
 from mshnet_pl.utils.targets import class_name
 
-_CONF = "pkg://mshnet_pl.conf"
+_CONF = "mshnet_pl.conf"
 OmegaConf.register_new_resolver("help", help.text, replace=True)
 
 
@@ -93,7 +94,10 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
     jobs.quiet()
     Sweep.folder = None
     try:
-        hydra.main(version_base="1.3", config_path=_CONF, config_name=config_name)(job)()
+        if {"-h", "--help"} & {*sys.argv[1:]}:
+            print(_help(config_name))
+            return
+        hydra.main(version_base="1.3", config_path=f"pkg://{_CONF}", config_name=config_name)(job)()
         Sweep.on_the_end()
     except UserError as error:
         fail(error)
@@ -115,6 +119,21 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
         os.environ.pop(jobs.SWEEP, None)
         if Sweep.folder is not None:
             _end_of_sweep(Sweep.folder)
+
+
+def _help(config_name: str) -> str:
+    """What ``hydra.help.template`` says; Hydra itself would list all its groups before it prints that, which takes seconds.
+
+    Raises:
+        ConfigError: there is no such folder as ``--config-dir`` names.
+    """
+    given = get_args()
+    if given.config_dir and not Path(given.config_dir).is_dir():
+        raise ConfigError(f"--config-dir {given.config_dir}: there is no such folder")
+    folder = [f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]"] if given.config_dir else []
+    with hydra.initialize_config_module(_CONF, version_base="1.3"):
+        composed = hydra.compose(given.config_name or config_name, [*given.overrides, *folder], return_hydra_config=True)
+    return str(composed.hydra.help.template)
 
 
 def _end_of_sweep(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Composing a configuration, and checking it."""
 
 import re
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -26,6 +27,7 @@ _LAUNCHERS: dict[str, dict[str, Any]] = {
 }
 
 
+@cache
 def register() -> None:
     """Give Hydra the schemas, and our defaults of its launchers (a YAML of a plugin's own name would recurse)."""
     store = ConfigStore.instance()
