@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -48,7 +49,10 @@ class Server(NamedTuple):
 
 @contextmanager
 def serving(checkpoint: Path | None, folder: Path, *settings: str, program: str = COMMAND) -> Iterator[Server]:
-    """Serve a checkpoint, or the default network, until the end of the ``with``; the server's log must hold no traceback."""
+    """Serve a checkpoint, or the default network, until the end of the ``with``, where Ctrl-C stops it unless something has.
+
+    No file of it stays then, and its log holds no traceback.
+    """
     port = free_port()
     temporary, log = folder / "temporary", folder / "log"
     temporary.mkdir()
@@ -65,6 +69,10 @@ def serving(checkpoint: Path | None, folder: Path, *settings: str, program: str 
             assert process.poll() is None, log.read_text()
             time.sleep(0.2)
         yield server
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(120) == 0, log.read_text()
+        assert server.files() == []
         said = log.read_text()  # a browser that goes away during an upload is no fault
         assert said.count("Traceback") == said.count("starlette.requests.ClientDisconnect"), said[-3000:]
     finally:

@@ -34,6 +34,11 @@ SOURCE = Synthetic(size=384)
 SUPPORT, CLASS_ID = "val-03-0000", 3
 OF_GRADIO = "upload_progress", "Response", "No draw texture found for layer"
 """In the errors that Gradio 6 itself writes to the console: after a refused upload, and for an editor's given strokes."""
+FEW_FRAMES = """
+    window.requestAnimationFrame = draw => setTimeout(() => draw(performance.now()), 100);
+    window.cancelAnimationFrame = clearTimeout;
+"""
+"""Ten a second: the editor draws its picture anew in each, which without a GPU keeps a core busy."""
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +71,7 @@ def visit(browser: "Browser", address: str) -> Iterator[Callable[[], "Visitor"]]
     def new() -> Visitor:
         contexts.append(browser.new_context(viewport={"width": 1000, "height": 900}))
         page = contexts[-1].new_page()
+        page.add_init_script(FEW_FRAMES)
         page.set_default_timeout(120_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
@@ -190,6 +196,7 @@ def test_without_a_checkpoint_the_default_network_finds_coins(browser: "Browser"
     photo.save(tmp_path / "coins.png")
     with serving(None, tmp_path) as server:
         page = browser.new_page(viewport={"width": 1000, "height": 1300})
+        page.add_init_script(FEW_FRAMES)
         page.set_default_timeout(120_000)
         page.goto(server.url)
         visitor = Visitor(page)

@@ -34,11 +34,12 @@ def write_often(path: Path, letter: str) -> None:
         write_whole(path, letter.encode() * SIZE)
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_many_processes_and_a_reader(tmp_path: Path) -> None:
     """Whoever reads meanwhile sees what one of them wrote, all of it; nothing else is left in the end."""
     path = tmp_path / "file"
     write_whole(path, b"a" * SIZE)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # these processes need nothing imported
     writers = [context.Process(target=write_often, args=(path, letter)) for letter in "bcd"]
     for writer in writers:
         writer.start()

@@ -32,12 +32,9 @@ def test_a_clock_that_is_wrong(command: Command, tmp_path: Path, monkeypatch: py
             return datetime.now(tz) + behind  # type: ignore[arg-type]
 
     monkeypatch.setattr("mshnet_pl.results.datetime", Clock)
-    settings = ("-m", *TINY, "optimizer.lr=-1", "seed=0,1")
-    for _ in range(2):
-        done = command("mshnet-train", *settings)
-        assert done.code == 1 and "2 jobs came to no result" in done.err, done.err
-    other = command("mshnet-train", "-m", *TINY, "optimizer.lr=-1", "seed=2")
-    assert other.code == 1 and "1 jobs came to no result" in other.err
+    for seed in (0, 0, 1):
+        done = command("mshnet-train", "-m", *TINY, "optimizer.lr=-1", f"seed={seed}")
+        assert done.code == 1 and "1 jobs came to no result" in done.err, done.err
 
 
 def test_the_folder_that_a_failure_names_is_left_alone(command: Command, tmp_path: Path) -> None:

@@ -272,15 +272,14 @@ def test_refused_devices(gpus: Any, part: str, monkeypatch: pytest.MonkeyPatch) 
         pass
 
 
-def test_two_at_once_in_one_folder(tmp_path: Path) -> None:
-    slow = (*TINY, "trainer.max_steps=400")
-    first = started(tmp_path, *slow)
+def test_two_at_once_in_one_folder(command: Command, tmp_path: Path) -> None:
+    waiting = (*TINY, "data.source._target_=broken_source.Complains")
+    first = started(tmp_path, *waiting)
     try:
-        deadline = time.monotonic() + 120
-        while not [*tmp_path.rglob("metrics.csv")] and time.monotonic() < deadline:
+        while not (tmp_path / "reached").exists() and first.poll() is None:
             time.sleep(0.1)
-        _, err = done(tmp_path, *slow, code=2)
-        assert "another process is at work" in err
+        second = command("mshnet-train", *waiting)
+        assert second.code == 2 and "another process is at work" in second.err, second.err
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
