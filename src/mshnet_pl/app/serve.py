@@ -73,12 +73,12 @@ def serve(
             raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
         network = Segmenter.from_pretrained(ckpt, device)
         with _listening(host, port) as listener:
+            address = share_publicly(host, port) if share else ""
             workspace = Workspace(folder, _UPLOADS * max_upload_mb * 2**20)
             sessions = Sessions(workspace, max_sessions, 60 * idle_minutes)
             page = Page(network.fresh, sessions, max_upload_mb)
             guard = Guard(page.app, names, workspace, max_upload_mb)
-            if share:
-                address = share_publicly(host, port)
+            if address:
                 guard.hosts.add(urlsplit(address).netloc)
                 print(f"The page is served at {address} too: everyone who has this address can use it.", flush=True)
             shown = f"[{host}]" if ":" in host else host
