@@ -595,15 +595,22 @@ CHECKS: dict[str, Callable[[Case], None]] = {
 }  # fmt: skip
 
 
-def large(case: Case) -> bool:
-    """Whether it takes long, among the published ones: several shots through a network."""
-    return bool(case.meta["shot"] > 1)
+CONTAINED = {
+    "FWB/fwb_r101_1shot", "PPNet/ppnet_r50_1shot", "RPMM/pmm_r50_1shot", "hsnet/vgg16_1shot", "panet/features_1shot",
+    "pfenet/head_1shot",
+}  # fmt: skip
+"""Of the published ones those that compute a part of what another one does."""
+
+
+def is_long_version(case: Case) -> bool:
+    """Several shots through a network, or what another case holds as well."""
+    return bool(case.meta["shot"] > 1) or case.title in CONTAINED
 
 
 def parameters() -> Iterator[ParameterSet]:
     every = "MSHNET_GOLDEN_PEERS" in os.environ  # whoever names a folder wants all of it
     for case in cases():
-        slow = not every and large(case)
+        slow = not every and is_long_version(case)
         yield pytest.param(case, marks=pytest.mark.slow if slow else (), id=case.title)
 
 
