@@ -24,9 +24,10 @@ demo: install ## train and test 4 folds x 1 and 5 shots on synthetic episodes (o
 train: install ## train and test the embedded default; further settings in ARGS="..."
 	$(BIN)/mshnet-train $(ARGS)
 
-# Two workers with one thread each; a file's tests share a worker, and with it what they train once. Modules are compiled
-# once, not in every process that a test starts.
-PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=10
+# Two workers with one thread each; a file's tests share a worker, and with it what they train once. The order of the files
+# is that of tests/conftest.py, the longest first. Modules are compiled once, not in every process that a test starts.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile \
+	--no-loadscope-reorder --durations=10
 
 # Coverage is measured where COVER is set: following every call, also of the libraries, takes half as long again.
 COVERAGE := $(if $(COVER),--cov --cov-report=term-missing:skip-covered --cov-fail-under=90)

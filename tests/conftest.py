@@ -1,5 +1,6 @@
 """Paths of the material that tests read where it is present, the commands as functions, and a synthetic PASCAL tree."""
 
+import gc
 import json
 import logging
 import os
@@ -39,10 +40,18 @@ class Done(NamedTuple):
 
 Command = Callable[..., Done]
 
+LONGEST = (
+    "app", "sweeps", "app_security", "faults", "twice_at_once", "field", "cli", "deterministic", "predict_shards",
+    "other_data", "peers", "interrupts", "foreign_checkpoint", "start", "own_files", "terminal", "export", "formats",
+)  # fmt: skip
+"""Files that take longest, the longest first: a worker that came to one of them last would work on alone."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test with ``@pytest.mark.one_in(n)`` every n-th case is quick; the others are slow."""
+    """Of a test with ``@pytest.mark.one_in(n)`` every n-th case is quick, the others are slow; long files come first."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
     cases: dict[str, int] = {}
     for item in items:
         if mark := item.get_closest_marker("one_in"):
@@ -50,6 +59,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if cases.setdefault(name, 0) % mark.args[0]:
                 item.add_marker("slow")
             cases[name] += 1
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is imported by now stays, and is no longer looked through
 
 
 @pytest.fixture(autouse=True)

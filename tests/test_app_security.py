@@ -23,8 +23,9 @@ from conftest import Command
 from local_server import serve as serve_files
 from mshnet_pl.data.sources.synthetic import Synthetic
 
+if importlib.util.find_spec("gradio") is None:  # whose import takes seconds
+    pytest.skip("needs gradio", allow_module_level=True)
 httpx = pytest.importorskip("httpx")
-pytest.importorskip("gradio")
 from page_server import Server, Visitor, answers, drawing, free_port, named, serving  # noqa: E402 - needs httpx
 
 SOURCE, SUPPORT, QUERY, CLASS_ID = Synthetic(size=384), "val-03-0000", "val-03-0001", 3

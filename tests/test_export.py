@@ -79,7 +79,7 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
 
 
 def test_onnx(command: Command, tmp_path: Path) -> None:
-    ckpt = trained(command, tmp_path, "backbone=vgg16")
+    ckpt = trained(command, tmp_path, "backbone=vgg16", "similarity=[cosine]", "model.blocks=[3,4]")
     query, support, mask = drawn_episode(tmp_path)
     margin = logits_of(read_method(ckpt).method, query, support, mask).diff(dim=1)
     changed = torch.load(ckpt, weights_only=True)

@@ -223,7 +223,7 @@ def test_a_trainable_backbone_learns_with_the_method() -> None:
         PANet(EfficientNetLite0("random"), block=5)
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", METHODS)
 def test_any_size_any_shots_and_rows_alone(name: str) -> None:
     method = make(name).eval()
@@ -277,7 +277,7 @@ def test_schedules() -> None:
     np.testing.assert_allclose(found, [1, (18 / 30) ** 0.9, 0, 0])
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_method_trains_tests_reports_exports_and_predicts(command: Command, tmp_path: Path, model: str) -> None:
     settings = [*TINY_RUN, f"model={model}", "data.image_size=48", "test.episodes=3", "test.shots=[1,2]"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -96,9 +97,9 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
     try:
         if {"-h", "--help"} & {*sys.argv[1:]}:
             print(_help(config_name))
-            return
-        hydra.main(version_base="1.3", config_path=f"pkg://{_CONF}", config_name=config_name)(job)()
-        Sweep.on_the_end()
+        else:
+            _start(job, config_name)
+            Sweep.on_the_end()
     except UserError as error:
         fail(error)
     except sweeps.Refused as refused:
@@ -119,6 +120,21 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
         os.environ.pop(jobs.SWEEP, None)
         if Sweep.folder is not None:
             _end_of_sweep(Sweep.folder)
+
+
+def _start(job: Callable[[DictConfig], object], config_name: str) -> None:
+    """Let Hydra compose the configuration and start ``job``.
+
+    ``hydra.main`` composes it twice, since it may say that a sweep is meant: without flags and experiments it cannot.
+    """
+    arguments = sys.argv[1:]
+    if quoting.may_sweep(arguments) or any(argument.startswith("-") for argument in arguments):
+        hydra.main(version_base="1.3", config_path=f"pkg://{_CONF}", config_name=config_name)(job)()
+        return
+    with hydra.initialize_config_module(_CONF, version_base="1.3"):
+        single = GlobalHydra.instance().hydra
+        assert single is not None
+        single.run(config_name, job, [*arguments, "hydra.mode=RUN"])
 
 
 def _help(config_name: str) -> str:

@@ -34,8 +34,13 @@ def _kinds() -> dict[str, Any]:
 
 def quoted(arguments: Sequence[str], kinds: Mapping[str, Any] | None = None) -> list[str]:
     """The arguments, in quotes where Hydra would not read the text that they say; ``kinds`` are the settings' types."""
-    sweeps = any(argument.startswith(_SWEEPS) for argument in arguments)
+    sweeps = may_sweep(arguments)
     return [_quoted(argument, sweeps, _kinds() if kinds is None else kinds) for argument in arguments]
+
+
+def may_sweep(arguments: Sequence[str]) -> bool:
+    """Whether they start a sweep, or choose an experiment, which may be one."""
+    return any(argument.lstrip("+").startswith(_SWEEPS) for argument in arguments)
 
 
 def value_of(key: str, arguments: Sequence[str]) -> Any:  # noqa: ANN401 - whatever Hydra reads
