@@ -19,7 +19,7 @@ def counts(folder: Path) -> list[str]:
     return [path.read_text() for path in folder.rglob("episodes_*.csv")]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_twice(tmp_path: Path, threads: int) -> None:
     folders = [tmp_path / name for name in ("first", "second")]
     for folder in folders:

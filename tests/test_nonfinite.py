@@ -81,7 +81,7 @@ def test_the_run_ends_with_what_repeats_the_step(
     assert result["training"]["skipped_steps"] == 1 and result["training"]["resumed"]
 
 
-@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.parametrize("accumulated", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_step_that_is_left_out_leaves_no_trace(command: Command, poisoned: list[str], accumulated: int) -> None:
     """Weights, statistics and momentum after it are those before it, and the next step goes on from there."""
     step = -(-STEP // accumulated)

@@ -176,6 +176,7 @@ def test_what_cannot_be_tested(command: Command, other: Path) -> None:
             assert part in done.err
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("images", [4, 5, 7])
 def test_few_images_a_class(command: Command, tmp_path: Path, images: int) -> None:
     """The message counts what is there, and the way that it shows leads on."""

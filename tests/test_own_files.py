@@ -104,6 +104,7 @@ def test_rectangles_of_four_corners_and_rotated_boxes(own: Path, predict: Callab
     assert all(support["made_of_marks"] and 0 < support["share"] <= drawn for support in shown)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("images", "json_name"),
     [
@@ -178,6 +179,7 @@ def test_good_shapes_are_used_and_the_others_named(own: Path, predict: Callable[
     assert len(record(own / "out")["supports"]["part"]) == 1
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e8, -1e9])
 @pytest.mark.parametrize("tool", ["coco", "labelme"])
 def test_coordinates_that_are_no_place(own: Path, predict: Callable[..., Done], tool: str, bad: float) -> None:

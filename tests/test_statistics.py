@@ -143,7 +143,7 @@ def test_interval_against_scipy() -> None:
     "world",
     [
         World(24, 600, 1),
-        World(24, 600, 5),
+        pytest.param(World(24, 600, 5), marks=pytest.mark.slow),
         pytest.param(World(60, 600, 1, training=0.02, trainings=3), marks=pytest.mark.slow),
     ],
     ids=["1-shot", "5-shot", "3 trainings"],
