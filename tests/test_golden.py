@@ -23,8 +23,6 @@ from mshnet_pl.training.losses import episode_loss
 
 GOLDEN = Path(os.environ.get("MSHNET_GOLDEN", SHARED / "golden"))
 CASES = sorted(GOLDEN.glob("*.npz"))
-QUICK = [path for path in CASES if "MSHNET_GOLDEN" in os.environ or "5shot" not in path.stem]
-"""Whoever names a folder wants all of it."""
 SIMILARITIES = {"cosine": CosineSimilarity, "prototype": PrototypeSimilarity}
 
 
@@ -59,10 +57,7 @@ def test_golden_folder_has_cases() -> None:
     assert CASES
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=[pytest.mark.slow] * (path not in QUICK), id=path.stem) for path in CASES],
-)
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_network_equals_the_reference(path: Path) -> None:
     case = np.load(path)
     meta = json.loads(str(case["meta"]))
