@@ -1,18 +1,21 @@
 """What the default network scores on PASCAL-5i with boxes, scribbles and points for masks, and how well it tells presence.
 
-    python experiments/weak_supports.py ROOT MINUTES [base]
+    python experiments/weak_supports.py ROOT MINUTES NETWORKS [base]
 
 Novel classes of every fold, or with ``base`` classes 10 to 19, where constants are chosen; 473 x 473; the package's seeded
-episodes, episode n of every fold before episode n + 1 of any, until the minutes are over. Presence: the first query of each
-one-shot episode with masks, and as many queries that do not show the class.
+episodes, episode n of every fold before episode n + 1 of any, until the minutes are over. Masks are made by that of NETWORKS
+(see ``weak_supports_network.py``) which was trained on the ten classes without the episode's; folds without such a network
+are left out. Presence: the first query of each one-shot episode with masks, and as many queries that do not show the class.
 """
 
 import sys
 import time
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mshnet_pl.data.io.transforms import resize_mask, to_input
@@ -23,9 +26,11 @@ from mshnet_pl.data.protocol.split_lists import by_class
 from mshnet_pl.data.sources import Pascal5i
 from mshnet_pl.evaluation.metrics import episode_counts
 from mshnet_pl.inference import pretrained
-from mshnet_pl.inference.completion import complete
+from mshnet_pl.inference.cell_relations import Appearance
+from mshnet_pl.inference.completion import CellNetwork, estimated_masks
 from mshnet_pl.inference.guided_filter import guided_logits
 from mshnet_pl.inference.presence import presence
+from mshnet_pl.models.layers import directions
 from mshnet_pl.options import Subset, SupportKind
 from mshnet_pl.report.bootstrap import Scored, estimate, fold_spread
 from mshnet_pl.report.counts import MIOU
@@ -46,16 +51,26 @@ Rows = dict[tuple[SupportKind, int], list[Row]]
 class Tested:
     """The network, features of every image kept in half precision, and counts of episodes."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, networks: str = "") -> None:
+        files = {first: Path(networks, f"{10 - first}-{19 - first}.safetensors") for first in (0, 10)}
+        self.networks = {first: read(file) for first, file in files.items() if file.exists()}
         self.source = Pascal5i(root, f"{root}/splits")
         self.source.check()
         self.method = pretrained.load().trained.method.eval()
         self.names = by_class(self.source.pairs(Subset.VAL))
-        self.kept = cache(self._computed)
+        self.kept, self.appearance = cache(self._computed), cache(self._compared)
 
     def _computed(self, name: str) -> tuple[Tensor, ...]:
         image = to_input(self.source.image(name), SIDE)[None]
         return (*(f.half() for f in self.method.backbone(image)[1:]), image[:, :, SCORED, SCORED].half())
+
+    def _compared(self, name: str) -> Appearance:
+        features = self.features(name)
+        deepest = features[-1].shape[1] * features[-1].shape[2]
+        made = Appearance(directions(features)[0], deepest, self.colours(name)[0])
+        made.directions = made.directions.bfloat16()
+        made.kernels = tuple(kernel.half() for kernel in made.kernels)
+        return made
 
     def features(self, name: str) -> tuple[Tensor, ...]:
         """Of one image: blocks 3, 4 and 5."""
@@ -67,12 +82,15 @@ class Tested:
 
     def support_masks(self, draw: Draw, kind: SupportKind, number: int) -> Tensor:
         """Made of the marks, (K, S, S)."""
-        made = []
+        told = []
         for shot, name in enumerate(draw.supports):
             mask = resize_mask(self.source.mask(name, [draw.class_id]), SIDE)[SCORED, SCORED].numpy() == 1
-            told = torch.from_numpy(weakened(mask, kind, number, shot))[None]
-            made.append(complete(self.features(name), self.colours(name), told))
-        return torch.cat(made)
+            told.append(torch.from_numpy(weakened(mask, kind, number, shot)))
+        if kind is SupportKind.mask:
+            return torch.stack(told) == 1
+        network = self.networks[10 * (draw.class_id >= 10)]
+        colours = torch.cat([self.colours(name) for name in draw.supports])
+        return estimated_masks(network, [*map(self.appearance, draw.supports)], colours, torch.stack(told))
 
     def code(self, draw: Draw, masks: Tensor) -> object:
         """What is kept of the supports."""
@@ -91,17 +109,25 @@ class Tested:
         return episode_counts(predicted[None], mask[None], torch.tensor([draw.class_id]), torch.tensor([number]))
 
 
+def read(file: Path) -> CellNetwork:
+    """A trained network."""
+    network = CellNetwork().eval()
+    network.load_state_dict(load_file(file))
+    return network
+
+
 def auroc(positive: list[float], negative: list[float]) -> float:
     """The share of pairs in which the one that shows the class scores higher, in percent."""
     p, n = np.array(positive)[:, None], np.array(negative)
     return float(100 * ((p > n) + 0.5 * (p == n)).mean())
 
 
-def main(root: str, minutes: float, base: bool) -> None:
+def main(root: str, minutes: float, networks: str, base: bool) -> None:
     """Print both tables."""
     torch.set_grad_enabled(False)
-    tested, end = Tested(root), time.monotonic() + 60 * minutes
-    groups = [tuple(range(10, 20))] if base else [make_fold(fold, 20).novel for fold in range(4)]
+    tested, end = Tested(root, networks), time.monotonic() + 60 * minutes
+    folds = [make_fold(fold, 20).novel for fold in range(4)]
+    groups = [tuple(range(10, 20))] if base else [novel for novel in folds if 10 * (novel[0] >= 10) in tested.networks]
     rows: Rows = {}
     agreement: dict[SupportKind, list[float]] = {kind: [] for kind in SupportKind}
     shown: list[tuple[float, ...]] = []
@@ -189,4 +215,4 @@ def told(found: list[Row], less: list[Row] | None = None, form: str = ".1f") -> 
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), "base" in sys.argv[3:4])
+    main(sys.argv[1], float(sys.argv[2]), sys.argv[3], "base" in sys.argv[4:5])

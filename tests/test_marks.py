@@ -60,14 +60,14 @@ MARKS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("marks", MARKS)
 def test_masks_are_made_of_marks(segmenter: Segmenter, marks: dict[str, Any]) -> None:
     drawn = read_marks((WIDTH, HEIGHT), marks.get("boxes"), marks.get("points"), marks.get("scribbles"), "marks")
-    made, told = segmenter.complete(picture(), drawn), drawn.told()
+    (made,), told = segmenter.complete([picture()], [drawn]), drawn.told()
     assert made[told == OBJECT].all() and not made[told == BACKGROUND].any()
     assert iou(made, disk()) > iou(told == OBJECT, disk()) + 0.1
     other = segmenter.fresh().fit(picture(), **marks)
     assert iou(other.predict(picture()) > 0, disk()) > iou(told == OBJECT, disk()) + 0.1
     if "boxes" in marks:  # more than the rectangle, whose share is pi / 4
         assert iou(made, disk()) > iou(told != BACKGROUND, disk()) + 0.03
-    assert np.array_equal(made, segmenter.complete(picture(), drawn))
+    assert np.array_equal(made, segmenter.complete([picture()], [drawn])[0])
 
 
 def test_several_images_with_marks_of_their_own(segmenter: Segmenter) -> None:

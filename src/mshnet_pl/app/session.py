@@ -233,7 +233,7 @@ class Session:
             if pixels > MAX_PIXELS:
                 raise DataError(f"Too much at once: give pictures of at most {MAX_PIXELS // 10**6} megapixels together")
         if images:
-            fitted = [_fitted(segmenter, shot) for shot in shots]
+            fitted = _fitted(segmenter, shots)
             _fit(segmenter, fitted)
             found = segmenter.margins([image for _, image in images])
             self.found = [
@@ -294,10 +294,21 @@ class Session:
         return [*zip(paths, captions, strict=True)]
 
 
-def _fitted(segmenter: Segmenter, shot: Shot) -> Fitted:
+def _fitted(segmenter: Segmenter, shots: Sequence[Shot]) -> list[Fitted]:
+    """The shots with their masks; those of marks are made together, the object's apart from those of what it is not."""
+    masks = {i: shot.strokes.object for i, shot in enumerate(shots) if shot.meaning is Meaning.shape}
+    for negative in (False, True):
+        marked = [i for i, shot in enumerate(shots) if shot.negative is negative and i not in masks]
+        if marked:
+            made = segmenter.complete([shots[i].image for i in marked], [_marks(shots[i]) for i in marked])
+            masks |= zip(marked, made, strict=True)
+    return [
+        Fitted(shot.image, masks[i], shot.negative, made=shot.meaning is not Meaning.shape) for i, shot in enumerate(shots)
+    ]
+
+
+def _marks(shot: Shot) -> Marks:
     marked, background = shot.strokes
-    if shot.meaning is Meaning.shape:
-        return Fitted(shot.image, marked, shot.negative, made=False)
     marks = Marks(shot.image.size)
     marks.strokes(background, positive=False)
     if shot.meaning is Meaning.marks:
@@ -306,7 +317,7 @@ def _fitted(segmenter: Segmenter, shot: Shot) -> Fitted:
         numbered, _ = label(marked, np.ones((3, 3)))
         for number, (rows, columns) in enumerate(find_objects(numbered), start=1):
             marks.box(_box(numbered[rows, columns] == number, columns.start, rows.start))
-    return Fitted(shot.image, segmenter.complete(shot.image, marks), shot.negative, made=True)
+    return marks
 
 
 def _box(stroke: Bool[np.ndarray, "height width"], left: int, upper: int) -> Sequence[int | float]:

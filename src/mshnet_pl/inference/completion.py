@@ -1,105 +1,114 @@
-"""From boxes, scribbles and points to masks: which pixels look like what is marked, in features and in colours."""
+"""From boxes, scribbles and points to masks: a small network decides by how cells relate to what is marked."""
 
-import numpy as np
+from functools import cache
+from importlib.resources import files
+
 import torch
 from jaxtyping import Bool, Float, UInt8
-from scipy.ndimage import distance_transform_edt
-from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, normalize
+from safetensors.torch import load
+from torch import Tensor, nn
 
 from mshnet_pl.backbones.base import Features
-from mshnet_pl.data.io.marks import BACKGROUND, INSIDE, OBJECT, OPEN
+from mshnet_pl.data.io.marks import BACKGROUND, INSIDE, OBJECT
+from mshnet_pl.inference.cell_relations import COUNT, Appearance, Picture, shared_ratios
 from mshnet_pl.inference.guided_filter import guided_filter
 from mshnet_pl.models.layers import directions, resize
 
-_TEMPERATURE = 0.2
-_STEPS = 5
-_STEEPNESS = 2.0
+_ROUNDS = 2
+_TOGETHER = 10
+"""So many shots at most are compared with each other, which bounds memory and time."""
 _RADIUS = 0.09
-_EDGE, _DEPTH = -0.5, 1.5
-"""Log-odds of the object at a box's edge, and what they gain up to its middle."""
-_NEAR, _REACH = -1.4, 1.0
-"""Log-odds of the object beside a point or scribble, and the distance, a share of the side, at which they fell by 1/2."""
-_BORDER = 2
-"""Cells: until a first estimate is made, so wide an edge of the image stands for the background of points and scribbles."""
-_LEAST = 1e-12
+_WIDTH, _DILATIONS = 16, (1, 2, 4)
+
+
+class CellNetwork(nn.Module):
+    """The log-odds of the object in every cell, from the cells' relations to what is marked; 8,065 parameters.
+
+    Features themselves it never sees, so that it serves for classes and backbones that it was not trained on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.deviation = nn.Buffer(torch.zeros(COUNT, 1, 1)), nn.Buffer(torch.ones(COUNT, 1, 1))
+        self.first = nn.Conv2d(COUNT, _WIDTH, 1)
+        self.near = nn.ModuleList(nn.Conv2d(_WIDTH, _WIDTH, 3, padding=step, dilation=step) for step in _DILATIONS)
+        self.whole = nn.ModuleList(nn.Linear(_WIDTH, _WIDTH) for _ in _DILATIONS)
+        self.last = nn.Conv2d(_WIDTH, 1, 1)
+
+    def forward(self, relations: Float[Tensor, "n 16 h w"]) -> Float[Tensor, "n h w"]:
+        """Each of three steps adds what the cells around tell, and what the picture's mean tells."""
+        x = self.first((relations - self.mean) / self.deviation).relu()
+        for near, whole in zip(self.near, self.whole, strict=True):
+            x = x + (near(x) + whole(x.mean((2, 3)))[:, :, None, None]).relu()
+        return self.last(x)[:, 0]
 
 
 def complete(
-    features: Features, images: Float[Tensor, "n 3 side side"], told: UInt8[Tensor, "n side side"]
-) -> Bool[Tensor, "n side side"]:
-    """The object's mask in each image, by expectation and maximisation over the cells of the features' grid.
+    features: Features,
+    images: Float[Tensor, "shots 3 side side"],
+    told: UInt8[Tensor, "shots side side"],
+    network: CellNetwork | None = None,
+) -> Bool[Tensor, "shots side side"]:
+    """The object's mask in each image, estimated for the shots of an episode together.
 
-    A cell's log-odds are a prior plus twice the log-ratio of the densities of its feature among the object's cells and among
-    the others, kernel estimates within the image as in ``DensityRatio``; features are taken less their mean over the image,
-    which tells its parts apart. The prior grows from a box's edge to its middle, and falls with the distance to points and
-    scribbles. After five rounds the probabilities are smoothed along the colours by the guided filter. What is marked stays
-    as it is marked. Constants were chosen on base classes of PASCAL-5i; scores: experiments/weak_supports.md.
+    Every cell of the features' grid is described by its relations to the marks (``cell_relations``), from which a network
+    estimates how likely it is the object's. In a second round the estimate takes the marks' place, and what the other shots
+    show as the object and as the rest counts too. The probabilities are smoothed along the colours by the guided filter.
+    What is marked stays as it is marked. The network was trained on masks of ten classes of PASCAL-5i, aeroplane to chair;
+    scores: experiments/weak_supports.md.
 
     Args:
         features: of the images.
-        images: normalised.
+        images: those of all shots, normalised.
         told: what is told of every pixel, see ``data.io.marks``.
+        network: instead of the package's own.
 
     Returns:
         Never empty where ``told`` is not background alone.
     """
-    with torch.autocast(images.device.type, enabled=False):  # the exponential wants the cosines' digits
-        maps = directions(features)
-        return torch.stack([_complete(*one) for one in zip(maps, images, told, strict=True)])
-
-
-def _complete(
-    maps: Float[Tensor, "d h w"], image: Float[Tensor, "3 s s"], told: UInt8[Tensor, "s s"]
-) -> Bool[Tensor, "s s"]:
-    if not ((told == INSIDE) | (told == OPEN)).any():
+    if not (told > OBJECT).any():
         return told == OBJECT
-    grid = maps.shape[1:]
-    margins = resize(_log_odds(maps, told).unflatten(0, grid)[None, None], told.shape)
-    known = (told != BACKGROUND).float()
-    smooth = guided_filter(image[None], margins.sigmoid() * known, round(_RADIUS * max(told.shape)))[0, 0]
-    mask = (smooth > 0.5) & (told != BACKGROUND) | (told == OBJECT)
-    return mask if mask.any() else told == INSIDE
+    network, made = network or _network(images.device), []
+    with torch.autocast(images.device.type, enabled=False):  # the exponential wants the cosines' digits
+        maps, deepest = directions(features), features[-1].shape[1] * features[-1].shape[2]
+        for shots in zip(maps.split(_TOGETHER), images.split(_TOGETHER), told.split(_TOGETHER), strict=True):
+            appearances = [Appearance(of_shot, deepest, image) for of_shot, image, _ in zip(*shots, strict=True)]
+            made.append(estimated_masks(network, appearances, *shots[1:]))
+    return torch.cat(made)
 
 
-def _log_odds(maps: Float[Tensor, "d h w"], told: UInt8[Tensor, "s s"]) -> Float[Tensor, "cells"]:
-    grid = (maps.shape[1], maps.shape[2])
-    marked, inside, open_ = (
-        adaptive_avg_pool2d((told == kind)[None].float(), grid).flatten() for kind in (OBJECT, INSIDE, OPEN)
-    )
-    x = maps.flatten(1).T  # (cells, d)
-    x = normalize(x - x.mean(0), dim=1)
-    kernels = (x @ x.T / _TEMPERATURE).exp().fill_diagonal_(0)  # a cell is no evidence of itself
-    free = inside + open_
-    prior = _EDGE + _DEPTH * _depth(told == INSIDE, grid)
-    if open_.any():
-        distance = _distance(marked, grid)
-        prior = _NEAR - distance.square() / (2 * _REACH**2)
-        rows, columns = (torch.arange(side, device=x.device) for side in grid)
-        edge = [torch.minimum(place, len(place) - 1 - place) < _BORDER for place in (rows, columns)]
-        likely, rest = marked, (edge[0][:, None] | edge[1]).flatten() * (1 - marked)
-    else:
-        likely = marked + inside * prior.sigmoid()
-        rest = 1 - likely
-    odds = prior
-    for _ in range(_STEPS):
-        densities = [
-            (kernels @ weight / weight.sum().clamp(min=_LEAST)).clamp(min=_LEAST).log() for weight in (likely, rest)
-        ]
-        odds = prior + _STEEPNESS * (densities[0] - densities[1])
-        likely = marked + free * odds.sigmoid()
-        rest = 1 - likely
-    return odds
+def estimated_masks(
+    network: CellNetwork,
+    appearances: list[Appearance],
+    images: Float[Tensor, "shots 3 side side"],
+    told: UInt8[Tensor, "shots side side"],
+) -> Bool[Tensor, "shots side side"]:
+    """``complete`` where it is known how alike the images' cells are."""
+    pictures = [Picture(*shot) for shot in zip(appearances, told, strict=True)]
+    odds = network(first_round(pictures))
+    for _ in range(_ROUNDS - 1):
+        odds = network(next_round(pictures, odds))
+    probability = resize(odds[:, None], told.shape[1:]).sigmoid() * (told != BACKGROUND)[:, None]
+    smooth = guided_filter(images, probability, round(_RADIUS * max(told.shape)))[:, 0]
+    made = (smooth > 0.5) & (told > OBJECT) | (told == OBJECT)
+    return torch.where(made.any(2, keepdim=True).any(1, keepdim=True), made, told == INSIDE)
 
 
-def _depth(inside: Bool[Tensor, "s s"], grid: tuple[int, int]) -> Float[Tensor, "cells"]:
-    """How deep a cell lies in its box, 0 at the edge to 1 in the middle of the largest one."""
-    depth = torch.from_numpy(distance_transform_edt(np.pad(inside.cpu().numpy(), 1))[1:-1, 1:-1]).to(inside.device).float()
-    return adaptive_avg_pool2d(depth[None] / depth.max().clamp(min=1), grid).flatten()
+def first_round(pictures: list[Picture]) -> Float[Tensor, "k 16 h w"]:
+    """Relations to the marks."""
+    return torch.stack([picture.relations(picture.begun) for picture in pictures])
 
 
-def _distance(marked: Float[Tensor, "cells"], grid: tuple[int, int]) -> Float[Tensor, "cells"]:
-    """To the nearest cell that is marked, as a share of the grid's longer side."""
-    places = torch.cartesian_prod(*(torch.arange(side, device=marked.device) / max(grid) for side in grid))
-    there = places[marked > 0]
-    return torch.cdist(places, there).amin(1) if len(there) else torch.ones_like(marked)
+def next_round(pictures: list[Picture], odds: Float[Tensor, "k h w"]) -> Float[Tensor, "k 16 h w"]:
+    """Relations to what was estimated, in the place of the marks, with those to the other pictures."""
+    weights = [picture.estimated(of.flatten()) for picture, of in zip(pictures, odds, strict=True)]
+    shared = shared_ratios(pictures, weights)
+    return torch.stack([picture.relations(of, ratio) for picture, of, ratio in zip(pictures, weights, shared, strict=True)])
+
+
+@cache
+def _network(device: torch.device) -> CellNetwork:
+    """Trained by experiments/weak_supports_network.py."""
+    network = CellNetwork().requires_grad_(False).eval()
+    network.load_state_dict(load(files("mshnet_pl.inference").joinpath("completion.safetensors").read_bytes()))
+    return network.to(device)

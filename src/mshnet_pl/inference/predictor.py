@@ -230,7 +230,11 @@ class Predictor:
     ) -> Float[Tensor, "batch shots h w"]:
         """Masks of what marks tell, see ``inference.completion``; the n images are those of all shots."""
         features = self._features_of_supports(images, PLAIN, ids)
-        return complete(features, images, told.flatten(0, 1).to(images.device)).float().view(told.shape)
+        shots = told.shape[1]
+        episodes = zip(
+            zip(*(f.split(shots) for f in features), strict=True), images.split(shots), told.to(images.device), strict=True
+        )
+        return torch.stack([complete(*episode) for episode in episodes]).float()
 
     def _features_of_supports(
         self, images: Tensor, view: View, ids: Tensor | None = None, numbers: Sequence[int] | None = None

@@ -205,22 +205,22 @@ class Segmenter:
         name, pictures, masks, marks = arguments(support, named)
         if marks is not None:
             pictures, drawn = marks_of(name, pictures, marks)
-            masks = [self.complete(*shot) for shot in zip(pictures, drawn, strict=True)]
+            masks = self.complete(pictures, drawn)
         images, small, bits = read_shots(name, pictures, masks, value, self.image_size, self.bits)
         with self._precision():
-            support_mask = small[None].to(self._device, torch.float32)  # (1, K, S, S)
-            codes = self._predictor.encode(self._inputs(images)[None], support_mask)
+            codes = self._predictor.encode(self._inputs(images)[None], small[None].to(self._device, torch.float32))
         self._negatives = self._negatives | {name} if negative else self._negatives - {name}
         self._codes, self.bits = {**self._codes, name: codes}, bits
         return self
 
     @torch.inference_mode()
-    def complete(self, image: ImageLike, marks: Marks) -> Bool[np.ndarray, "height width"]:
-        """The mask that ``fit`` makes of marks, at the image's own size; see ``inference.completion``."""
-        picture, told = read_image(image, bits=self.bits), marks.told()
+    def complete(self, images: Sequence[ImageLike], marks: Sequence[Marks]) -> list[Bool[np.ndarray, "_ _"]]:
+        """The masks that ``fit`` makes of a class's marks, at the images' own sizes; see ``inference.completion``."""
+        pictures, told = [read_image(image, bits=self.bits) for image in images], [one.told() for one in marks]
         with self._precision():
-            made = self._predictor.completed(self._inputs([picture]), resize_mask(told, self.image_size)[None, None])
-        return at_size(made[0, 0], told)
+            small = torch.stack([resize_mask(one, self.image_size) for one in told])
+            made = self._predictor.completed(self._inputs(pictures), small[None])[0]
+        return [at_size(*one) for one in zip(made, told, strict=True)]
 
     @overload
     def predict(self, images: ImageLike, threshold: float = 0.5, tile: int | None = None) -> Labels: ...  # type: ignore[overload-overlap]

@@ -223,10 +223,10 @@ def fit(segmenter: Segmenter, supports: Supports, given: PredictionJob) -> tuple
     shares: dict[str, list[float]] = {}
     for number, (name, shown) in enumerate(supports.shown.items(), start=1):
         images = [read_image(support.image, bits=given.bits or 8) for support in shown]
-        masks = [
-            segmenter.complete(image, support.mask) if isinstance(support.mask, Marks) else support.mask
-            for support, image in zip(shown, images, strict=True)
-        ]
+        marked = {i: support.mask for i, support in enumerate(shown) if isinstance(support.mask, Marks)}
+        made = segmenter.complete([images[i] for i in marked], [*marked.values()]) if marked else []
+        by_place = dict(zip(marked, made, strict=True))
+        masks = [support.mask if not isinstance(support.mask, Marks) else by_place[i] for i, support in enumerate(shown)]
         segmenter.fit(name, images, masks, value=given.value, negative=name in supports.negatives)
         shares[name] = []
         for support, image, drawn in zip(shown, images, masks, strict=True):
