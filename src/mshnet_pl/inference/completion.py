@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from safetensors.torch import load
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from mshnet_pl.backbones.base import Features
 from mshnet_pl.data.io.marks import BACKGROUND, INSIDE, OBJECT
@@ -18,6 +19,8 @@ _ROUNDS = 2
 _TOGETHER = 10
 """So many shots at most are compared with each other, which bounds memory and time."""
 _RADIUS = 0.09
+_GRID = 30
+"""Cells a side, as the network was trained with; finer or coarser features are interpolated."""
 _WIDTH, _DILATIONS = 16, (1, 2, 4)
 
 
@@ -51,7 +54,7 @@ def complete(
 ) -> Bool[Tensor, "shots side side"]:
     """The object's mask in each image, estimated for the shots of an episode together.
 
-    Every cell of the features' grid is described by its relations to the marks (``cell_relations``), from which a network
+    Every cell of a grid of 30 x 30 is described by its relations to the marks (``cell_relations``), from which a network
     estimates how likely it is the object's. In a second round the estimate takes the marks' place, and what the other shots
     show as the object and as the rest counts too. The probabilities are smoothed along the colours by the guided filter.
     What is marked stays as it is marked. The network was trained on masks of ten classes of PASCAL-5i, aeroplane to chair;
@@ -71,6 +74,8 @@ def complete(
     network, made = network or _network(images.device), []
     with torch.autocast(images.device.type, enabled=False):  # the exponential wants the cosines' digits
         maps, deepest = directions(features), features[-1].shape[1] * features[-1].shape[2]
+        if maps.shape[2:] != (_GRID, _GRID):
+            maps = normalize(resize(maps, (_GRID, _GRID)), dim=1)
         for shots in zip(maps.split(_TOGETHER), images.split(_TOGETHER), told.split(_TOGETHER), strict=True):
             appearances = [Appearance(of_shot, deepest, image) for of_shot, image, _ in zip(*shots, strict=True)]
             made.append(estimated_masks(network, appearances, *shots[1:]))
