@@ -9,10 +9,11 @@ operator reads its inputs from memory and writes its outputs there, as without f
 
 import itertools
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -27,31 +28,25 @@ from mshnet_pl.training.losses import episode_loss
 FLOPS, BYTES = 989e12, 4.8e12  # a second: NVIDIA's data sheet, dense bf16
 LAUNCH = 5e-6  # seconds that Python needs to give a GPU one operator
 SIZE, GRIDS = 473, (60, 30, 15)
-RECORDED = {"training step": 177, "test": 302}  # episodes a second: h200_r50.json
-KINDS = {"convolution": "convolutions", "bmm": "products", "mm": "products", "addmm": "products", "batch_norm": "BatchNorm"}
+KINDS = {"convolution": "convolutions", "mm": "products", "batch_norm": "BatchNorm"}
 
 
-@dataclass
-class Cost:
-    """Of some operators."""
+class Cost(NamedTuple):
+    """Of operators; seconds by the larger of both for every operator, and where none takes less than ``LAUNCH``."""
 
     calls: int = 0
     flop: float = 0.0
     moved: float = 0.0
     bound: float = 0.0
-    """Seconds, by the larger of both for every operator."""
     launched: float = 0.0
-    """The same where no operator takes less than ``LAUNCH``."""
 
 
-@dataclass
 class Counted(TorchDispatchMode):
     """Costs of what is computed within, by kind."""
 
-    costs: dict[str, Cost] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:  # noqa: D105
+    def __init__(self) -> None:
         super().__init__()
+        self.costs: dict[str, list[Cost]] = {}
         self._sizes = itertools.cycle(side * side // 4 for side in GRIDS)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204
@@ -65,11 +60,23 @@ class Counted(TorchDispatchMode):
         flop = count(*args, **(kwargs or {}), out_val=out) if count else 0
         tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
         moved = sum(min(x.numel() * x.element_size(), x.untyped_storage().nbytes()) for x in tensors)
-        cost = self.costs.setdefault(next((kind for part, kind in KINDS.items() if part in name), "everything else"), Cost())
+        kind = next((kind for part, kind in KINDS.items() if part in name), "everything else")
         bound = max(flop / FLOPS, moved / BYTES)
-        cost.calls, cost.flop, cost.moved = cost.calls + 1, cost.flop + flop, cost.moved + moved
-        cost.bound, cost.launched = cost.bound + bound, cost.launched + max(bound, LAUNCH)
+        self.costs.setdefault(kind, []).append(Cost(1, flop, moved, bound, max(bound, LAUNCH)))
         return out
+
+
+class OnGPU(TorchFunctionMode):
+    """Within, tensors say that they are on a GPU, and convolutions and linear layers take bf16, as autocast makes them."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204
+        """Leaves them where they are."""
+        if func == Tensor.device.__get__:
+            return torch.device("cuda")
+        kwargs = kwargs or {}
+        if func in (torch.conv2d, torch.nn.functional.linear):
+            args = tuple(x.bfloat16() if isinstance(x, Tensor) else x for x in args)
+        return func(*args, **(kwargs | {"device": "meta"} if kwargs.get("device") is not None else kwargs))
 
 
 def step(batch: int, training: bool) -> Callable[[], None]:
@@ -82,7 +89,7 @@ def step(batch: int, training: bool) -> Callable[[], None]:
     optimizer = torch.optim.SGD((p for p in net.parameters() if p.requires_grad), 0.001, 0.9, foreach=True)
 
     def run() -> None:
-        with torch.set_grad_enabled(training):
+        with torch.set_grad_enabled(training), OnGPU():
             prediction = net(images[:, 0], images[:, 1:], mask)
         if training:
             optimizer.zero_grad()
@@ -99,25 +106,14 @@ def main() -> None:
         for counted in (Counted(), Counted()):  # the first folds norms and makes the optimizer's state
             with counted:
                 run()
-        total = Cost(*(sum(values) for values in zip(*map(astuple, counted.costs.values()), strict=True)))
         table = [["", "operators", "TFLOP", "GB", "bound, ms", "with launches, ms"], ["---", *["---:"] * 5]]
-        for kind, cost in [*sorted(counted.costs.items()), ("all", total)]:
-            amounts = (
-                f"{cost.flop / 1e12:.2f}",
-                f"{cost.moved / 1e9:.1f}",
-                f"{1e3 * cost.bound:.1f}",
-                f"{1e3 * cost.launched:.1f}",
-            )
-            table.append([kind, str(cost.calls), *amounts])
+        for kind, costs in [*sorted(counted.costs.items()), ("all", [*itertools.chain(*counted.costs.values())])]:
+            calls, flop, moved, bound, launched = map(sum, zip(*costs, strict=True))
+            rounded = f"{flop / 1e12:.2f}", f"{moved / 1e9:.1f}", f"{1e3 * bound:.1f}", f"{1e3 * launched:.1f}"
+            table.append([kind, str(calls), *rounded])
         print(f"{what}, batch {batch}\n\n{aligned(table)}\n")
-        seconds = {
-            "products alone": total.flop / FLOPS,
-            "every operator": total.bound,
-            "with launches": total.launched,
-            "launches alone": total.calls * LAUNCH,
-        }
-        rates = ", ".join(f"{batch / s:,.0f} ({name})" for name, s in seconds.items())
-        print(f"episodes a second at most: {rates}; recorded {RECORDED[what]}\n")
+        rates = [f"{batch / seconds:,.0f}" for seconds in (flop / FLOPS, bound, launched, calls * LAUNCH)]
+        print(f"episodes a second at most by products, operators, operators with launches, launches: {', '.join(rates)}\n")
 
 
 if __name__ == "__main__":
