@@ -55,6 +55,7 @@ class Networks:
                 made = nncf.quantize(model, data, subset_size=len(self.episodes), ignored_scope=scope)
             else:
                 method = ExportedNetwork(self.method).method
+                assert isinstance(method, MSHNet)
                 made = ov.convert_model(torch.export.export(Part(method, kind == "head"), next(self._inputs(kind))))
             ov.save_model(made, path, compress_to_fp16=False)
         return path

@@ -110,7 +110,8 @@ def main(checkpoint: Path, folder: Path, episodes: int, wanted: str, overrides: 
         if number % 10 and len(episode.query) * number < episodes:
             continue
         rows = [draw for drawn in draws[: len(episode.query) * number] for draw in drawn]
-        images = EpisodeImages(*zip(*((d.query, d.supports, d.class_id) for d in rows), strict=True), way=1)
+        query, supports, class_id = zip(*((draw.query, draw.supports, draw.class_id) for draw in rows), strict=True)
+        images = EpisodeImages(query, supports, class_id, way=1)
         counts = {name: episode_counts(metric.counts().numpy()) for name, metric in metrics.items()}
         classes = tuple(data.class_names[c] for c in counts[first].classes)
         table = [["", "least ms", "median ms", "bf16's / its", "alike", "mIoU", "less bf16's"], ["---", *["---:"] * 6]]

@@ -45,7 +45,7 @@ class Counted(TorchDispatchMode):
     """Costs of what is computed within, by kind."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.costs: dict[str, list[Cost]] = {}
         self._sizes = itertools.cycle(side * side // 4 for side in GRIDS)
 
@@ -93,7 +93,7 @@ def step(batch: int, training: bool) -> Callable[[], None]:
             prediction = net(images[:, 0], images[:, 1:], mask)
         if training:
             optimizer.zero_grad()
-            episode_loss(prediction, truth)[0].backward()  # type: ignore[no-untyped-call]
+            episode_loss(prediction, truth)[0].backward()
             optimizer.step()
 
     return run
