@@ -353,7 +353,7 @@ def test_boxes_points_and_what_it_is_not(visit: Callable[[], Visitor], tmp_path:
     visitor.search(tmp_path / "support.png")
 
     def made() -> np.ndarray:
-        """Where the picture of the made mask is tinted, but for 3%: shares of its height and width, top left bottom right."""
+        """Where the picture of the made mask is tinted, but for 3%, as shares of height and width: top left bottom right."""
         shown = visitor.page.locator("#made img").first
         shown.wait_for()
         url = shown.get_attribute("src")
