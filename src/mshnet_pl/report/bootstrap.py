@@ -211,7 +211,8 @@ def _resampled(counts: PixelCounts, images: EpisodeImages, of: Design) -> Pooled
     multiplied = _multipliers(tuple(of.names)) @ sums.reshape(len(sums), -1)
     drawn = multiplied.reshape(-1, *sums.shape[1:])  # (R, C, 5)
     excess = drawn - drawn[..., 4:] / np.maximum(total[:, 4:], 1) * total
-    return scores_of(counts.pixels.sum(0) + excess)
+    scores = scores_of(counts.pixels.sum(0) + excess)  # weights below 0 may leave a class of few images less than nothing
+    return Pooled(*(np.clip(score, 0, 100) for score in scores))
 
 
 @lru_cache(maxsize=16)
