@@ -82,6 +82,19 @@ def test_resampled_scores_weigh_episodes_by_their_images(way: int) -> None:
         assert found[r] == pytest.approx(np.mean(iou))
 
 
+def test_five_supports_of_few_images_do_not_make_an_interval_narrow() -> None:
+    """Sums of six multipliers may leave less than no pixels; such replicates must not be all of the spread."""
+    rng = np.random.default_rng(4)
+    rows = drawn_rows(rng, 40, classes=10)
+    images = drawn_images(rng, rows, shot=5)
+    scored = Scored(images, tuple(map(str, np.unique(rows[:, 1]))), episode_counts(rows))
+    drawn = scored.resampled(MIOU, design((images,)))
+    assert 0 <= drawn.min() and drawn.max() <= 100
+    spread = fold_spread([[scored]], MIOU)
+    _, low, high = estimate(scored.value(MIOU), [spread])
+    assert low is not None and high is not None and high - low > 3 * np.sqrt(spread.variance)  # 3.9 of a normal distribution
+
+
 @pytest.mark.parametrize("score", [MIOU, FB_IOU, "b"])
 def test_influence_is_the_derivative(score: str) -> None:
     """Where every image is query once, the influences are those of the definition less the jackknife's correction."""
