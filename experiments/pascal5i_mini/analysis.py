@@ -18,7 +18,7 @@ from mshnet_pl.report.counts import MIOU, PixelCounts, pooled
 from mshnet_pl.report.formats import aligned
 from mshnet_pl.report.grouping import named_folds
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 PAIRS = (
     ("both", "baseline"),
     ("contrast_baseline", "baseline"),
