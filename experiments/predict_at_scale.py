@@ -82,7 +82,7 @@ def digest(paths: list[Path]) -> str:
 def interrupted(out: Path, ckpt: Path, workers: str, images: int, kills: int) -> list[int]:
     """Start and kill the command so many times, all over its work; gives how many parts were there after each.
 
-    A run is killed at a random moment up to two seconds after a random number of further parts, one in ten at once.
+    A run is killed up to two seconds after a random number of further parts, from none to a tenth of all for 20 kills.
     """
     rng, kept = random.Random(0), []
     for _ in range(kills):
