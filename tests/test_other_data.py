@@ -101,7 +101,8 @@ def test_a_network_by_name_on_every_choice_of_data(command: Command, pascal_root
         assert result["config"]["eval"]["guided"] == 0.09
         assert len(result["novel"]) == classes
     named = json.loads(next(Path("data=pascal5i").rglob("result.json")).read_text())["tests"][0]
-    network = ("model=density_ratio", "backbone=efficientnet_lite0_last", "eval.guided=0.09", "test.checkpoint=last")
+    refined = ("eval.guided=0.09", "eval.zooms=[1.2,2.0]")
+    network = ("model=density_ratio", "backbone=efficientnet_lite0_last", *refined, "test.checkpoint=last")
     assert command("mshnet-train", *pascal, *network, *QUICK, "val.episodes=0", "runs=trained").code == 0
     trained = json.loads(next(Path("trained").rglob("result.json")).read_text())["tests"][0]
     assert named["counts_sha256"] == trained["counts_sha256"]
