@@ -152,7 +152,7 @@ def test_pictures(row: str, column: str, read: bool, tmp_path: Path, command: Co
             supports = read_supports(tmp_path / "support")
         for shown in supports.classes.values():
             segmenter = Segmenter.from_checkpoint(checkpoint)
-            made = [segmenter.complete(s.image, s.mask) if isinstance(s.mask, Marks) else s.mask for s in shown]
+            made = [segmenter.complete([s.image], [s.mask])[0] if isinstance(s.mask, Marks) else s.mask for s in shown]
             segmenter.fit([s.image for s in shown], made)
 
     def segmenter() -> None:
