@@ -177,7 +177,7 @@ class EpisodeDataModule(pl.LightningDataModule):
             draws: the episodes.
             original_size: leave query masks at their images' own size.
             show_queries: read the queries even where ``leave_out`` has them.
-            show_supports: likewise.
+            show_supports: likewise, the supports.
             support: what the method is shown of supports' masks; for marks all images are read.
         """
         self._drawn, self._original_size, self._support = draws, original_size, support

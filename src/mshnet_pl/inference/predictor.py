@@ -94,7 +94,7 @@ class Predictor:
 
     Raises:
         ConfigError: no scale, or one that is not positive; no such fusion; a radius that is not from 0 to 0.5; a zoom
-            below 1.
+            that is not from 1 to 10.
     """
 
     def __init__(
