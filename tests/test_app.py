@@ -270,6 +270,19 @@ def test_strokes_and_mask_files_of_several_pictures(visit: Callable[[], Visitor]
     other.told("Show the object first")
 
 
+@pytest.mark.slow
+def test_a_quick_visitor_is_answered(visit: Callable[[], Visitor], tmp_path: Path) -> None:
+    """Also where an event comes in while Gradio's server closes the stream of answers after the one before."""
+    SOURCE.image(SUPPORT).save(tmp_path / "query.png")
+    visitor = visit()
+    for _ in range(40):
+        visitor.page.reload()
+        visitor.button("Segment").wait_for()
+        visitor.search(tmp_path / "query.png")
+        visitor.button("Segment").click()
+        visitor.told("Show the object first")
+
+
 def test_what_cannot_be_used_is_said_on_the_page(visit: Callable[[], Visitor], tmp_path: Path) -> None:
     for name, size in (("big.png", 100 * 10**6), ("notes.png", 0)):
         with (tmp_path / name).open("wb") as file:
