@@ -5,26 +5,25 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 from urllib.request import urlopen
 
 import httpx
 
-COMMAND = "from mshnet_pl.cli.app import main; main()"
+import forked
 
 
 class Server(NamedTuple):
     """A process that serves the page, the folder that its temporary files go to, and its output."""
 
     url: str
-    process: "subprocess.Popen[bytes]"
+    process: BaseProcess
     folder: Path
     log: Path
 
@@ -36,6 +35,12 @@ class Server(NamedTuple):
 
     def files(self) -> list[Path]:
         return [path for path in self.folder.rglob("*") if path.is_file()]
+
+    def stopped(self, number: signal.Signals) -> int | None:
+        """The exit code after a signal."""
+        os.kill(self.process.pid or 0, number)
+        self.process.join(120)
+        return self.process.exitcode
 
     def resident(self) -> int:
         """Memory in bytes."""
@@ -49,7 +54,7 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving(checkpoint: Path | None, folder: Path, *settings: str, program: str = COMMAND) -> Iterator[Server]:
+def serving(checkpoint: Path | None, folder: Path, *settings: str, program: str = forked.command("app")) -> Iterator[Server]:
     """Serve a checkpoint, or the default network, until the end of the ``with``, where Ctrl-C stops it unless something has.
 
     No file of it stays then, and its log holds no traceback.
@@ -58,27 +63,22 @@ def serving(checkpoint: Path | None, folder: Path, *settings: str, program: str 
     temporary, log = folder / "temporary", folder / "log"
     temporary.mkdir()
     arguments = [*([f"ckpt={checkpoint}"] if checkpoint else []), f"port={port}", "device=cpu", *settings]
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, *arguments],
-            env={**os.environ, "GRADIO_TEMP_DIR": str(temporary), "TMPDIR": str(temporary)},
-            stdout=file, stderr=file, cwd=folder,
-        )  # fmt: skip
+    places = {"GRADIO_TEMP_DIR": str(temporary), "TMPDIR": str(temporary)}
+    process = forked.started(program, folder, log, "mshnet-app", *arguments, **places)
     server = Server(f"http://127.0.0.1:{port}", process, temporary, log)
     try:
         while not answers(server.url):
-            assert process.poll() is None, log.read_text()
+            assert process.exitcode is None, log.read_text()
             time.sleep(0.2)
         yield server
         said = log.read_text()  # a browser that goes away during an upload is no fault
         assert said.count("Traceback") == said.count("starlette.requests.ClientDisconnect"), said[-3000:]
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(120) == 0, log.read_text()
+        if process.exitcode is None:
+            assert server.stopped(signal.SIGINT) == 0, log.read_text()
         assert server.files() == []
     finally:
         process.terminate()
-        process.wait()
+        process.join()
 
 
 def free_port() -> int:

@@ -375,8 +375,7 @@ def test_no_file_stays_after_the_stop(
         listener = threading.Thread(target=listen)
         listener.start()
         assert connected.wait(20)
-        running.process.send_signal(number)
-        assert running.process.wait(120) == code
+        assert running.stopped(number) == code
         listener.join()
         assert running.files() == [] and [*running.folder.glob("mshnet-app-*")] == []
 

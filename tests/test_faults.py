@@ -1,13 +1,10 @@
 """What ends a run in the middle: signals, kills, damaged checkpoints."""
 
-import multiprocessing
 import os
 import random
 import re
 import signal
-import sys
 import time
-from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -15,32 +12,17 @@ from typing import Any
 import pytest
 import torch
 
+import forked
 import tiny
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 
-CONTEXT = multiprocessing.get_context("forkserver")
 STEPS = 200
 TINY = (*tiny.TINY, f"trainer.max_steps={STEPS}", "save_every_n_steps=1", "threads=1", "scheduler=constant")
 
 
-def command(folder: Path, log: Path, name: str, *arguments: str) -> None:
-    """A command in this process, which is a fresh one, with a process group of its own, as a shell starts it."""
-    os.setsid()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # which the server of fresh processes holds back
-    os.chdir(folder)
-    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.argv = [f"mshnet-{name}", *arguments]
-    import_module(f"mshnet_pl.cli.{name}").main()
-
-
 def started(folder: Path, *arguments: str, log: str = "log", name: str = "train") -> BaseProcess:
-    CONTEXT.set_forkserver_preload(["mshnet_pl.runs.run", "mshnet_pl.runs.predict", "mshnet_pl.cli.train", "test_faults"])
-    process = CONTEXT.Process(target=command, args=(folder, folder / log, name, *arguments))
-    process.start()
-    return process
+    given = (f"mshnet-{name}", *arguments)
+    return forked.started(forked.command(name), folder, folder / log, *given, XDG_CACHE_HOME=str(folder / "cache"))
 
 
 def done(folder: Path, *arguments: str, code: int = 0, name: str = "train") -> str:
@@ -88,7 +70,7 @@ def assert_equal_weights(first: dict[str, Any], second: dict[str, Any]) -> None:
         assert torch.equal(value, second["state_dict"][key]), key
 
 
-@pytest.mark.parametrize(("interruptions", "steps"), [(3, 60), pytest.param(20, STEPS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("interruptions", "steps"), [(3, 36), pytest.param(20, STEPS, marks=pytest.mark.slow)])
 def test_interruptions_change_nothing(tmp_path: Path, interruptions: int, steps: int) -> None:
     """SIGKILL, SIGTERM and SIGUSR1 at random moments, now and then a last checkpoint cut short: the same weights."""
     settings = (*TINY, f"trainer.max_steps={steps}")
@@ -167,7 +149,7 @@ def test_a_damaged_last_checkpoint_is_left_out(trained: Path, tmp_path: Path, ho
 
 def test_a_signal_ends_a_sweep(tmp_path: Path) -> None:
     """The job's own process gets it from the sweep's; later jobs are not started, and the same command does them all."""
-    arguments = ("-m", *TINY, "trainer.max_steps=40", "seed=0,1")
+    arguments = ("-m", *TINY, "trainer.max_steps=16", "seed=0,1")
     process = started(tmp_path, *arguments)
     wait_for_checkpoints(tmp_path, process, 3)
     os.kill(process.pid or 0, signal.SIGTERM)

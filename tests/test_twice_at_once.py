@@ -9,7 +9,7 @@ from typing import Any
 
 from test_faults import TINY, started, wait_for_checkpoints
 
-SWEEP = ("-m", *TINY, "trainer.max_steps=60", "seed=0,1,2,3")
+SWEEP = ("-m", *TINY, "trainer.max_steps=24", "seed=0,1,2,3")
 
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:
