@@ -33,6 +33,25 @@ def started(program: str, folder: Path, log: Path, *arguments: object, **environ
     return process
 
 
+class Forked:
+    """``started`` with what tests use of ``subprocess.Popen``; standard output comes with the errors."""
+
+    def __init__(self, name: str, folder: Path, *arguments: object) -> None:
+        self._log = folder / "said"
+        self._process = started(command(name.removeprefix("mshnet-")), folder, self._log, name, *arguments)
+        self.pid, self.kill = self._process.pid or 0, self._process.kill
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    returncode = property(poll)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self._process.join(timeout)
+        assert self.poll() is not None, f"it runs on after {timeout} s"
+        return "", self._log.read_text()
+
+
 def _run(program: str, folder: Path, log: Path, arguments: list[str], environment: dict[str, str]) -> None:
     """In the new process, which gets a process group of its own, as a shell starts it."""
     os.setsid()

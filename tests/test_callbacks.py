@@ -124,8 +124,7 @@ def test_averaged_weights(command: Command) -> None:
         "val.episodes=2",
         "val.every_n_steps=4",
     )
-    result, checkpoint = train(command, "whole", *arguments, "trainer.max_steps=4")
-    train(command, "recorded", RECORD, *arguments, "trainer.max_steps=4")
+    result, checkpoint = train(command, "whole", RECORD, *arguments, "trainer.max_steps=4")
     steps = Record.weights
     average = {key: value.double() for key, value in steps[0].items()}
     for weights in steps[1:]:
@@ -169,8 +168,12 @@ def test_the_learning_rate_finder_leaves_no_trace(command: Command) -> None:
     _, given = train(command, "given", f"optimizer.lr={rate!r}", "scheduler=exponential", "trainer.max_steps=4")
     assert same(found, given) and found["optimizer_states"][0]["param_groups"][0]["initial_lr"] == rate
 
-    constant = (*finder[:2], "scheduler=constant")
-    _, whole = train(command, "whole", *constant, "trainer.max_steps=4")
+
+@pytest.mark.slow
+def test_a_rate_that_was_found_stays_when_training_resumes(command: Command) -> None:
+    constant = ("callbacks=[lr_finder]", "callbacks.lr_finder.num_training_steps=15", "scheduler=constant")
+    result, whole = train(command, "whole", *constant, "trainer.max_steps=4")
+    rate = result["training"]["lr"]
     train(command, "half", *constant, "trainer.max_steps=2")
     (half,) = Path("half").rglob("last.ckpt")
     again, continued = train(command, "rest", *constant, RECORD, "trainer.max_steps=4", f"ckpt_path={half}")

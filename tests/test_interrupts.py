@@ -14,6 +14,7 @@ from _pytest.mark import ParameterSet
 from PIL import Image
 
 from conftest import Command
+from forked import Forked
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from test_faults import assert_no_process_is_left
@@ -37,7 +38,9 @@ def started(folder: Path, name: str, *arguments: object) -> "subprocess.Popen[st
     )  # fmt: skip
 
 
-def interrupted_when(ready: Callable[[], bool], process: "subprocess.Popen[str]", times: int = 1) -> tuple[int, str]:
+def interrupted_when(
+    ready: Callable[[], bool], process: "Forked | subprocess.Popen[str]", times: int = 1
+) -> tuple[int, str]:
     """The exit code and what was said, of a process that gets Ctrl-C once it is ready."""
     until = time.monotonic() + 120
     while not ready() and process.poll() is None and time.monotonic() < until:
@@ -56,7 +59,7 @@ def some_checkpoints(folder: Path) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("more", ["", slow("trainer.devices=2"), slow("-m seed=0,1"), slow("data.num_workers=2")])
 def test_training_is_saved(tmp_path: Path, more: str) -> None:
-    process = started(tmp_path, "mshnet-train", *more.split(), *ENDLESS)
+    process = Forked("mshnet-train", tmp_path, *more.split(), *ENDLESS)
     code, err = interrupted_when(some_checkpoints(tmp_path), process)
     assert code == 130, err
     said = re.search(r"error: SIGINT: stopped after step (\d+), saved as (.*last\.ckpt)\. The same command resumes", err)
@@ -86,7 +89,7 @@ def test_every_job_of_a_sweep_is_saved(tmp_path: Path, number: signal.Signals) -
 def test_a_second_one_ends_at_once(tmp_path: Path, more: str) -> None:
     """While a validation of minutes keeps the first from its checkpoint."""
     long = ("val.episodes=100000", "val.every_n_steps=2")
-    process = started(tmp_path, "mshnet-train", *more.split(), *ENDLESS, *long)
+    process = Forked("mshnet-train", tmp_path, *more.split(), *ENDLESS, *long)
     code, err = interrupted_when(some_checkpoints(tmp_path), process, times=2)
     assert code == -signal.SIGINT, err
 
@@ -115,7 +118,7 @@ def test_predictions_are_recorded(tmp_path: Path, checkpoint: Path, command: Com
     for number in range(400):
         source.image(f"val-00-{number % 25:04d}").save(tmp_path / f"query/{number}.png")
     arguments = (f"ckpt={checkpoint}", "support=support", "query=query", "out=out")
-    process = started(tmp_path, "mshnet-predict", *arguments)
+    process = Forked("mshnet-predict", tmp_path, *arguments)
     code, err = interrupted_when(lambda: any(tmp_path.glob("out/*_mask.png")), process)
     masks = len([*tmp_path.glob("out/*_mask.png")])
     assert code == 130 and 0 < masks < 400, err

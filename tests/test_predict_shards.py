@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +15,10 @@ from PIL import Image
 from pycocotools import mask as rle_tools
 
 from conftest import Command, Done
+from forked import Forked
 from mshnet_pl import Segmenter
 from mshnet_pl.data.sources.synthetic import Synthetic
-from test_interrupts import interrupted_when, started
+from test_interrupts import interrupted_when
 
 SOURCE = Synthetic(size=64)
 SETTINGS = ("support=support", "format=parquet", "shard_size=4", "batch_size=2", "device=cpu")
@@ -114,18 +114,18 @@ def test_several_workers_make_the_same_bytes_and_go_on_after_a_kill(
     assert not [*(own / "two").rglob(".*.part")]
 
 
-def command_line(own: Path, checkpoint: Path, *more: str) -> "subprocess.Popen[str]":
+def command_line(own: Path, checkpoint: Path, *more: str) -> Forked:
     settings = merged("query=photos", "out=two", "workers=local:2", *more)
-    return started(own, "mshnet-predict", f"ckpt={checkpoint}", *settings)
+    return Forked("mshnet-predict", own, f"ckpt={checkpoint}", *settings)
 
 
-def wait_until(ready: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+def wait_until(ready: Callable[[], bool], process: Forked) -> None:
     until = time.monotonic() + 240
     while not ready() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
 
 
-def killed_when(ready: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+def killed_when(ready: Callable[[], bool], process: Forked) -> None:
     """A command gets SIGKILL, and its workers end with it."""
     wait_until(ready, process)
     process.kill()
