@@ -124,7 +124,8 @@ def test_averaged_weights(command: Command) -> None:
         "val.episodes=2",
         "val.every_n_steps=4",
     )
-    result, checkpoint = train(command, "whole", RECORD, *arguments, "trainer.max_steps=4")
+    result, checkpoint = train(command, "whole", *arguments, "trainer.max_steps=4")
+    train(command, "recorded", RECORD, *arguments, "trainer.max_steps=4")
     steps = Record.weights
     average = {key: value.double() for key, value in steps[0].items()}
     for weights in steps[1:]:

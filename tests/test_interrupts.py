@@ -89,7 +89,7 @@ def test_every_job_of_a_sweep_is_saved(tmp_path: Path, number: signal.Signals) -
 def test_a_second_one_ends_at_once(tmp_path: Path, more: str) -> None:
     """While a validation of minutes keeps the first from its checkpoint."""
     long = ("val.episodes=100000", "val.every_n_steps=2")
-    process = Forked("mshnet-train", tmp_path, *more.split(), *ENDLESS, *long)
+    process = started(tmp_path, "mshnet-train", *more.split(), *ENDLESS, *long)
     code, err = interrupted_when(some_checkpoints(tmp_path), process, times=2)
     assert code == -signal.SIGINT, err
 
