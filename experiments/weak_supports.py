@@ -1,24 +1,25 @@
 """What the default network scores on PASCAL-5i with boxes, scribbles and points for masks, and how well it tells presence.
 
-    python experiments/weak_supports.py ROOT MINUTES NETWORKS [base]
+    python experiments/weak_supports.py ROOT MINUTES
 
-Novel classes of every fold, or with ``base`` classes 10 to 19, where constants are chosen; 473 x 473; the package's seeded
-episodes, episode n of every fold before episode n + 1 of any, until the minutes are over. Masks are made by that of NETWORKS
-(see ``weak_supports_network.py``) which was trained on the ten classes without the episode's; folds without such a network
-are left out. Presence: the first query of each one-shot episode with masks, and as many queries that do not show the class.
+As ``mshnet-test`` does it: novel classes of every fold, ``eval.guided`` and ``eval.zooms`` as the network's file says, masks
+made by the fold's own network (see ``weak_supports_network.py``), 473 x 473, the package's seeded episodes; episode n of
+every fold before episode n + 1 of any, until the minutes are over. Presence: the query of each one-shot episode with masks,
+and as many queries that do not show the class.
 """
 
 import sys
 import time
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from mshnet_pl.data.io.transforms import resize_mask, to_input
+from mshnet_pl.data.io.transforms import normalise, resize_mask, to_square
+from mshnet_pl.data.loading.cached_backbone import CachedBackbone
+from mshnet_pl.data.loading.dataset import image_ids
+from mshnet_pl.data.loading.feature_cache import FeatureMemory, FeatureShape
 from mshnet_pl.data.loading.weak_supports import weakened
 from mshnet_pl.data.protocol.folds import make_fold
 from mshnet_pl.data.protocol.sampling import Draw, draw_seeded
@@ -26,11 +27,9 @@ from mshnet_pl.data.protocol.split_lists import by_class
 from mshnet_pl.data.sources import Pascal5i
 from mshnet_pl.evaluation.metrics import episode_counts
 from mshnet_pl.inference import pretrained
-from mshnet_pl.inference.cell_relations import Appearance
-from mshnet_pl.inference.completion import CellNetwork, estimated_masks
-from mshnet_pl.inference.guided_filter import guided_logits
+from mshnet_pl.inference.labels import margins
+from mshnet_pl.inference.predictor import Predictor, SupportCodes
 from mshnet_pl.inference.presence import presence
-from mshnet_pl.models.layers import directions
 from mshnet_pl.options import Subset, SupportKind
 from mshnet_pl.report.bootstrap import Scored, estimate, fold_spread
 from mshnet_pl.report.counts import MIOU
@@ -39,9 +38,10 @@ from mshnet_pl.report.episode_images import EpisodeImages
 from mshnet_pl.report.formats import aligned
 
 SIDE, SEED = 473, 0
-SCORED = slice(None, None, 2)  # masks, colours and scores at one in two pixels of every row and column
 EVERY = {1: 1, 5: 4}
 """A five-shot episode for every fourth one-shot episode."""
+MEGABYTES = 5000
+"""Of kept features."""
 
 Row = tuple[int, Tensor, Draw]
 """Fold, counts and images of an episode."""
@@ -49,71 +49,66 @@ Rows = dict[tuple[SupportKind, int], list[Row]]
 
 
 class Tested:
-    """The network, features of every image kept in half precision, and counts of episodes."""
+    """The network, features of every image, and counts of episodes."""
 
-    def __init__(self, root: str, networks: str = "") -> None:
-        files = {first: Path(networks, f"{10 - first}-{19 - first}.safetensors") for first in (0, 10)}
-        self.networks = {first: read(file) for first, file in files.items() if file.exists()}
+    def __init__(self, root: str) -> None:
         self.source = Pascal5i(root, f"{root}/splits")
         self.source.check()
-        self.method = pretrained.load().trained.method.eval()
-        self.names = by_class(self.source.pairs(Subset.VAL))
-        self.kept, self.appearance = cache(self._computed), cache(self._compared)
+        trained = pretrained.load().trained
+        self.method = trained.method.eval()
+        blocks = [
+            FeatureShape((x.shape[1], *x.shape[3:], x.shape[2]), x.dtype)
+            for x in self._features(torch.zeros(1, 3, SIDE, SIDE))
+        ]
+        self._memory, backbone = FeatureMemory(blocks, MEGABYTES), CachedBackbone(self.method.backbone)
+        backbone.use(self._memory)
+        self.predictors = [Predictor(self.method, **trained.prediction, backbone=backbone, fold=fold) for fold in range(4)]
+        self.names, self._ids = by_class(self.source.pairs(Subset.VAL)), image_ids(self.source)
+        self._square = cache(lambda name: to_square(self.source.image(name), SIDE))
 
-    def _computed(self, name: str) -> tuple[Tensor, ...]:
-        image = to_input(self.source.image(name), SIDE)[None]
-        return (*(f.half() for f in self.method.backbone(image)[1:]), image[:, :, SCORED, SCORED].half())
+    def _features(self, image: Tensor) -> tuple[Tensor, ...]:
+        features: tuple[Tensor, ...] = self.method.backbone(image)
+        return features
 
-    def _compared(self, name: str) -> Appearance:
-        features = self.features(name)
-        deepest = features[-1].shape[1] * features[-1].shape[2]
-        made = Appearance(directions(features)[0], deepest, self.colours(name)[0])
-        made.directions = made.directions.bfloat16()
-        made.kernels = tuple(kernel.half() for kernel in made.kernels)
-        return made
+    def image(self, name: str) -> Tensor:
+        """(1, 3, S, S)."""
+        return normalise(self._square(name))[None]
 
-    def features(self, name: str) -> tuple[Tensor, ...]:
-        """Of one image: blocks 3, 4 and 5."""
-        return tuple(f.float() for f in self.kept(name)[:-1])
+    def shown(self, *names: str) -> tuple[Tensor, Tensor]:
+        """Images (n, 3, S, S) and their numbers; their features are kept."""
+        images, ids = torch.cat([self.image(name) for name in names]), [self._ids[name] for name in names]
+        for number in self._memory.absent(ids):
+            self._memory.put(number, self._features(images[ids.index(number), None]))
+        return images, torch.tensor(ids)
 
-    def colours(self, name: str) -> Tensor:
-        """The image that is filtered along."""
-        return self.kept(name)[-1].float()
+    def mask(self, name: str, class_id: int) -> Tensor:
+        """1 on the class, 255 where nothing is known, (S, S)."""
+        return resize_mask(self.source.mask(name, [class_id]), SIDE)
 
-    def support_masks(self, draw: Draw, kind: SupportKind, number: int) -> Tensor:
+    def support_masks(self, fold: int, draw: Draw, kind: SupportKind, number: int) -> Tensor:
         """Made of the marks, (K, S, S)."""
-        told = []
-        for shot, name in enumerate(draw.supports):
-            mask = resize_mask(self.source.mask(name, [draw.class_id]), SIDE)[SCORED, SCORED].numpy() == 1
-            told.append(torch.from_numpy(weakened(mask, kind, number, shot)))
+        masks = ((self.mask(name, draw.class_id) == 1).numpy() for name in draw.supports)
+        told = torch.stack([torch.from_numpy(weakened(mask, kind, number, shot)) for shot, mask in enumerate(masks)])
         if kind is SupportKind.mask:
-            return torch.stack(told) == 1
-        network = self.networks[10 * (draw.class_id >= 10)]
-        colours = torch.cat([self.colours(name) for name in draw.supports])
-        return estimated_masks(network, [*map(self.appearance, draw.supports)], colours, torch.stack(told))
+            return told == 1
+        images, ids = self.shown(*draw.supports)
+        return self.predictors[fold].completed(images, told[None], ids)[0] == 1
 
-    def code(self, draw: Draw, masks: Tensor) -> object:
+    def code(self, fold: int, draw: Draw, masks: Tensor) -> SupportCodes:
         """What is kept of the supports."""
-        blocks = zip(*(self.features(name) for name in draw.supports), strict=True)
-        return self.method.encode(tuple(torch.cat(block)[None] for block in blocks), masks[None].float())
+        images, ids = self.shown(*draw.supports)
+        return self.predictors[fold].encode(images[None], masks[None].float(), ids[None])
 
-    def margin(self, query: str, code: object) -> Tensor:
+    def margin(self, fold: int, query: str, code: SupportCodes) -> Tensor:
         """Of the filtered prediction, (S, S)."""
-        logits = self.method.decode(self.features(query), code).logits
-        return guided_logits(logits, self.colours(query), 0.09)[0, 1]
+        image, ids = self.shown(query)
+        (logits,) = self.predictors[fold].decode(image, [code], ids)
+        return margins(logits, (SIDE, SIDE))[0]
 
     def counted(self, draw: Draw, margin: Tensor, number: int) -> Tensor:
         """The row of an episode."""
-        mask = resize_mask(self.source.mask(draw.query, [draw.class_id]), SIDE)[SCORED, SCORED]
-        predicted = (margin > 0).to(torch.uint8)
+        predicted, mask = (margin > 0).to(torch.uint8), self.mask(draw.query, draw.class_id)
         return episode_counts(predicted[None], mask[None], torch.tensor([draw.class_id]), torch.tensor([number]))
-
-
-def read(file: Path) -> CellNetwork:
-    """A trained network."""
-    network = CellNetwork().eval()
-    network.load_state_dict(load_file(file))
-    return network
 
 
 def auroc(positive: list[float], negative: list[float]) -> float:
@@ -122,32 +117,31 @@ def auroc(positive: list[float], negative: list[float]) -> float:
     return float(100 * ((p > n) + 0.5 * (p == n)).mean())
 
 
-def main(root: str, minutes: float, networks: str, base: bool) -> None:
+def main(root: str, minutes: float) -> None:
     """Print both tables."""
     torch.set_grad_enabled(False)
-    tested, end = Tested(root, networks), time.monotonic() + 60 * minutes
-    folds = [make_fold(fold, 20).novel for fold in range(4)]
-    groups = [tuple(range(10, 20))] if base else [novel for novel in folds if 10 * (novel[0] >= 10) in tested.networks]
+    tested, end = Tested(root), time.monotonic() + 60 * minutes
     rows: Rows = {}
-    agreement: dict[SupportKind, list[float]] = {kind: [] for kind in SupportKind}
+    agreement: dict[tuple[SupportKind, int], list[float]] = {}
     shown: list[tuple[float, ...]] = []
     absent: list[tuple[float, ...]] = []
     number = 0
     while time.monotonic() < end:
-        for fold, classes in enumerate(groups):
+        for fold in range(4):
+            classes = make_fold(fold, 20).novel
             for shot in (shot for shot, step in EVERY.items() if number % step == 0):
                 draw = draw_seeded(tested.names, classes, shot, SEED, number)[0]
-                true = tested.support_masks(draw, SupportKind.mask, number)
+                true = tested.support_masks(fold, draw, SupportKind.mask, number)
                 for kind in SupportKind:
-                    masks = true if kind is SupportKind.mask else tested.support_masks(draw, kind, number)
-                    code = tested.code(draw, masks)
-                    margin = tested.margin(draw.query, code)
+                    masks = true if kind is SupportKind.mask else tested.support_masks(fold, draw, kind, number)
+                    code = tested.code(fold, draw, masks)
+                    margin = tested.margin(fold, draw.query, code)
                     rows.setdefault((kind, shot), []).append((fold, tested.counted(draw, margin, number), draw))
                     overlap = (masks & true).sum((1, 2)) / (masks | true).sum((1, 2)).clamp(min=1)
-                    agreement[kind] += overlap.tolist()
+                    agreement.setdefault((kind, shot), []).extend(overlap.tolist())
                     if kind is SupportKind.mask and shot == 1:
                         shown.append(of_map(margin))
-                        absent.append(of_map(tested.margin(without(tested, classes, draw, number), code)))
+                        absent.append(of_map(tested.margin(fold, without(tested, classes, draw, number), code)))
         number += 1
         if number % 10 == 0:
             print(f"{number} episodes a fold", file=sys.stderr, flush=True)
@@ -186,13 +180,13 @@ def best(positive: tuple[float, ...], negative: tuple[float, ...]) -> str:
     return f"{threshold:.4f} finds {100 * found:.0f}% and rejects {100 * rejected:.0f}%"
 
 
-def report(rows: dict[tuple[SupportKind, int], list[Row]], agreement: dict[SupportKind, list[float]]) -> None:
+def report(rows: dict[tuple[SupportKind, int], list[Row]], agreement: dict[tuple[SupportKind, int], list[float]]) -> None:
     """The table of scores; intervals by images."""
     table = [["support", "shots", "mIoU", "less masks", "IoU of the mask made", "episodes"], ["---"] * 2 + ["---:"] * 4]
     for (kind, shot), found in rows.items():
         less = rows[SupportKind.mask, shot]
         difference = told(found, less, "+.1f") if kind is not SupportKind.mask else ""
-        share = f"{100 * np.mean(agreement[kind]):.0f}"
+        share = f"{100 * np.mean(agreement[kind, shot]):.0f}"
         table.append([kind.value, str(shot), told(found), difference, share, str(len(found))])
     print(aligned(table))
 
@@ -215,4 +209,4 @@ def told(found: list[Row], less: list[Row] | None = None, form: str = ".1f") -> 
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), sys.argv[3], "base" in sys.argv[4:5])
+    main(sys.argv[1], float(sys.argv[2]))

@@ -1,18 +1,17 @@
-"""Trains the network that makes masks of marks, on masks of PASCAL-5i's training lists.
+"""Trains the networks that make masks of marks, on masks of PASCAL-5i's training lists.
 
-    python experiments/weak_supports_network.py ROOT OUT
+    python experiments/weak_supports_network.py ROOT FILE
 
-Three networks: ``OUT/0-9.safetensors``, the package's, and ``OUT/10-19.safetensors``, of those classes alone, each for tests
-on the others, and ``OUT/0-19.safetensors``. Marks are drawn as in tests: of every image a scribble, a point and a box, in
-groups of up to five images of a class. The first training sees the first round; the second goes on with both rounds,
-in which two in three groups count as shots of an episode and the others as single pictures.
+FILE, the package's ``completion.safetensors``, takes five networks: for each fold one that sees no picture which shows a
+novel class, and one that sees all 20 classes. Marks are drawn as in tests, those of ``DRAWS`` on every image, in groups of
+up to five images of a class. The first training sees the first round; the second goes on with both rounds, in which two in
+three groups count as shots of an episode and the others as single pictures.
 """
 
 import sys
 import time
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,32 +19,38 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits
-from weak_supports import SCORED, SIDE, Tested
+from weak_supports import SIDE, Tested
 
 from mshnet_pl.data.io.transforms import resize_mask
 from mshnet_pl.data.loading.weak_supports import weakened
+from mshnet_pl.data.protocol.folds import make_fold
 from mshnet_pl.data.protocol.split_lists import by_class
-from mshnet_pl.inference.cell_relations import Picture
+from mshnet_pl.inference.cell_relations import Appearance, Picture
 from mshnet_pl.inference.completion import CellNetwork, first_round, next_round
-from mshnet_pl.options import Subset, SupportKind
+from mshnet_pl.models.layers import directions
+from mshnet_pl.options import EVERY_FOLD, Subset, SupportKind
 
-DRAWS = SupportKind.box, SupportKind.scribble, SupportKind.point
-CLASSES = range(10), range(10, 20), range(20)
+DRAWS = {SupportKind.box: 1, SupportKind.scribble: 1, SupportKind.point: 1}
+"""How often every image is marked so."""
+HALF = slice(None, None, 2)
+"""Marks are drawn on one in two pixels of every row and column."""
 GROUP, BATCH, RATE, DECAY = 5, 16, 5e-3, 2e-2
 EPOCHS = 6, 5
 OVERLAP = 0.5
 """Weight of the loss of the intersection over union beside the cross-entropy."""
 
 
-class Group(NamedTuple):
-    """Images of a class, marked in one way."""
+class Marked(NamedTuple):
+    """A picture of the training lists, and what a network is to make of its marks."""
 
-    names: tuple[str, ...]
+    name: str
     class_id: int
-    kind: SupportKind
-    number: int
-    with_point: bool
-    """In boxes."""
+    group: int
+    picture: Picture
+    share: Tensor
+    """Of the object in every cell, (h, w)."""
+    first: Tensor
+    """Relations of the first round in half precision."""
 
 
 class Cells(NamedTuple):
@@ -57,57 +62,58 @@ class Cells(NamedTuple):
     marked: Tensor
 
 
-def groups(lists: dict[int, list[str]], classes: range) -> list[Group]:
-    """Every image once for each of ``DRAWS``."""
-    rng, found = np.random.default_rng(0), []
-    for class_id in classes:
-        for repeat, kind in enumerate(DRAWS):
-            names = [str(name) for name in rng.permutation(lists[class_id])]
-            for start in range(0, len(names), GROUP):
-                both = kind is SupportKind.box and start % (3 * GROUP) == 0
-                number = 5000 * repeat + start
-                found.append(Group(tuple(names[start : start + GROUP]), class_id, kind, number, both))
-    return found
-
-
 class Images:
     """Pictures of the training lists."""
 
     def __init__(self, tested: Tested) -> None:
-        self._tested, self.mask = tested, cache(self._read)
+        self._tested, self.appearance = tested, cache(self._compared)
         self.lists = by_class(tested.source.pairs(Subset.TRAIN))
+        self.contents = tested.source.contents(Subset.TRAIN)
 
-    def _read(self, name: str, class_id: int) -> np.ndarray:
-        return resize_mask(self._tested.source.mask(name, [class_id]), SIDE)[SCORED, SCORED].numpy() == 1
+    def _compared(self, name: str) -> Appearance:
+        image = self._tested.image(name)
+        features = self._tested.method.backbone(image)
+        made = Appearance(directions(features)[0], features[-1].shape[1] * features[-1].shape[2], image[0])
+        made.directions = made.directions.bfloat16()
+        made.kernels = tuple(kernel.half() for kernel in made.kernels)
+        return made
 
-    def marked(self, group: Group) -> tuple[list[Picture], Tensor]:
-        """The pictures of a group, and the true share of the object in every cell."""
-        found, shares = [], []
-        for shot, name in enumerate(group.names):
-            mask = self.mask(name, group.class_id)
-            told = weakened(mask, group.kind, group.number, shot)
-            if group.with_point:
-                told = np.where(weakened(mask, SupportKind.point, group.number, shot) == 1, np.uint8(1), told)
-            picture = Picture(self._tested.appearance(name), torch.from_numpy(told))
-            found.append(picture)
-            shares.append(adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), picture.appearance.grid)[0])
-        return found, torch.stack(shares)
+    def marked(self, class_id: int) -> Iterator[Marked]:
+        """Every image of a class, marked by ``DRAWS``; a third of the groups with boxes have points in them too."""
+        rng = np.random.default_rng((0, class_id))
+        kinds = [kind for kind, times in DRAWS.items() for _ in range(times)]
+        for repeat, kind in enumerate(kinds):
+            for place, name in enumerate(str(name) for name in rng.permutation(self.lists[class_id])):
+                shot, number = place % GROUP, 5000 * repeat + place // GROUP
+                mask = resize_mask(self._tested.source.mask(name, [class_id]), SIDE)[HALF, HALF].numpy() == 1
+                told = weakened(mask, kind, number, shot)
+                if kind in (SupportKind.box, SupportKind.largest_box) and number % 3 == 0:
+                    told = np.where(weakened(mask, SupportKind.point, number, shot) == 1, np.uint8(1), told)
+                picture = Picture(self.appearance(name), torch.from_numpy(told))
+                share = adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), picture.appearance.grid)[0]
+                yield Marked(name, class_id, number, picture, share, first_round([picture])[0].half())
 
-    def cells(self, groups: list[Group], network: CellNetwork | None = None) -> Cells:
-        """Of the first round, or with a network trained on it of the second."""
-        made: list[tuple[Tensor, ...]] = []
-        for number, group in enumerate(groups):
-            pictures, share = self.marked(group)
-            relations = first_round(pictures)
-            if network is not None:
-                odds = network(relations)
-                alone = [slice(i, i + 1) for i in range(len(pictures))]
-                shots = [slice(None)] if number % 3 else alone
-                relations = torch.cat([next_round(pictures[shown], odds[shown]) for shown in shots])
-            grid = share.shape[1:]
-            known = (torch.stack([getattr(p, part) for p in pictures]).unflatten(1, grid) for part in ("free", "marked"))
-            made.append((relations.half(), share, *known))
-        return Cells(*(torch.cat(parts) for parts in zip(*made, strict=True)))
+
+def first_cells(shown: list[Marked]) -> Cells:
+    """Of the first round."""
+    share = torch.stack([one.share for one in shown])
+    free, marked = (torch.stack([getattr(one.picture, part) for one in shown]).view_as(share) for part in ("free", "marked"))
+    return Cells(torch.stack([one.first for one in shown]), share, free, marked)
+
+
+def second_round(shown: list[Marked], network: CellNetwork) -> Tensor:
+    """Relations to what a network trained on the first round estimates; pictures of a group are shots in two of three."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for place, one in enumerate(shown):
+        groups.setdefault((one.class_id, one.group), []).append(place)
+    found: dict[int, Tensor] = {}
+    for number, places in enumerate(groups.values()):
+        odds = network(torch.stack([shown[place].first for place in places]).float())
+        alone = [slice(i, i + 1) for i in range(len(places))]
+        for shots in [slice(None)] if number % 3 else alone:
+            relations = next_round([shown[place].picture for place in places[shots]], odds[shots]).half()
+            found |= zip(places[shots], relations, strict=True)
+    return torch.stack([found[place] for place in range(len(shown))])
 
 
 def loss(odds: Tensor, share: Tensor, free: Tensor, marked: Tensor) -> Tensor:
@@ -142,23 +148,30 @@ def train(network: CellNetwork, of: Cells, epochs: int) -> None:
             schedule.step()
 
 
-def main(root: str, out: str) -> None:
+def trained(shown: list[Marked], seed: int = 0) -> CellNetwork:
+    """A network that saw these pictures."""
+    torch.manual_seed(seed)
+    first, network = first_cells(shown), CellNetwork()
+    network.mean[:, 0, 0] = first.relations.float().mean((0, 2, 3))
+    network.deviation[:, 0, 0] = first.relations.float().std((0, 2, 3)).clamp(min=0.05)
+    train(network, first, EPOCHS[0])
+    second = first._replace(relations=second_round(shown, network))
+    train(network, Cells(*(torch.cat(parts) for parts in zip(first, second, strict=True))), EPOCHS[1])
+    return network.eval()
+
+
+def main(root: str, file: str) -> None:
     """Train and write."""
     torch.set_grad_enabled(False)
     begun, images = time.monotonic(), Images(Tested(root))
-    for classes in CLASSES:
-        torch.manual_seed(0)
-        chosen = groups(images.lists, classes)
-        first = images.cells(chosen)
-        network = CellNetwork()
-        network.mean[:, 0, 0] = first.relations.float().mean((0, 2, 3))
-        network.deviation[:, 0, 0] = first.relations.float().std((0, 2, 3)).clamp(min=0.05)
-        train(network, first, EPOCHS[0])
-        second = images.cells(chosen, network)
-        train(network, Cells(*(torch.cat(parts) for parts in zip(first, second, strict=True))), EPOCHS[1])
-        file = Path(out) / f"{classes[0]}-{classes[-1]}.safetensors"
-        save_file({name: x.contiguous() for name, x in network.state_dict().items()}, file)
-        print(f"{file}: {len(first.share)} marked pictures, after {time.monotonic() - begun:.0f} s", flush=True)
+    marked = [one for class_id in images.lists for one in images.marked(class_id)]
+    novel: dict[int | str, tuple[int, ...]] = {fold: make_fold(fold, 20).novel for fold in range(4)}
+    kept: dict[str, Tensor] = {}
+    for fold, hidden in {**novel, EVERY_FOLD: ()}.items():
+        shown = [one for one in marked if {*hidden}.isdisjoint(images.contents[one.name])]
+        kept |= {f"{fold}.{key}": x.contiguous() for key, x in trained(shown).state_dict().items()}
+        print(f"fold {fold}: {len(shown)} marked pictures, after {time.monotonic() - begun:.0f} s", flush=True)
+    save_file(kept, file)
 
 
 if __name__ == "__main__":

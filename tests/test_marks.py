@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from mshnet_pl.data.io.annotations import read_annotations
 from mshnet_pl.data.io.marks import BACKGROUND, INSIDE, OBJECT, OPEN, Marks, read_marks
 from mshnet_pl.data.loading.weak_supports import weakened
 from mshnet_pl.errors import DataError
+from mshnet_pl.inference import completion
 from mshnet_pl.inference.completion import complete
 from mshnet_pl.inference.supports import read_supports
-from mshnet_pl.options import SupportKind
+from mshnet_pl.options import EVERY_FOLD, SupportKind
 
 WIDTH, HEIGHT = 128, 96
 
@@ -141,15 +143,43 @@ def test_what_tests_show_of_a_mask(kind: SupportKind) -> None:
 
 
 def test_the_test_command_with_marks(command: Command, checkpoint: Path, tmp_path: Path) -> None:
-    found = {}
-    for kind in ("mask", "box"):
-        done = command("mshnet-test", f"ckpt={checkpoint}", f"test.support={kind}", f"runs={kind}", "test.episodes=4", *TEST)
-        assert done.code == 0, done.err
-        (path,) = (tmp_path / kind).rglob("result.json")
-        found[kind] = json.loads(path.read_text())
-    masks, boxes = (one["tests"][0] for one in found.values())
+    box = "test.support=box"
+    settings = {"mask": (), "box": (box,), "anew": (box, "test.feature_mb=0")}
+    found = {runs: tested(command, checkpoint, runs, *of_run) for runs, of_run in settings.items()}
+    masks, boxes, anew = (one["tests"][0] for one in found.values())
     assert boxes["episodes_sha256"] == masks["episodes_sha256"] and boxes["counts_sha256"] != masks["counts_sha256"]
+    assert anew["counts_sha256"] == boxes["counts_sha256"]  # kept features do not hide the supports' colours
     assert found["box"]["config"]["test"]["support"] == "box" and found["mask"]["config_hash"] != found["box"]["config_hash"]
+
+
+def test_masks_are_made_by_a_network_that_never_saw_the_fold(
+    command: Command, checkpoint: Path, pascal_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other data take the one that saw all of PASCAL's classes."""
+    folds = set[int | str]()
+
+    def asked(device: torch.device, fold: int | str) -> completion.CellNetwork:
+        folds.add(fold)
+        return trained_network(device, fold)
+
+    trained_network = completion.trained_network
+    monkeypatch.setattr(completion, "trained_network", asked)
+    tested(command, checkpoint, "own", "test.support=point")
+    assert folds == {EVERY_FOLD}
+    folds.clear()
+    pascal = ("data=pascal5i", f"data.root={pascal_root}", f"data.splits_dir={pascal_root}/splits", "fold=2")
+    tested(command, checkpoint, "pascal", "test.support=point", *pascal)
+    assert folds == {2}
+    weights = [trained_network(torch.device("cpu"), fold).last.weight for fold in (0, 1, 2, 3, EVERY_FOLD)]
+    assert all(not torch.equal(a, b) for a, b in combinations(weights, 2))
+
+
+def tested(command: Command, checkpoint: Path, runs: str, *settings: str) -> dict[str, Any]:
+    done = command("mshnet-test", f"ckpt={checkpoint}", f"runs={runs}", "test.episodes=4", *settings, *TEST)
+    assert done.code == 0, done.err
+    (path,) = Path(runs).rglob("result.json")
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
 
 
 TEST = ("trainer.enable_progress_bar=false", "logger=none", "test.pictures=0")

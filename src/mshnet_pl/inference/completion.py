@@ -14,6 +14,7 @@ from mshnet_pl.data.io.marks import BACKGROUND, INSIDE, OBJECT
 from mshnet_pl.inference.cell_relations import COUNT, Appearance, Picture, shared_ratios
 from mshnet_pl.inference.guided_filter import guided_filter
 from mshnet_pl.models.layers import directions, resize
+from mshnet_pl.options import EVERY_FOLD
 
 _ROUNDS = 2
 _TOGETHER = 10
@@ -50,28 +51,28 @@ def complete(
     features: Features,
     images: Float[Tensor, "shots 3 side side"],
     told: UInt8[Tensor, "shots side side"],
-    network: CellNetwork | None = None,
+    fold: int | str = EVERY_FOLD,
 ) -> Bool[Tensor, "shots side side"]:
     """The object's mask in each image, estimated for the shots of an episode together.
 
     Every cell of a grid of 30 x 30 is described by its relations to the marks (``cell_relations``), from which a network
     estimates how likely it is the object's. In a second round the estimate takes the marks' place, and what the other shots
     show as the object and as the rest counts too. The probabilities are smoothed along the colours by the guided filter.
-    What is marked stays as it is marked. The network was trained on masks of ten classes of PASCAL-5i, aeroplane to chair;
-    scores: experiments/weak_supports.md.
+    What is marked stays as it is marked. Networks were trained on masks of PASCAL-5i's training lists; scores:
+    experiments/weak_supports.md.
 
     Args:
         features: of the images.
         images: those of all shots, normalised.
         told: what is told of every pixel, see ``data.io.marks``.
-        network: instead of the package's own.
+        fold: of PASCAL-5i, whose novel classes the network never saw; ``all`` for the one that saw all 20 classes.
 
     Returns:
         Never empty where ``told`` is not background alone.
     """
     if not (told > OBJECT).any():
         return told == OBJECT
-    network, made = network or _network(images.device), []
+    network, made = trained_network(images.device, fold), []
     with torch.autocast(images.device.type, enabled=False):  # the exponential wants the cosines' digits
         maps, deepest = directions(features), features[-1].shape[1] * features[-1].shape[2]
         if maps.shape[2:] != (_GRID, _GRID):
@@ -112,8 +113,9 @@ def next_round(pictures: list[Picture], odds: Float[Tensor, "k h w"]) -> Float[T
 
 
 @cache
-def _network(device: torch.device) -> CellNetwork:
-    """Trained by experiments/weak_supports_network.py."""
-    network = CellNetwork().requires_grad_(False).eval()
-    network.load_state_dict(load(files("mshnet_pl.inference").joinpath("completion.safetensors").read_bytes()))
+def trained_network(device: torch.device, fold: int | str = EVERY_FOLD) -> CellNetwork:
+    """One of those that experiments/weak_supports_network.py trained; see ``complete``."""
+    network, prefix = CellNetwork().requires_grad_(False).eval(), f"{fold}."
+    kept = load(files("mshnet_pl.inference").joinpath("completion.safetensors").read_bytes())
+    network.load_state_dict({key.removeprefix(prefix): x for key, x in kept.items() if key.startswith(prefix)})
     return network.to(device)

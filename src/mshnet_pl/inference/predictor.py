@@ -21,7 +21,7 @@ from mshnet_pl.inference.guided_filter import guided_logits
 from mshnet_pl.inference.zoom import around, cut
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.layers import count_votes, resize
-from mshnet_pl.options import Fusion, zoom_problems
+from mshnet_pl.options import EVERY_FOLD, Fusion, zoom_problems
 
 SupportCodes = tuple[tuple[SupportCode, ...], ...]
 """What is kept of supports: a code for every view and every group of shots that predicts together."""
@@ -91,6 +91,8 @@ class Predictor:
         backbone: gives features, those that are kept without looking at the image; by default the method's own, which
             computes all.
         batch_size: how many supports pass the backbone at a time, none of whose features are kept then; all by default.
+        fold: of PASCAL-5i, where its novel classes are tested: masks are then made of marks by a network that never saw
+            them (``completion``).
 
     Raises:
         ConfigError: no scale, or one that is not positive; no such fusion; a radius that is not from 0 to 0.5; a zoom
@@ -107,6 +109,7 @@ class Predictor:
         zooms: Sequence[float] = (),
         backbone: CachedBackbone | None = None,
         batch_size: int | None = None,
+        fold: int | str = EVERY_FOLD,
     ) -> None:
         if not scales or not all(0 < scale < float("inf") for scale in scales):
             raise ConfigError(f"scales={[*scales]}: give one or more positive numbers")
@@ -119,6 +122,7 @@ class Predictor:
         self._method, self._backbone = method, backbone or CachedBackbone(method.backbone)
         self._views = [View(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,))]
         self._fusion, self._guided, self._batch_size, self._zooms = Fusion(fusion), guided, batch_size, [*zooms]
+        self._fold = fold
         self.settings: dict[str, Any] = {
             "flip": flip, "scales": [*scales], "fusion": self._fusion.value, "guided": guided, "zooms": [*zooms]
         }  # fmt: skip
@@ -234,7 +238,7 @@ class Predictor:
         episodes = zip(
             zip(*(f.split(shots) for f in features), strict=True), images.split(shots), told.to(images.device), strict=True
         )
-        return torch.stack([complete(*episode) for episode in episodes]).float()
+        return torch.stack([complete(*episode, self._fold) for episode in episodes]).float()
 
     def _features_of_supports(
         self, images: Tensor, view: View, ids: Tensor | None = None, numbers: Sequence[int] | None = None

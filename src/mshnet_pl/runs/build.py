@@ -7,7 +7,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
@@ -15,9 +15,11 @@ from pytorch_lightning.loggers import Logger
 from mshnet_pl.config import plain
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.loading.augmentation import Augment
+from mshnet_pl.data.sources import Pascal5i
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.evaluation.energy import EnergyPicture
 from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.options import EVERY_FOLD
 from mshnet_pl.report import energy_plots
 from mshnet_pl.runs.job import Run
 from mshnet_pl.training.callbacks import AtomicCheckpoints, Monitor, ProgressBar, ValidationPanels, WandbTracker
@@ -122,8 +124,15 @@ def make_module(run: Run, pretrained: bool = True) -> EpisodicModule:
         fusion=config.eval.fusion,
         guided=config.eval.guided,
         zooms=config.eval.zooms,
+        fold=config.fold if _tests_pascal(run) else EVERY_FOLD,
         groups=config.groups,
     )
+
+
+def _tests_pascal(run: Run) -> bool:
+    """Whether the tests are of PASCAL-5i, whose masks have taught what makes masks of marks."""
+    target = OmegaConf.select(run.raw, "data.source._target_")
+    return target is not None and issubclass(get_class(target), Pascal5i)
 
 
 def _try(optimizer: Any, schedule: Any) -> None:  # noqa: ANN401 - what the configuration makes

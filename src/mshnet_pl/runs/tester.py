@@ -13,7 +13,7 @@ from mshnet_pl.data.protocol.sampling import episodes_hash, episodes_json
 from mshnet_pl.errors import RunFailed
 from mshnet_pl.evaluation import pictures
 from mshnet_pl.evaluation.metrics import EpisodeCounts, Scores, scores
-from mshnet_pl.options import Resolution
+from mshnet_pl.options import Resolution, SupportKind
 from mshnet_pl.report import controls
 from mshnet_pl.report.controls import ControlRow
 from mshnet_pl.results import Measurement
@@ -60,7 +60,7 @@ class Tester:
             draws,
             original_size=resolution is Resolution.original,
             show_queries=shown.guided > 0,
-            show_supports=bool(shown.zooms),
+            show_supports=bool(shown.zooms) or test.support is not SupportKind.mask,
             support=test.support,
         )
         started = time.perf_counter()

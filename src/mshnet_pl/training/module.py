@@ -19,7 +19,7 @@ from mshnet_pl.inference.labels import margins, predict_labels
 from mshnet_pl.inference.predictor import Predictor
 from mshnet_pl.inference.presence import presence
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.options import Criterion, Fusion, LossGrid
+from mshnet_pl.options import EVERY_FOLD, Criterion, Fusion, LossGrid
 from mshnet_pl.training.dead_taps import single_precision_for_dead_taps
 from mshnet_pl.training.losses import episode_loss
 from mshnet_pl.training.optimizers import grouped, scale_rates
@@ -58,6 +58,7 @@ class EpisodicModule(pl.LightningModule):
         fusion: how the supports of a test become one prediction.
         guided: radius of the guided filter of tests as a share of the query's side; 0 for no filter.
         zooms: how much larger than its object the parts are by which tests show supports again.
+        fold: of PASCAL-5i, where that is tested; see ``Predictor``.
         groups: of parameters with rates of their own.
     """
 
@@ -78,13 +79,14 @@ class EpisodicModule(pl.LightningModule):
         fusion: str = Fusion.network,
         guided: float = 0.0,
         zooms: Sequence[float] = (),
+        fold: int | str = EVERY_FOLD,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         self.method, self._groups = method, groups or {}
         self.backbone = CachedBackbone(method.backbone)
         """The method's, with the features that are kept."""
-        self.predictor = Predictor(method, flip, scales, fusion, guided, zooms, backbone=self.backbone)
+        self.predictor = Predictor(method, flip, scales, fusion, guided, zooms, backbone=self.backbone, fold=fold)
         """How tests predict; validation predicts plainly."""
         self._plainly = Predictor(method, backbone=self.backbone)
         self._optimizer, self._schedule = optimizer, schedule
