@@ -40,6 +40,7 @@ from mshnet_pl.report.formats import aligned
 SIDE, SEED = 473, 0
 EVERY = {1: 1, 5: 4}
 """A five-shot episode for every fourth one-shot episode."""
+KINDS = SupportKind.mask, SupportKind.box, SupportKind.scribble, SupportKind.point
 MEGABYTES = 5000
 """Of kept features."""
 
@@ -132,7 +133,7 @@ def main(root: str, minutes: float) -> None:
             for shot in (shot for shot, step in EVERY.items() if number % step == 0):
                 draw = draw_seeded(tested.names, classes, shot, SEED, number)[0]
                 true = tested.support_masks(fold, draw, SupportKind.mask, number)
-                for kind in SupportKind:
+                for kind in KINDS:
                     masks = true if kind is SupportKind.mask else tested.support_masks(fold, draw, kind, number)
                     code = tested.code(fold, draw, masks)
                     margin = tested.margin(fold, draw.query, code)
@@ -143,9 +144,9 @@ def main(root: str, minutes: float) -> None:
                         shown.append(of_map(margin))
                         absent.append(of_map(tested.margin(fold, without(tested, classes, draw, number), code)))
         number += 1
-        if number % 10 == 0:
-            print(f"{number} episodes a fold", file=sys.stderr, flush=True)
-    report(rows, agreement)
+        if number % 20 == 0:
+            print(f"{number} episodes a fold\n{report(rows, agreement)}", file=sys.stderr, flush=True)
+    print(report(rows, agreement))
     for name, p, n in zip(NAMES, zip(*shown, strict=True), zip(*absent, strict=True), strict=True):
         print(f"{name}: AUROC {auroc([*p], [*n]):.1f}; threshold of least errors {best(p, n)}")
 
@@ -180,7 +181,7 @@ def best(positive: tuple[float, ...], negative: tuple[float, ...]) -> str:
     return f"{threshold:.4f} finds {100 * found:.0f}% and rejects {100 * rejected:.0f}%"
 
 
-def report(rows: dict[tuple[SupportKind, int], list[Row]], agreement: dict[tuple[SupportKind, int], list[float]]) -> None:
+def report(rows: dict[tuple[SupportKind, int], list[Row]], agreement: dict[tuple[SupportKind, int], list[float]]) -> str:
     """The table of scores; intervals by images."""
     table = [["support", "shots", "mIoU", "less masks", "IoU of the mask made", "episodes"], ["---"] * 2 + ["---:"] * 4]
     for (kind, shot), found in rows.items():
@@ -188,7 +189,7 @@ def report(rows: dict[tuple[SupportKind, int], list[Row]], agreement: dict[tuple
         difference = told(found, less, "+.1f") if kind is not SupportKind.mask else ""
         share = f"{100 * np.mean(agreement[kind, shot]):.0f}"
         table.append([kind.value, str(shot), told(found), difference, share, str(len(found))])
-    print(aligned(table))
+    return aligned(table)
 
 
 def told(found: list[Row], less: list[Row] | None = None, form: str = ".1f") -> str:

@@ -2,10 +2,11 @@
 
     python experiments/weak_supports_network.py ROOT FILE
 
-FILE, the package's ``completion.safetensors``, takes five networks: for each fold one that sees no picture which shows a
-novel class, and one that sees all 20 classes. Marks are drawn as in tests, those of ``DRAWS`` on every image, in groups of
-up to five images of a class. The first training sees the first round; the second goes on with both rounds, in which two in
-three groups count as shots of an episode and the others as single pictures.
+FILE, the package's ``completion.safetensors``, takes five networks: for each fold one that sees its fifteen base classes,
+what pictures show of others as background (``novel_pixels=keep``), and one that sees all 20 classes. Marks are drawn as in
+tests, those of ``DRAWS`` on every image, in groups of up to five images of a class. The first training sees the first round;
+the second goes on with both rounds, in which two in three groups count as shots of an episode and the others as single
+pictures.
 """
 
 import sys
@@ -68,7 +69,6 @@ class Images:
     def __init__(self, tested: Tested) -> None:
         self._tested, self.appearance = tested, cache(self._compared)
         self.lists = by_class(tested.source.pairs(Subset.TRAIN))
-        self.contents = tested.source.contents(Subset.TRAIN)
 
     def _compared(self, name: str) -> Appearance:
         image = self._tested.image(name)
@@ -168,7 +168,7 @@ def main(root: str, file: str) -> None:
     novel: dict[int | str, tuple[int, ...]] = {fold: make_fold(fold, 20).novel for fold in range(4)}
     kept: dict[str, Tensor] = {}
     for fold, hidden in {**novel, EVERY_FOLD: ()}.items():
-        shown = [one for one in marked if {*hidden}.isdisjoint(images.contents[one.name])]
+        shown = [one for one in marked if one.class_id not in hidden]
         kept |= {f"{fold}.{key}": x.contiguous() for key, x in trained(shown).state_dict().items()}
         print(f"fold {fold}: {len(shown)} marked pictures, after {time.monotonic() - begun:.0f} s", flush=True)
     save_file(kept, file)

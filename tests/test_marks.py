@@ -152,10 +152,10 @@ def test_the_test_command_with_marks(command: Command, checkpoint: Path, tmp_pat
     assert found["box"]["config"]["test"]["support"] == "box" and found["mask"]["config_hash"] != found["box"]["config_hash"]
 
 
-def test_masks_are_made_by_a_network_that_never_saw_the_fold(
+def test_masks_are_made_by_the_network_of_the_fold(
     command: Command, checkpoint: Path, pascal_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other data take the one that saw all of PASCAL's classes."""
+    """Of PASCAL-5i, whose base classes it was trained on; other data take the one of all classes."""
     folds = set[int | str]()
 
     def asked(device: torch.device, fold: int | str) -> completion.CellNetwork:

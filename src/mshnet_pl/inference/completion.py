@@ -58,14 +58,14 @@ def complete(
     Every cell of a grid of 30 x 30 is described by its relations to the marks (``cell_relations``), from which a network
     estimates how likely it is the object's. In a second round the estimate takes the marks' place, and what the other shots
     show as the object and as the rest counts too. The probabilities are smoothed along the colours by the guided filter.
-    What is marked stays as it is marked. Networks were trained on masks of PASCAL-5i's training lists; scores:
+    What is marked stays as it is marked. The networks were trained on masks of PASCAL-5i's training lists; scores:
     experiments/weak_supports.md.
 
     Args:
         features: of the images.
         images: those of all shots, normalised.
         told: what is told of every pixel, see ``data.io.marks``.
-        fold: of PASCAL-5i, whose novel classes the network never saw; ``all`` for the one that saw all 20 classes.
+        fold: of PASCAL-5i, for the network that was trained on its base classes; ``all`` for all 20 classes.
 
     Returns:
         Never empty where ``told`` is not background alone.

@@ -91,8 +91,8 @@ class Predictor:
         backbone: gives features, those that are kept without looking at the image; by default the method's own, which
             computes all.
         batch_size: how many supports pass the backbone at a time, none of whose features are kept then; all by default.
-        fold: of PASCAL-5i, where its novel classes are tested: masks are then made of marks by a network that never saw
-            them (``completion``).
+        fold: of PASCAL-5i, where its novel classes are tested: the network that makes masks of marks was then trained on
+            the fold's base classes alone (``completion``).
 
     Raises:
         ConfigError: no scale, or one that is not positive; no such fusion; a radius that is not from 0 to 0.5; a zoom
