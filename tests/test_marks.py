@@ -143,13 +143,14 @@ def test_what_tests_show_of_a_mask(kind: SupportKind) -> None:
 
 
 def test_the_test_command_with_marks(command: Command, checkpoint: Path, tmp_path: Path) -> None:
-    box = "test.support=box"
-    settings = {"mask": (), "box": (box,), "anew": (box, "test.feature_mb=0")}
-    found = {runs: tested(command, checkpoint, runs, *of_run) for runs, of_run in settings.items()}
-    masks, boxes, anew = (one["tests"][0] for one in found.values())
-    assert boxes["episodes_sha256"] == masks["episodes_sha256"] and boxes["counts_sha256"] != masks["counts_sha256"]
-    assert anew["counts_sha256"] == boxes["counts_sha256"]  # kept features do not hide the supports' colours
-    assert found["box"]["config"]["test"]["support"] == "box" and found["mask"]["config_hash"] != found["box"]["config_hash"]
+    settings = {"mask": (), "scribble": (SCRIBBLE,), "anew": (SCRIBBLE, "test.feature_mb=0")}
+    found = {runs: results_of(command, checkpoint, runs, *of_run) for runs, of_run in settings.items()}
+    masks, scribbles, anew = (one["tests"][0] for one in found.values())
+    assert scribbles["episodes_sha256"] == masks["episodes_sha256"]
+    assert scribbles["counts_sha256"] != masks["counts_sha256"]
+    assert scribbles["counts_sha256"] == anew["counts_sha256"]  # kept features do not hide the supports' colours
+    assert found["scribble"]["config"]["test"]["support"] == "scribble"
+    assert found["mask"]["config_hash"] != found["scribble"]["config_hash"]
 
 
 def test_masks_are_made_by_the_network_of_the_fold(
@@ -164,17 +165,17 @@ def test_masks_are_made_by_the_network_of_the_fold(
 
     trained_network = completion.trained_network
     monkeypatch.setattr(completion, "trained_network", asked)
-    tested(command, checkpoint, "own", "test.support=point")
+    results_of(command, checkpoint, "own", "test.support=point")
     assert folds == {EVERY_FOLD}
     folds.clear()
     pascal = ("data=pascal5i", f"data.root={pascal_root}", f"data.splits_dir={pascal_root}/splits", "fold=2")
-    tested(command, checkpoint, "pascal", "test.support=point", *pascal)
+    results_of(command, checkpoint, "pascal", "test.support=point", *pascal)
     assert folds == {2}
     weights = [trained_network(torch.device("cpu"), fold).last.weight for fold in (0, 1, 2, 3, EVERY_FOLD)]
     assert all(not torch.equal(a, b) for a, b in combinations(weights, 2))
 
 
-def tested(command: Command, checkpoint: Path, runs: str, *settings: str) -> dict[str, Any]:
+def results_of(command: Command, checkpoint: Path, runs: str, *settings: str) -> dict[str, Any]:
     done = command("mshnet-test", f"ckpt={checkpoint}", f"runs={runs}", "test.episodes=4", *settings, *TEST)
     assert done.code == 0, done.err
     (path,) = Path(runs).rglob("result.json")
@@ -182,6 +183,7 @@ def tested(command: Command, checkpoint: Path, runs: str, *settings: str) -> dic
     return result
 
 
+SCRIBBLE = "test.support=scribble"
 TEST = ("trainer.enable_progress_bar=false", "logger=none", "test.pictures=0")
 
 
