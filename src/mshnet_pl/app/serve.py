@@ -114,7 +114,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     except OSError as error:
         raise ConfigError(f"host={host} port={port}: {error}; give another port or host") from error
     with listener:
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else the parts of an answer wait 40 ms for each other
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else an answer's parts wait 40 ms for each other
         yield listener
 
 
