@@ -274,13 +274,12 @@ def test_strokes_and_mask_files_of_several_pictures(visit: Callable[[], Visitor]
 def test_a_quick_visitor_is_answered(visit: Callable[[], Visitor], tmp_path: Path) -> None:
     """Also where an event comes in while Gradio's server closes the stream of answers after the one before."""
     SOURCE.image(SUPPORT).save(tmp_path / "query.png")
-    visitor = visit()
     for _ in range(40):
-        visitor.page.reload()
-        visitor.button("Segment").wait_for()
+        visitor = visit()
         visitor.search(tmp_path / "query.png")
         visitor.button("Segment").click()
         visitor.told("Show the object first")
+        visitor.page.context.close()
 
 
 def test_what_cannot_be_used_is_said_on_the_page(visit: Callable[[], Visitor], tmp_path: Path) -> None:
