@@ -29,7 +29,7 @@ _MAX_UPLOAD_FILES = 20
 _PATIENCE = 30.0
 """Seconds without a byte after which a sender is given up."""
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-_LATER = 0.1
+_CONFIRMATION = 0.1
 """Seconds by which an event is confirmed later. When a visitor's last event ends, Gradio's server closes the stream of
 answers. An event that comes in at that moment needs a new stream, which Gradio's page opens only where it has seen the old
 one close before its event was confirmed; otherwise nobody hears of the event again."""
@@ -82,10 +82,10 @@ class Guard:
             if scope["path"] == _UPLOAD:
                 room = self._workspace.room(length)
             else:
-                receive = await self._event(receive)
+                receive, send = await self._event(receive), _later(send)
         try:
             with room:
-                await self._app(scope, receive, _with_headers(send, _LATER if scope["path"] == _JOIN else 0))
+                await self._app(scope, receive, _with_headers(send))
         except DataError as error:
             raise _Refused(503, str(error)) from error
 
@@ -180,10 +180,18 @@ def _patient(receive: Receive) -> Receive:
     return wait
 
 
-def _with_headers(send: Send, later: float) -> Callable[[Message], Any]:
+def _later(send: Send) -> Send:
+    async def wait(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await asyncio.sleep(_CONFIRMATION)
+        await send(message)
+
+    return wait
+
+
+def _with_headers(send: Send) -> Callable[[Message], Any]:
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
-            await asyncio.sleep(later)
             MutableHeaders(scope=message).update(_HEADERS)
         await send(message)
 
