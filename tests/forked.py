@@ -28,6 +28,7 @@ def command(name: str) -> str:
 def started(program: str, folder: Path, log: Path, *arguments: object, **environment: str) -> BaseProcess:
     """A program in ``folder`` with ``arguments``, the first of which is its name; all that it says goes to ``log``."""
     CONTEXT.set_forkserver_preload(IMPORTED)
+    log.touch()  # for who reads it before the program has begun
     process = CONTEXT.Process(target=_run, args=(program, folder, log, [*map(str, arguments)], environment))
     process.start()
     return process
