@@ -35,10 +35,10 @@ SUPPORT, CLASS_ID = "val-03-0000", 3
 OF_GRADIO = "upload_progress", "Response", "No draw texture found for layer"
 """In the errors that Gradio 6 itself writes to the console: after a refused upload, and for an editor's given strokes."""
 FEW_FRAMES = """
-    window.requestAnimationFrame = draw => setTimeout(() => draw(performance.now()), 100);
+    window.requestAnimationFrame = draw => setTimeout(() => draw(performance.now()), 300);
     window.cancelAnimationFrame = clearTimeout;
 """
-"""Ten a second: the editor draws its picture anew in each, which without a GPU keeps a core busy."""
+"""Three a second: the editor draws its picture anew in each, which without a GPU keeps a core busy."""
 
 
 @pytest.fixture(scope="module")
