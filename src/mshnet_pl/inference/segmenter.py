@@ -59,6 +59,7 @@ class Segmenter:
         fusion: how several supports become one, as ``eval.fusion``; after ``vote`` a margin is the share of votes less 0.5.
         guided: smooth predictions along the pictures' colours, as ``eval.guided`` does, 0.09 for instance; 0 for not.
         zooms: also look at supports from nearer, as ``eval.zooms`` does, such as 1.2 and 2.
+        leave_one_out: choose the threshold by segmenting every support by the others, as ``eval.leave_one_out`` does.
         source: where the method comes from, which ``save_pretrained`` writes down.
 
     Raises:
@@ -77,6 +78,7 @@ class Segmenter:
         fusion: str = Fusion.network,
         guided: float = 0.0,
         zooms: Sequence[float] = (),
+        leave_one_out: bool = False,
         source: pretrained.Pretrained | None = None,
     ) -> None:
         if batch_size < 1:
@@ -89,7 +91,7 @@ class Segmenter:
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # for a device that is not there
             raise ConfigError(f"device={device}: {error}; give cpu, or leave it out") from error
         self.image_size, self._batch_size, self._bf16 = image_size, batch_size, bf16
-        self._predictor = Predictor(self.method, flip, scales, fusion, guided, zooms, batch_size=batch_size)
+        self._predictor = Predictor(self.method, flip, scales, fusion, guided, zooms, leave_one_out, batch_size=batch_size)
         self._codes: dict[str, SupportCodes] = {}
         self._negatives: frozenset[str] = frozenset()
         self.bits = 8
