@@ -40,24 +40,23 @@ def run_on_checkpoint(job: Callable[[DictConfig], float | None], config_name: st
         default: the network where none is named.
     """
     sys.argv[1:] = quoting.quoted(sys.argv[1:])
-    path = quoting.value_of("ckpt", sys.argv[1:])
-    asks = bool({"-h", "--help", "--hydra-help", "--version"} & set(sys.argv[1:]))
-    if path is None and not asks:
-        path = default
-    if path is None and not asks:
+    if {"-h", "--help", "--hydra-help", "--version"} & {*sys.argv[1:]}:
+        ConfigStore.instance().store(name="checkpoint", node={}, package="_global_")
+        run(job, config_name)
+        return
+    named = quoting.value_of("ckpt", sys.argv[1:])
+    path = default if named is None else named
+    if path is None:
         fail(ConfigError("ckpt is not set; give ckpt=PATH, a checkpoint that mshnet-train wrote"))
-    from mshnet_pl.config.stored import Stored, held_to, stored_config  # only here: composing needs no PyTorch
+    from mshnet_pl.config.stored import held_to, stored_config  # only here: composing needs no PyTorch
     from mshnet_pl.inference import as_checkpoint, pretrained
 
     with errors_end_it():
-        if path is None:
-            stored = Stored({}, {})
-        elif pretrained.finder(path) is None:
+        if pretrained.finder(path) is None:
             stored = stored_config(Path(path))
         else:
             stored = held_to(as_checkpoint.read(path)["hyper_parameters"]["config"], path)
-    if not asks:
-        _check_files(stored.files)
+    _check_files(stored.files)
     choice = quoting.value_of("data", sys.argv[1:])
     if choice is not None:  # in the place of the checkpoint's data, of which nothing may stay
         given = [argument for argument in sys.argv[1:] if argument.lstrip("+").startswith("data=")]
@@ -66,7 +65,7 @@ def run_on_checkpoint(job: Callable[[DictConfig], float | None], config_name: st
         with errors_end_it():
             config.take_data(stored.config, choice)
         sys.argv[1:] = [argument for argument in sys.argv[1:] if argument not in given]
-    elif path is not None and not asks and not stored.config.get("data", {}).get("source"):
+    elif not stored.config.get("data", {}).get("source"):
         fail(ConfigError(f"ckpt={path} brings no data to be tested on; give some, as data=pascal5i data.root=DIR"))
     ConfigStore.instance().store(name="checkpoint", node=stored.config, package="_global_")
     run(job, config_name)
