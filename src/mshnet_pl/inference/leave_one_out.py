@@ -37,7 +37,7 @@ def best_threshold(
     thresholds = torch.linspace(-_MOST, _MOST, 31, device=margins.device)
     ious = torch.stack([_iou(margins > threshold, shares) for threshold in thresholds])  # (31, B)
     weights = (ious / _SHARPNESS).softmax(dim=0)
-    return (shots - 2) / (shots + 1) * (thresholds @ weights)
+    return (shots - 2) / (shots + 1) * (thresholds[:, None] * weights).sum(0)
 
 
 def _iou(found: Tensor, shares: Tensor) -> Float[Tensor, "batch"]:
