@@ -15,10 +15,12 @@ class _Folded(NamedTuple):
     """Of the originals, to see when they change."""
     weight: Tensor
     bias: Tensor
-    packed: bool
-    """Whether the weight lies as oneDNN wants it."""
+    packed: dict[torch.Size, Tensor] | None
+    """The weight as oneDNN wants it for an input's shape, which decides it; None where it takes the weight as it is."""
 
 
+_MOST_SHAPES = 4
+"""Of inputs that a weight is kept packed for: another one starts anew."""
 _folded: WeakKeyDictionary[nn.BatchNorm2d, _Folded] = WeakKeyDictionary()
 """Beside the modules: neither their state nor what is copied and pickled with them."""
 
@@ -42,7 +44,7 @@ def convolve(
         autocast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
         dtype = torch.get_autocast_dtype(x.device.type) if autocast else convolution.weight.dtype
         x, folded = x.to(dtype), _fold(convolution, norm, dtype)
-        if folded.packed:
+        if folded.packed is not None:
             return _fused(convolution, folded, x, add, relu)
         y = conv2d(
             x,
@@ -80,11 +82,8 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> _
             convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
         folded = weight.detach().to(dtype, memory_format=torch.channels_last)
-        packed = dtype == torch.bfloat16 and folded.device.type == "cpu" and _has_bf16()
-        if packed:
-            settings = convolution.padding, convolution.stride, convolution.dilation, convolution.groups
-            folded = torch.ops.mkldnn._reorder_convolution_weight(folded, *settings)
-        _folded[norm] = kept = _Folded(state, folded, bias.detach().to(dtype), packed)
+        packs = dtype == torch.bfloat16 and folded.device.type == "cpu" and _has_bf16()
+        _folded[norm] = kept = _Folded(state, folded, bias.detach().to(dtype), {} if packs else None)
     return kept
 
 
@@ -93,10 +92,22 @@ def _has_bf16() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def _pack(weight: Tensor, settings: tuple[object, ...], shape: torch.Size, packed: dict[torch.Size, Tensor]) -> Tensor:
+    """In the layout that oneDNN computes in: any other would be rearranged in every call, some by its slowest code."""
+    found = packed.get(shape)
+    if found is None:
+        if len(packed) >= _MOST_SHAPES:
+            packed.clear()
+        found = packed[shape] = torch.ops.mkldnn._reorder_convolution_weight(weight, *settings, [*shape])
+    return found
+
+
 def _fused(convolution: nn.Conv2d, folded: _Folded, x: Tensor, add: Tensor | None, relu: bool) -> Tensor:
     """By the operators that ``torch.compile`` takes for frozen weights on a CPU."""
+    assert folded.packed is not None
     settings = convolution.padding, convolution.stride, convolution.dilation, convolution.groups
-    given = x.contiguous(memory_format=torch.channels_last), folded.weight, folded.bias, *settings
+    weight = _pack(folded.weight, settings, x.shape, folded.packed)
+    given = x.contiguous(memory_format=torch.channels_last), weight, folded.bias, *settings
     if add is None:
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(*given, "relu" if relu else "none", [], "")
         return y
