@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mshnet_pl.backbones import fused_conv_bn
 from mshnet_pl.backbones.fused_conv_bn import convolve
+from mshnet_pl.models import convolutions
 from mshnet_pl.models.convolutions import convolve_projected, convolve_upsampled
 from mshnet_pl.models.layers import JoinThen, UpsampleThen, resize
 from mshnet_pl.models.mshnet.merging import cbr
@@ -81,11 +82,11 @@ def test_folding_follows_the_weights(dtype: torch.dtype) -> None:
         torch.testing.assert_close(own.to(x.dtype), plain.relu() if relu else plain, **tolerance)
 
     check(convolution, norm, x)
-    kept = fused_conv_bn._folded[norm]
+    kept = fused_conv_bn._folded._kept[norm]
     check(convolution, norm, x[:1, :, :7], relu=True)
     for relu in (False, True):
         check(convolution, norm, x, random(2, 4, 5, 5).float(), relu)
-    assert fused_conv_bn._folded[norm] is kept
+    assert fused_conv_bn._folded._kept[norm] is kept
     check(convolution, pickle.loads(pickle.dumps(norm)), x)
     convolution.load_state_dict({"weight": -2 * convolution.weight})
     check(convolution, norm, x)
@@ -93,6 +94,52 @@ def test_folding_follows_the_weights(dtype: torch.dtype) -> None:
     check(convolution, norm, x)
     check(deepcopy(convolution).double(), deepcopy(norm).double(), x.double())
     assert [*norm.state_dict()] == [*nn.BatchNorm2d(4).state_dict()]
+
+
+@torch.no_grad()
+def test_weights_are_packed_for_every_shape() -> None:
+    convolution, norm = nn.Conv2d(64, 80, 1), nn.BatchNorm2d(80).eval()
+    for side in (3, 9, 17, 33, 5, 65, 3):
+        x = random(1, 64, side, side).float()
+        with torch.autocast("cpu", torch.bfloat16):
+            own = convolve(convolution, norm, x)
+        torch.testing.assert_close(own.float(), norm(convolution(x)), **BF16)
+    packed = fused_conv_bn._folded._kept[norm][1].packed
+    assert packed is None or len(packed) <= fused_conv_bn._MOST_SHAPES
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_composed_weights_follow_the_weights(dtype: torch.dtype) -> None:
+    convolution, project = nn.Conv2d(7, 5, 3, padding=1), nn.Conv2d(2, 4, 1)
+    x, y = random(2, 2, 6, 7).float(), random(2, 3, 6, 7).float()
+
+    def check(convolution: nn.Conv2d, project: nn.Conv2d, *maps: Tensor) -> None:
+        x, y = maps
+        joined = torch.cat([project(x), y], dim=1)
+        rounded = dtype == torch.bfloat16 and x.dtype != torch.float64
+        with torch.autocast("cpu", dtype, enabled=rounded):
+            own = (
+                convolve_projected(convolution, [(x, project), (y, None)]),
+                convolve_upsampled(convolution, joined, (13, 15)),
+            )
+        tolerance = BF16 if rounded else {"atol": 1e-5, "rtol": 1e-5}
+        for found, plain in zip(own, (convolution(joined), convolution(resize(joined, (13, 15)))), strict=True):
+            torch.testing.assert_close(found.to(x.dtype), plain, **tolerance)
+
+    check(convolution, project, x, y)
+    kept = convolutions._composed._kept[convolution], convolutions._taps._kept[convolution]
+    check(convolution, project, x[:1, :, :5], y[:1, :, :5])
+    assert kept == (convolutions._composed._kept[convolution], convolutions._taps._kept[convolution])
+    project.bias += 1
+    check(convolution, project, x, y)
+    project.weight *= -2
+    check(convolution, project, x, y)
+    convolution.load_state_dict({name: 2 * value for name, value in convolution.state_dict().items()})
+    check(convolution, project, x, y)
+    with torch.inference_mode():
+        check(deepcopy(convolution), deepcopy(project), x, y)
+    check(convolution.double(), project.double(), x.double(), y.double())
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """Convolution, BatchNorm, sum and ReLU in eval mode as one convolution."""
 
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -9,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from mshnet_pl.utils.weight_cache import WeightCache, computing_dtype
+
 
 class _Folded(NamedTuple):
-    state: tuple[object, ...]
-    """Of the originals, to see when they change."""
     weight: Tensor
     bias: Tensor
     packed: dict[torch.Size, Tensor] | None
@@ -21,8 +20,8 @@ class _Folded(NamedTuple):
 
 _MOST_SHAPES = 4
 """Of inputs that a weight is kept packed for: another one starts anew."""
-_folded: WeakKeyDictionary[nn.BatchNorm2d, _Folded] = WeakKeyDictionary()
-"""Beside the modules: neither their state nor what is copied and pickled with them."""
+_folded = WeightCache[_Folded]()
+"""By the norm."""
 
 
 def convolve(
@@ -41,8 +40,7 @@ def convolve(
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or norm.training:
         y: Tensor = norm(convolution(x))
     else:
-        autocast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
-        dtype = torch.get_autocast_dtype(x.device.type) if autocast else convolution.weight.dtype
+        dtype = computing_dtype(x, convolution.weight)
         x, folded = x.to(dtype), _fold(convolution, norm, dtype)
         if folded.packed is not None:
             return _fused(convolution, folded, x, add, relu)
@@ -68,23 +66,19 @@ def fuses(x: Float[Tensor, "n _ _ _"]) -> bool:
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> _Folded:
-    assert norm.running_mean is not None and norm.running_var is not None
-    statistics = (
-        norm.running_mean,
-        norm.running_var,
-        norm.num_batches_tracked,
-    )  # training moves the first two without telling
-    originals = convolution.weight, norm.weight, norm.bias, *statistics
-    state = dtype, *(None if x is None else (x.data_ptr(), 0 if x.is_inference() else x._version) for x in originals)
-    kept = _folded.get(norm)
-    if kept is None or kept.state != state:
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None
+
+    def fold() -> _Folded:
         weight, bias = fuse_conv_bn_weights(
-            convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            convolution.weight, convolution.bias, mean, variance, norm.eps, norm.weight, norm.bias
         )
         folded = weight.detach().to(dtype, memory_format=torch.channels_last)
         packs = dtype == torch.bfloat16 and folded.device.type == "cpu" and _has_bf16()
-        _folded[norm] = kept = _Folded(state, folded, bias.detach().to(dtype), {} if packs else None)
-    return kept
+        return _Folded(folded, bias.detach().to(dtype), {} if packs else None)
+
+    statistics = mean, variance, norm.num_batches_tracked  # training moves the first two without telling
+    return _folded.get(norm, dtype, (convolution.weight, norm.weight, norm.bias, *statistics), fold)
 
 
 def _has_bf16() -> bool:

@@ -45,8 +45,7 @@ class Segmenter:
 
     One picture in gives one result out, an iterable of pictures a list. They are whatever ``data.io.images`` reads: paths,
     Pillow images, arrays (H, W[, C]), tensors ([C,] H, W). Those of more than 8 bits have the scale of the deepest support,
-    or a larger one if they are deeper. All are resized to the square that the network was trained on; predictions have the
-    pictures' own sizes. Once fitted, a segmenter may be used by several threads.
+    or a larger one. They are resized to the network's square; predictions have their own sizes. Threads may share a segmenter.
 
     Args:
         method: a trained method; put into eval mode and onto ``device``.
@@ -90,13 +89,12 @@ class Segmenter:
             self.method = method.to(self._device).eval()
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # for a device that is not there
             raise ConfigError(f"device={device}: {error}; give cpu, or leave it out") from error
-        self.image_size, self._batch_size, self._bf16 = image_size, batch_size, bf16
+        self.image_size, self._batch_size, self._bf16, self.source = image_size, batch_size, bf16, source
         self._predictor = Predictor(self.method, flip, scales, fusion, guided, zooms, leave_one_out, batch_size=batch_size)
         self._codes: dict[str, SupportCodes] = {}
         self._negatives: frozenset[str] = frozenset()
         self.bits = 8
         """Of the scale of deeper pictures; as deep as the deepest support."""
-        self.source = source
 
     def __repr__(self) -> str:
         """The network, and what is fitted."""

@@ -8,6 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad
 
+from mshnet_pl.utils.weight_cache import WeightCache, computing_dtype
+
+_Composed = tuple[Tensor, Tensor | None]
+"""Of a part: its convolution, and the response to its projection's bias."""
+
+_taps, _composed = WeightCache[Tensor](), WeightCache[list[_Composed]]()
+
 
 def convolve_upsampled(
     convolution: nn.Module, x: Float[Tensor, "n c h w"], size: Sequence[int]
@@ -24,12 +31,24 @@ def convolve_upsampled(
         convolved: Tensor = convolution(interpolate(x, (height, width), mode="bilinear", align_corners=True))
         return convolved
     channels = convolution.out_channels
-    taps = conv2d(x, convolution.weight.permute(3, 2, 0, 1).flatten(0, 2)[..., None, None])  # (B, kx ky c, h, w)
+    taps = conv2d(x, _of_taps(convolution, x))  # (B, kx ky c, h, w)
     rows = taps.permute(0, 2, 3, 1).reshape(batch, h, w * 3, 3 * channels)  # (B, h, w kx, ky c)
     wide = _shifted(w, width, x) @ rows  # (B, h, W, ky c)
     columns = wide.unflatten(3, (3, channels)).transpose(2, 3).reshape(batch, h * 3, width * channels)  # (B, h ky, W c)
     full = (_shifted(h, height, x) @ columns).view(batch, height, width, channels).permute(0, 3, 1, 2)
     return full if convolution.bias is None else full + convolution.bias.to(full.dtype)[:, None, None]
+
+
+def _of_taps(convolution: nn.Conv2d, x: Tensor) -> Float[Tensor, "taps c 1 1"]:
+    """The nine 1 x 1 convolutions, column by column."""
+
+    def make() -> Tensor:
+        return convolution.weight.permute(3, 2, 0, 1).flatten(0, 2)[..., None, None]
+
+    if torch.is_grad_enabled():
+        return make()
+    dtype = computing_dtype(x, convolution.weight)
+    return _taps.get(convolution, dtype, (convolution.weight,), lambda: make().to(dtype))
 
 
 def _plain(convolution: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -61,18 +80,46 @@ def convolve_projected(
     if not _plain(convolution):
         joined: Tensor = convolution(torch.cat([x if project is None else project(x) for x, project in parts], dim=1))
         return joined
-    widths = [project.out_channels if isinstance(project, nn.Conv2d) else x.shape[1] for x, project in parts]
     total = None
-    for (x, project), weight in zip(parts, convolution.weight.split(widths, dim=1), strict=True):
-        bias = convolution.bias if total is None else None
-        if project is None:
-            response = conv2d(x, weight, bias, padding=convolution.padding)
-        else:
-            assert isinstance(project, nn.Conv2d) and project.bias is not None
-            composed = conv2d(weight, project.weight.transpose(0, 1))  # (c2, c, 3, 3): kernels are pictures of 3 x 3
-            response = conv2d(x, composed, bias, padding=convolution.padding)
-            of_bias = (weight * project.bias[:, None, None]).sum(1, keepdim=True)  # (c2, 1, 3, 3)
+    for (x, _), (weight, of_bias) in zip(parts, _composed_of(convolution, parts), strict=True):
+        response = conv2d(x, weight, convolution.bias if total is None else None, padding=convolution.padding)
+        if of_bias is not None:
             response = response + conv2d(x.new_ones(1, 1, *x.shape[2:]), of_bias, padding=convolution.padding)
         total = response if total is None else total + response
     assert total is not None
     return total
+
+
+def _composed_of(convolution: nn.Conv2d, parts: Sequence[tuple[Tensor, nn.Module | None]]) -> Sequence[_Composed]:
+    """A part's own convolution; without a graph they are computed once."""
+    projections = [project for _, project in parts]
+
+    def make() -> list[_Composed]:
+        widths = [x.shape[1] if project is None else _out_channels(project) for x, project in parts]
+        slices = convolution.weight.split(widths, dim=1)
+        return [_compose(weight, project) for weight, project in zip(slices, projections, strict=True)]
+
+    if torch.is_grad_enabled():
+        return make()
+    dtype = computing_dtype(parts[0][0], convolution.weight)
+
+    def frozen() -> list[_Composed]:
+        with torch.autocast(convolution.weight.device.type, enabled=False):
+            return [(weight.to(dtype), None if bias is None else bias.to(dtype)) for weight, bias in make()]
+
+    weights = [convolution.weight, *(p for project in projections if project for p in project.parameters())]
+    return _composed.get(convolution, dtype, weights, frozen)
+
+
+def _compose(weight: Tensor, project: nn.Module | None) -> _Composed:
+    """Weights (c2, c, 3, 3) after the projection's, and (c2, 1, 3, 3) for its bias."""
+    if project is None:
+        return weight, None
+    assert isinstance(project, nn.Conv2d) and project.bias is not None
+    composed = conv2d(weight, project.weight.transpose(0, 1))  # kernels are pictures of 3 x 3
+    return composed, (weight * project.bias[:, None, None]).sum(1, keepdim=True)
+
+
+def _out_channels(project: nn.Module) -> int:
+    assert isinstance(project, nn.Conv2d)
+    return project.out_channels
