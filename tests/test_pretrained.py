@@ -47,9 +47,7 @@ def test_the_default_is_the_density_ratio_on_installed_weights() -> None:
     named = Segmenter.from_pretrained(device="cpu")
     assert named.image_size == 473 and named.source is not None and named.source.warning is None
     assert named.source.name == "training-free" in pretrained.names()
-    made = Segmenter(
-        DensityRatio(EfficientNetLite0(last_stage=True)), 473, "cpu", guided=0.09, zooms=(1.2, 2.0), leave_one_out=True
-    )
+    made = Segmenter(DensityRatio(EfficientNetLite0(last_stage=True)), 473, "cpu", guided=0.09, zooms=(1.2, 2.0))
     assert np.array_equal(probabilities(named), probabilities(made))
 
 

@@ -288,9 +288,7 @@ def test_files_keep_how_deep_the_supports_are(method: AbstractMethod, segmenter:
 
 
 def test_files_keep_the_supports_of_every_view(method: AbstractMethod, tmp_path: Path) -> None:
-    settings = {
-        "flip": True, "scales": [1.0, 1.5], "fusion": "mean", "guided": 0.1, "zooms": [1.5], "leave_one_out": False,
-    }  # fmt: skip
+    settings = {"flip": True, "scales": [1.0, 1.5], "fusion": "mean", "guided": 0.1, "zooms": [1.5]}
     segmenter = Segmenter(method, SIZE, **settings).fit(*shown(0, 2)).fit("other", *shown(1, 3))
     segmenter.save_support(tmp_path / "views")
     loaded = segmenter.fresh().load_support(tmp_path / "views")

@@ -17,7 +17,7 @@ NETWORK = {
     "temperature": 0.05,
     "min_ratio": 2,
 }
-PREDICTION = {"guided": 0.09, "zooms": [1.2, 2.0], "leave_one_out": True}
+PREDICTION = {"guided": 0.09, "zooms": [1.2, 2.0]}
 LEARNED_FROM = Provenance(
     network="DensityRatio: how much likelier a pixel's feature is on the object than beside it; "
     "backbone EfficientNetLite0 (weights: imagenet), frozen; 0 trainable parameters",

@@ -222,16 +222,6 @@ def zoom_problems(name: str, zooms: Sequence[float]) -> list[str]:
     ]
 
 
-def leave_one_out_problems(prefix: str, leave_one_out: bool, fusion: str) -> list[str]:
-    """What cannot work about a threshold that is chosen with the supports; ``prefix`` of the settings' names."""
-    if not leave_one_out or fusion == Fusion.network:
-        return []
-    return [
-        f"{prefix}leave_one_out=true with {prefix}fusion={fusion}: the threshold is of shots that predict together; give "
-        f"{prefix}leave_one_out=false, or {prefix}fusion=network"
-    ]
-
-
 def guided_problems(name: str, radius: float, image_size: int) -> list[str]:
     """What cannot work about a guided filter's ``radius``, a share of the images' side."""
     if radius == 0 or (0 < radius <= 0.5 and round(radius * image_size) >= 1):

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from mshnet_pl.config.schema import AugmentConfig, Config, EnergyConfig
 from mshnet_pl.config.settings import settings
-from mshnet_pl.options import EVERY_FOLD, Criterion, Protocol, Which, guided_problems, leave_one_out_problems, scale_problems
+from mshnet_pl.options import EVERY_FOLD, Criterion, Protocol, Which, guided_problems, scale_problems
 
 
 def problems(config: Config) -> list[str]:
@@ -130,7 +130,6 @@ def _views(config: Config) -> Iterator[str]:
     size = max(config.data.image_size, 1)
     yield from guided_problems("eval.guided", config.eval.guided, size)
     yield from scale_problems("eval.scales", config.eval.scales, size)
-    yield from leave_one_out_problems("eval.", config.eval.leave_one_out, config.eval.fusion)
 
 
 def _caches(config: Config) -> Iterator[str]:

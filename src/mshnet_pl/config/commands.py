@@ -102,10 +102,6 @@ class PredictConfig:
         "Show every support once more for each of these multiples of its object's size, such as [1.2,2], [] for none; null "
         "for the network's own setting.",
     )
-    leave_one_out: bool | None = setting(
-        None,
-        "With three supports or more, choose the threshold by segmenting each by others; null for the network's setting.",
-    )
     tile: int | None = setting(None, "Cut larger images into overlapping squares of that many pixels; null for none.")
     value: int | None = setting(None, "The object's pixel value where masks are label maps; null for masks of one object.")
     bits: int | None = setting(

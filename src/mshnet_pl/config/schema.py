@@ -174,11 +174,6 @@ class EvalConfig:
         min=1,
         max=10,
     )
-    leave_one_out: bool = setting(
-        False,
-        "With three supports or more, segment each by others and move the threshold toward the one that serves them best; "
-        "for fusion=network.",
-    )
 
 
 @dataclass

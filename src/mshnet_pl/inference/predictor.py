@@ -16,19 +16,15 @@ from mshnet_pl.data.io.marks import OBJECT
 from mshnet_pl.data.loading.cached_backbone import CachedBackbone
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.inference import leave_one_out as held_out
 from mshnet_pl.inference.completion import complete
 from mshnet_pl.inference.guided_filter import guided_logits
 from mshnet_pl.inference.zoom import around, cut
 from mshnet_pl.models.base import AbstractMethod, SupportCode
 from mshnet_pl.models.layers import count_votes, resize
-from mshnet_pl.options import EVERY_FOLD, Fusion, leave_one_out_problems, zoom_problems
+from mshnet_pl.options import EVERY_FOLD, Fusion, zoom_problems
 
 SupportCodes = tuple[tuple[SupportCode, ...], ...]
 """What is kept of supports: a code for every view and every group of shots that predicts together."""
-
-_THRESHOLD = "threshold"
-"""Of a code: (B,) the margin that foreground needs, where that is not 0."""
 
 
 class PredictionSettings(TypedDict, total=False):
@@ -39,7 +35,6 @@ class PredictionSettings(TypedDict, total=False):
     fusion: str | None
     guided: float | None
     zooms: Sequence[float] | None
-    leave_one_out: bool | None
 
 
 class View(NamedTuple):
@@ -86,9 +81,6 @@ class Predictor:
     With ``zooms`` every support is given once more for each of them, cut out around its object (``inference.zoom``), as if
     it were a further shot.
 
-    With ``leave_one_out`` and three supports or more, each is predicted by up to four others, as they are, and the threshold
-    moves toward the one that serves them best (``inference.leave_one_out``), view by view.
-
     Args:
         method: segments queries.
         flip: also predict the mirrored images.
@@ -96,7 +88,6 @@ class Predictor:
         fusion: how the supports become one prediction.
         guided: radius of the guided filter's windows as a share of the query's side; 0 for no filter.
         zooms: how much larger than the object's box the parts are that supports are shown again by; none by default.
-        leave_one_out: choose a threshold with the supports, where the shots predict together (``network``).
         backbone: gives features, those that are kept without looking at the image; by default the method's own, which
             computes all.
         batch_size: how many supports pass the backbone at a time, none of whose features are kept then; all by default.
@@ -105,7 +96,7 @@ class Predictor:
 
     Raises:
         ConfigError: no scale, or one that is not positive; no such fusion; a radius that is not from 0 to 0.5; a zoom
-            that is not from 1 to 10; ``leave_one_out`` of shots that predict alone.
+            that is not from 1 to 10.
     """
 
     def __init__(
@@ -116,7 +107,6 @@ class Predictor:
         fusion: str = Fusion.network,
         guided: float = 0.0,
         zooms: Sequence[float] = (),
-        leave_one_out: bool = False,
         backbone: CachedBackbone | None = None,
         batch_size: int | None = None,
         fold: int | str = EVERY_FOLD,
@@ -129,15 +119,12 @@ class Predictor:
             raise ConfigError(f"guided={guided}: give 0 for no filter, or a share of the side up to 0.5")
         for problem in zoom_problems("zooms", zooms):
             raise ConfigError(problem)
-        for problem in leave_one_out_problems("", leave_one_out, fusion):
-            raise ConfigError(problem)
         self._method, self._backbone = method, backbone or CachedBackbone(method.backbone)
         self._views = [View(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,))]
         self._fusion, self._guided, self._batch_size, self._zooms = Fusion(fusion), guided, batch_size, [*zooms]
-        self._leave_one_out, self._fold = leave_one_out, fold
+        self._fold = fold
         self.settings: dict[str, Any] = {
-            "flip": flip, "scales": [*scales], "fusion": self._fusion.value, "guided": guided, "zooms": [*zooms],
-            "leave_one_out": leave_one_out,
+            "flip": flip, "scales": [*scales], "fusion": self._fusion.value, "guided": guided, "zooms": [*zooms]
         }  # fmt: skip
         """``PredictionSettings`` as plain values."""
 
@@ -176,23 +163,8 @@ class Predictor:
             features = [_as_shots(block, shots) for block in zip(*found, strict=True)]
             masks = view.show_masks(_as_shots(shown, shots))
             of_view = [self._method.encode(tuple(f[:, group] for f in features), masks[:, group]) for group in groups]
-            if self._leave_one_out and shots[1] >= held_out.LEAST:
-                threshold = self._threshold([f.unflatten(0, shots) for f in found[0]], masks[:, : shots[1]])
-                of_view[0] = {**of_view[0], _THRESHOLD: (threshold,)}
             codes.append(tuple(of_view))
         return tuple(codes)
-
-    def _threshold(
-        self, support: Sequence[Float[Tensor, "batch shots _ _ _ _"]], masks: Float[Tensor, "batch shots h w"]
-    ) -> Float[Tensor, "batch"]:
-        """The best one for every support's prediction by others, which are not zoomed."""
-        margins = []
-        for k in range(masks.shape[1]):
-            given = held_out.others(k, masks.shape[1])
-            code = self._method.encode(tuple(f[:, given] for f in support), masks[:, given])
-            logits = self._method.decode(tuple(f[:, k] for f in support), code).comparable(masks.shape[2:])
-            margins.append(logits.float().diff(dim=1)[:, 0])
-        return held_out.best_threshold(torch.stack(margins, dim=1), masks)
 
     def _looks(
         self, images: Float[Tensor, "n 3 h w"], masks: Float[Tensor, "n h w"], view: View, ids: Int64[Tensor, "n"] | None
@@ -237,19 +209,11 @@ class Predictor:
         for place, view in enumerate(self._views):
             features = self._features(query, view, query_id)
             for codes, found in zip(classes, of_views, strict=True):
-                logits = [self._logits(features, code, size) for code in codes[place]]
+                logits = [self._method.decode(features, code).comparable(size).float() for code in codes[place]]
                 found.append(torch.stack(logits if plain else [view.undo(one, size) for one in logits]))
         if not all(torch.stack([logits.isfinite().all() for found in of_views for logits in found]).tolist()):
             raise ConfigError("the network predicts NaN or infinity: take a checkpoint whose training worked")
         return [self._merge(torch.stack(found).mean(0), query) for found in of_views]
-
-    def _logits(self, query: Features, code: SupportCode, size: torch.Size) -> Float[Tensor, "batch 2 h w"]:
-        """Of one group of shots, less its threshold."""
-        logits = self._method.decode(query, code).comparable(size).float()
-        if _THRESHOLD not in code:
-            return logits
-        half = code[_THRESHOLD][0][:, None] / 2
-        return logits + torch.cat([half, -half], dim=1)[:, :, None, None]
 
     def features(self, images: Float[Tensor, "n 3 height width"]) -> Features:
         """What the backbone gives for the first view, which the first codes of ``encode`` are of."""

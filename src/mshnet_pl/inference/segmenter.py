@@ -45,7 +45,8 @@ class Segmenter:
 
     One picture in gives one result out, an iterable of pictures a list. They are whatever ``data.io.images`` reads: paths,
     Pillow images, arrays (H, W[, C]), tensors ([C,] H, W). Those of more than 8 bits have the scale of the deepest support,
-    or a larger one. They are resized to the network's square; predictions have their own sizes. Threads may share a segmenter.
+    or a larger one if they are deeper. All are resized to the square that the network was trained on; predictions have the
+    pictures' own sizes. Once fitted, a segmenter may be used by several threads.
 
     Args:
         method: a trained method; put into eval mode and onto ``device``.
@@ -58,7 +59,6 @@ class Segmenter:
         fusion: how several supports become one, as ``eval.fusion``; after ``vote`` a margin is the share of votes less 0.5.
         guided: smooth predictions along the pictures' colours, as ``eval.guided`` does, 0.09 for instance; 0 for not.
         zooms: also look at supports from nearer, as ``eval.zooms`` does, such as 1.2 and 2.
-        leave_one_out: choose the threshold by segmenting every support by the others, as ``eval.leave_one_out`` does.
         source: where the method comes from, which ``save_pretrained`` writes down.
 
     Raises:
@@ -77,7 +77,6 @@ class Segmenter:
         fusion: str = Fusion.network,
         guided: float = 0.0,
         zooms: Sequence[float] = (),
-        leave_one_out: bool = False,
         source: pretrained.Pretrained | None = None,
     ) -> None:
         if batch_size < 1:
@@ -89,12 +88,13 @@ class Segmenter:
             self.method = method.to(self._device).eval()
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # for a device that is not there
             raise ConfigError(f"device={device}: {error}; give cpu, or leave it out") from error
-        self.image_size, self._batch_size, self._bf16, self.source = image_size, batch_size, bf16, source
-        self._predictor = Predictor(self.method, flip, scales, fusion, guided, zooms, leave_one_out, batch_size=batch_size)
+        self.image_size, self._batch_size, self._bf16 = image_size, batch_size, bf16
+        self._predictor = Predictor(self.method, flip, scales, fusion, guided, zooms, batch_size=batch_size)
         self._codes: dict[str, SupportCodes] = {}
         self._negatives: frozenset[str] = frozenset()
         self.bits = 8
         """Of the scale of deeper pictures; as deep as the deepest support."""
+        self.source = source
 
     def __repr__(self) -> str:
         """The network, and what is fitted."""

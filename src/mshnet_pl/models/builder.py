@@ -12,15 +12,7 @@ from torch import Tensor
 from mshnet_pl.backbones.base import AbstractBackbone
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.options import (
-    MAX_SIDE,
-    MIN_SIDE,
-    Fusion,
-    guided_problems,
-    leave_one_out_problems,
-    scale_problems,
-    zoom_problems,
-)
+from mshnet_pl.options import MAX_SIDE, MIN_SIDE, Fusion, guided_problems, scale_problems, zoom_problems
 from mshnet_pl.utils.checkpoint_file import check_weights, read_checkpoint, shortened
 from mshnet_pl.utils.description import check_description, resolve
 from mshnet_pl.utils.setting_keys import with_key
@@ -38,7 +30,7 @@ class Trained(NamedTuple):
     image_size: int
     """Side of the square that it was trained on."""
     prediction: Mapping[str, Any]
-    """``PredictionSettings`` of the run's ``eval``, as plain values."""
+    """The run's settings ``flip``, ``scales``, ``fusion``, ``guided`` and ``zooms`` of ``eval``, as plain values."""
     network: Mapping[str, Any]
     """The description that ``method`` was built from, see ``build_method``."""
 
@@ -154,10 +146,5 @@ def prediction_settings(stored: Mapping[str, Any], image_size: int) -> dict[str,
     problems = guided_problems("eval.guided", guided, image_size), scale_problems("eval.scales", scales, image_size)
     for problem in chain(*problems, zoom_problems("eval.zooms", zooms)):
         raise ValueError(problem)
-    fusion, leave_one_out = Fusion(stored.get("fusion", "network")).value, bool(stored.get("leave_one_out", False))
-    for problem in leave_one_out_problems("eval.", leave_one_out, fusion):
-        raise ValueError(problem)
-    return {
-        "flip": bool(stored.get("flip", False)), "scales": scales, "fusion": fusion, "guided": guided, "zooms": zooms,
-        "leave_one_out": leave_one_out,
-    }  # fmt: skip
+    fusion = Fusion(stored.get("fusion", "network")).value
+    return {"flip": bool(stored.get("flip", False)), "scales": scales, "fusion": fusion, "guided": guided, "zooms": zooms}

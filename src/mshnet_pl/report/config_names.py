@@ -10,7 +10,7 @@ from mshnet_pl.utils.targets import class_name
 
 _APART = {key for key, effect in effects(Config).items() if effect is not Effect.YES}
 """Settings that change no number, that a table shows anyway, or that repeat another."""
-_PLAIN = {"flip": False, "scales": [1.0], "fusion": "network", "guided": 0.0, "zooms": [], "leave_one_out": False}
+_PLAIN = {"flip": False, "scales": [1.0], "fusion": "network", "guided": 0.0, "zooms": []}
 """How results predict that do not say it."""
 OF_EPISODES = ("data.source", "data.image_size", "data.min_images", "way", "eval.resolution", "test", "splits")
 """What decides which pixels are scored."""

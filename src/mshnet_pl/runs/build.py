@@ -124,7 +124,6 @@ def make_module(run: Run, pretrained: bool = True) -> EpisodicModule:
         fusion=config.eval.fusion,
         guided=config.eval.guided,
         zooms=config.eval.zooms,
-        leave_one_out=config.eval.leave_one_out,
         fold=config.fold if _tests_pascal(run) else EVERY_FOLD,
         groups=config.groups,
     )

@@ -41,8 +41,8 @@ from mshnet_pl.utils.signals import AGAIN, Interruption, interrupted
 log = logging.getLogger(__name__)
 
 _SETTINGS = (
-    "threshold", "flip", "scales", "fusion", "guided", "zooms", "leave_one_out", "tile", "value", "bits", "batch_size",
-    "threads", "instances", "min_presence", "masks",
+    "threshold", "flip", "scales", "fusion", "guided", "zooms", "tile", "value", "bits", "batch_size", "threads",
+    "instances", "min_presence", "masks",
 )  # fmt: skip
 """Those that change results, if only by rounding."""
 

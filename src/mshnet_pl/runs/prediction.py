@@ -45,12 +45,11 @@ class PredictionJob(NamedTuple):
         out: folder of the results.
         negative: as ``support``, of what looks like the object and is not.
         threshold: what an object's foreground probability must exceed.
-        flip: average over the mirrored images too; None, as for the next five, for the checkpoint's own setting.
+        flip: average over the mirrored images too; None, as for the next four, for the checkpoint's own setting.
         scales: average over images resized by these factors.
         fusion: ``network``, ``mean`` or ``vote``, see ``options.Fusion``.
         guided: radius of the guided filter as a share of the side.
         zooms: show supports again by parts so many times as large as their objects.
-        leave_one_out: choose the threshold by segmenting every support by the others.
         tile: segment images that are larger by overlapping tiles of that many pixels.
         value: the object's value in masks that are label maps.
         bits: how deep images of more than 8 bits are, which have one scale; None for the depth that holds all of them.
@@ -79,7 +78,6 @@ class PredictionJob(NamedTuple):
     fusion: str | None = None
     guided: float | None = None
     zooms: Sequence[float] | None = None
-    leave_one_out: bool | None = None
     tile: int | None = None
     value: int | None = None
     bits: int | None = None
@@ -138,7 +136,6 @@ def load_network(given: PredictionJob, device: str | None = None) -> Segmenter:
     segmenter = Segmenter.from_pretrained(
         given.ckpt, device or given.device, given.batch_size, given.precision == Precision.bf16,
         flip=given.flip, scales=given.scales, fusion=given.fusion, guided=given.guided, zooms=given.zooms,
-        leave_one_out=given.leave_one_out,
     )  # fmt: skip
     segmenter.check_threshold(given.threshold)
     return segmenter

@@ -58,7 +58,6 @@ class EpisodicModule(pl.LightningModule):
         fusion: how the supports of a test become one prediction.
         guided: radius of the guided filter of tests as a share of the query's side; 0 for no filter.
         zooms: how much larger than its object the parts are by which tests show supports again.
-        leave_one_out: tests choose their threshold with the supports.
         fold: of PASCAL-5i, where that is tested; see ``Predictor``.
         groups: of parameters with rates of their own.
     """
@@ -80,7 +79,6 @@ class EpisodicModule(pl.LightningModule):
         fusion: str = Fusion.network,
         guided: float = 0.0,
         zooms: Sequence[float] = (),
-        leave_one_out: bool = False,
         fold: int | str = EVERY_FOLD,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
@@ -88,9 +86,7 @@ class EpisodicModule(pl.LightningModule):
         self.method, self._groups = method, groups or {}
         self.backbone = CachedBackbone(method.backbone)
         """The method's, with the features that are kept."""
-        self.predictor = Predictor(
-            method, flip, scales, fusion, guided, zooms, leave_one_out, backbone=self.backbone, fold=fold
-        )
+        self.predictor = Predictor(method, flip, scales, fusion, guided, zooms, backbone=self.backbone, fold=fold)
         """How tests predict; validation predicts plainly."""
         self._plainly = Predictor(method, backbone=self.backbone)
         self._optimizer, self._schedule = optimizer, schedule
