@@ -13,13 +13,16 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 import tiny
 from conftest import Command
 from mshnet_pl import config
+from mshnet_pl.models.convolutions import convolve_projected
 from mshnet_pl.runs import build
 from mshnet_pl.runs.job import Run
+from mshnet_pl.training.callbacks.ema import ExponentialMovingAverage
 
 TINY = (*tiny.TINY, "scheduler=constant", "trainer.log_every_n_steps=1")
 
@@ -158,6 +161,24 @@ def test_averaged_weights(command: Command) -> None:
     assert continued["global_step"] == 4 and same(continued, checkpoint)
     for key, value in continued["current_model_state"].items():
         assert torch.equal(value, steps[-1][key]), key
+
+
+def test_what_is_kept_of_weights_follows_their_average() -> None:
+    """Lightning swaps weights without telling PyTorch's version counters."""
+    torch.manual_seed(0)
+    module, averaging = pl.LightningModule(), ExponentialMovingAverage(0.5)
+    module.convolution, module.project = nn.Conv2d(4, 5, 3, padding=1), nn.Conv2d(2, 4, 1)
+    averaging._average_model = AveragedModel(module)
+    x, found = torch.randn(1, 2, 6, 7), []
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight += 1
+    for _ in range(3):
+        with torch.inference_mode():
+            found.append(convolve_projected(module.convolution, [(x, module.project)]))
+            torch.testing.assert_close(found[-1], module.convolution(module.project(x)))
+            averaging._swap_models(module)
+    assert torch.equal(found[0], found[2]) and not torch.allclose(found[0], found[1], atol=0.1)
 
 
 def test_the_learning_rate_finder_leaves_no_trace(command: Command) -> None:

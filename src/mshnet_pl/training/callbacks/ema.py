@@ -1,10 +1,12 @@
 """Lightning's weight averaging for runs that resume exactly."""
 
+from itertools import chain
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.strategies import FSDPStrategy
+from torch.autograd.graph import increment_version
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mshnet_pl.errors import ConfigError
@@ -40,6 +42,12 @@ class ExponentialMovingAverage(WeightAveraging):
             raise ConfigError("callbacks=[ema] cannot average weights that strategy=fsdp shares out; take strategy=ddp")
         super().setup(trainer, pl_module, stage)
         self._swapped = self._swapped and stage != "fit"
+
+    def _swap_models(self, pl_module: pl.LightningModule) -> None:
+        """Lightning's, whose writing past the version counters of tensors would hide that they changed: ``WeightCache``."""
+        super()._swap_models(pl_module)
+        for tensor in chain(pl_module.parameters(), pl_module.buffers()):
+            increment_version(tensor)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give the averages to the network, and keep what training would go on with for later checkpoints."""
