@@ -78,6 +78,13 @@ def test_a_stored_tracker_reaches_nobody(
     assert requests == [] and not [*tmp_path.rglob("wandb")]
 
 
+def test_a_setting_of_another_version(command: Command, tmp_path: Path, checkpoint: Path) -> None:
+    changed(checkpoint, tmp_path / "newer.ckpt", eval__sharpened=True, loss__ok=1)
+    done = command("mshnet-test", "ckpt=newer.ckpt", *SMALL)
+    assert done.code == 2 and done.err.count("error: ") == 1 and "Traceback" not in done.err
+    assert "'loss.ok', 'eval.sharpened', which mshnet_pl" in done.err and "take the version that wrote it" in done.err
+
+
 def test_nothing_is_written_where_a_checkpoint_says(command: Command, tmp_path: Path, checkpoint: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "log").mkdir(parents=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mshnet_pl import __version__
 from mshnet_pl.config.schema import Config
 from mshnet_pl.config.settings import Effect, effects
 from mshnet_pl.errors import ConfigError
@@ -18,11 +19,12 @@ from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from mshnet_pl.utils.description import check_description, walk
 from mshnet_pl.utils.targets import NETWORK, RUN, public
 
+_SETTINGS = effects(Config)
 _TAKEN = (
     "fold", "shot", "way", "seed", "variant", "data.image_size", "data.batch_size", "data.novel_pixels", "data.min_images",
     "data.bad_files", "data.augment", "loss", "val", "eval", "test.episodes", "test.seeds", "test.shots", "test.protocol",
     "test.support", "test.controls", "test.checkpoint", "test.untrained",
-    *(key for key, effect in effects(Config).items() if key.startswith("trainer.") and effect is not Effect.NO),
+    *(key for key, effect in _SETTINGS.items() if key.startswith("trainer.") and effect is not Effect.NO),
 )  # fmt: skip
 """Plain values."""
 _NODES = {
@@ -90,6 +92,14 @@ def taken(config: Mapping[str, Any]) -> Stored:
         if name == "_target_":
             _check_target(str(target), place)
     values, nodes = _chosen(config, _TAKEN), _chosen(config, _NODES)
+    groups = {group: value for group, value in values.items() if isinstance(value, dict) and group not in _SETTINGS}
+    said = (f"{group}.{name}" for group, value in groups.items() for name in value)
+    unknown = [repr(key[:80]) for key in said if key not in _SETTINGS]
+    if unknown:
+        raise ValueError(
+            f"it sets {', '.join(unknown[:3])}, which mshnet_pl {__version__} does not know; take the version that wrote "
+            "it, or a newer one"
+        )
     callbacks = nodes.pop("callbacks", None)
     if isinstance(callbacks, Mapping):
         nodes["callbacks"] = {key: node for key, node in callbacks.items() if _package(node) in _NODES["callbacks"]}
