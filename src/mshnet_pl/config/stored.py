@@ -92,14 +92,7 @@ def taken(config: Mapping[str, Any]) -> Stored:
         if name == "_target_":
             _check_target(str(target), place)
     values, nodes = _chosen(config, _TAKEN), _chosen(config, _NODES)
-    groups = {group: value for group, value in values.items() if isinstance(value, dict) and group not in _SETTINGS}
-    said = (f"{group}.{name}" for group, value in groups.items() for name in value)
-    unknown = [repr(key[:80]) for key in said if key not in _SETTINGS]
-    if unknown:
-        raise ValueError(
-            f"it sets {', '.join(unknown[:3])}, which mshnet_pl {__version__} does not know; take the version that wrote "
-            "it, or a newer one"
-        )
+    _check_known(values)
     callbacks = nodes.pop("callbacks", None)
     if isinstance(callbacks, Mapping):
         nodes["callbacks"] = {key: node for key, node in callbacks.items() if _package(node) in _NODES["callbacks"]}
@@ -118,6 +111,18 @@ def taken(config: Mapping[str, Any]) -> Stored:
             group = group.setdefault(one, {})
         group[name] = value
     return Stored(found, files)
+
+
+def _check_known(values: Mapping[str, Any]) -> None:
+    """Refuse a group of settings with one that this version does not have: it would decide something there."""
+    groups = {group: value for group, value in values.items() if isinstance(value, dict) and group not in _SETTINGS}
+    said = (f"{group}.{name}" for group, value in groups.items() for name in value)
+    unknown = [repr(key[:80]) for key in said if key not in _SETTINGS]
+    if unknown:
+        raise ValueError(
+            f"it sets {', '.join(unknown[:3])}, which mshnet_pl {__version__} does not know; take the version that wrote "
+            "it, or a newer one"
+        )
 
 
 def files_read(config: Mapping[str, Any]) -> dict[str, str]:
