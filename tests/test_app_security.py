@@ -334,8 +334,9 @@ def test_sessions_are_bounded_and_end_with_the_page(checkpoint: Path, tmp_path: 
 
 def test_idle_sessions_end(checkpoint: Path, tmp_path: Path, pictures: dict[str, Path]) -> None:
     program = (
-        "import sys, pathlib; from mshnet_pl.app.serve import serve; a = dict(x.split('=') for x in sys.argv[1:]);"
-        "serve(pathlib.Path(a['ckpt']), int(a['port']), device='cpu', idle_minutes=0.05)"
+        "import sys; from mshnet_pl.app.serve import serve; from mshnet_pl.config.commands import AppConfig;"
+        "a = dict(x.split('=') for x in sys.argv[1:]);"
+        "serve(AppConfig(ckpt=a['ckpt'], port=int(a['port']), device='cpu', idle_minutes=0.05))"
     )
     with serving(checkpoint, tmp_path, program=program) as running:
         root = running.root

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from mshnet_pl.app.files import Workspace
 from mshnet_pl.app.sessions import Sessions
+from mshnet_pl.config.commands import AppConfig
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference.segmenter import Segmenter
-from mshnet_pl.options import DEFAULT_NETWORK
 
 if TYPE_CHECKING:
     from mshnet_pl.app.guard import Guard
@@ -31,37 +31,16 @@ _PERIOD = 5.0
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-def serve(
-    ckpt: str = DEFAULT_NETWORK,
-    port: int = 7860,
-    host: str = "127.0.0.1",
-    hosts: str | None = None,
-    max_upload_mb: int = 20,
-    max_sessions: int = 16,
-    idle_minutes: float = 30,
-    device: str | None = None,
-    share: bool = False,
-) -> None:
+def serve(config: AppConfig) -> None:
     """Serve the page until the process is interrupted; its files are deleted then.
-
-    Args:
-        ckpt: a checkpoint of ``mshnet-train``, or the name of a network, see ``inference.pretrained``.
-        port: must be free.
-        host: the address to listen at.
-        hosts: further names under which browsers reach the page, by way of a proxy for instance, separated by commas.
-        max_upload_mb: the largest file that a visitor may upload, in MiB.
-        max_sessions: how many visitors there may be at a time.
-        idle_minutes: after how long without a click a session ends.
-        device: such as ``cpu`` or ``cuda:1``; CUDA where there is one, by default.
-        share: offer the page at a public address too.
 
     Raises:
         ConfigError: no such checkpoint, a port that cannot be used, no host names, no Gradio, or no public address.
     """
-    names = {name.strip().lower() for name in [host, *(hosts or "").split(",")]} - {"", "0.0.0.0", "::"}
+    names = {name.strip().lower() for name in [config.host, *(config.hosts or "").split(",")]} - {"", "0.0.0.0", "::"}
     for name in names:
         if not re.fullmatch(r"[\w.-]+|[0-9a-f:.]+", name):
-            raise ConfigError(f"hosts={hosts}: give host names without ports, separated by commas")
+            raise ConfigError(f"hosts={config.hosts}: give host names without ports, separated by commas")
     with _folder() as folder:  # before Gradio is imported, which makes a folder in it
         try:
             from mshnet_pl.app.guard import Guard
@@ -71,18 +50,18 @@ def serve(
             if error.name not in ("gradio", "starlette", "fastapi"):
                 raise
             raise ConfigError("mshnet-app needs Gradio: pip install 'mshnet_pl[app]'") from error
-        network = Segmenter.from_pretrained(ckpt, device)
-        with _listening(host, port) as listener:
-            address = share_publicly(host, port) if share else ""
-            workspace = Workspace(folder, _UPLOADS * max_upload_mb * 2**20)
-            sessions = Sessions(workspace, max_sessions, 60 * idle_minutes)
-            page = Page(network.fresh, sessions, max_upload_mb)
-            guard = Guard(page.app, names, workspace, max_upload_mb)
+        network = Segmenter.from_pretrained(config.ckpt, config.device)
+        with _listening(config.host, config.port) as listener:
+            address = share_publicly(config.host, config.port) if config.share else ""
+            workspace = Workspace(folder, _UPLOADS * config.max_upload_mb * 2**20)
+            sessions = Sessions(workspace, config.max_sessions, 60 * config.idle_minutes)
+            page = Page(network.fresh, sessions, config.max_upload_mb)
+            guard = Guard(page.app, names, workspace, config.max_upload_mb)
             if address:
                 guard.hosts.add(urlsplit(address).netloc)
                 print(f"The page is served at {address} too: everyone who has this address can use it.", flush=True)
-            shown = f"[{host}]" if ":" in host else host
-            print(f"The page is served at http://{shown}:{port}; Ctrl-C ends it.", flush=True)
+            shown = f"[{config.host}]" if ":" in config.host else config.host
+            print(f"The page is served at http://{shown}:{config.port}; Ctrl-C ends it.", flush=True)
             with _repeatedly(sessions.sweep, workspace.sweep, page.forget):
                 _run(guard, listener)
 

@@ -14,4 +14,4 @@ def main() -> None:
 def _serve(config: AppConfig) -> None:
     from mshnet_pl.app.serve import serve
 
-    serve(**vars(config))
+    serve(config)

@@ -17,5 +17,5 @@ def main() -> None:
 def _convert(config: ConvertConfig) -> None:
     from mshnet_pl.deploy import convert, output
 
-    path = convert.convert(**vars(config))
+    path = convert.convert(config)
     print(f"{path}, described in {output.card_path(path)}")

@@ -1,16 +1,12 @@
 """``mshnet-predict``: masks, overlays and numbers for a folder of images, from a checkpoint and a few masked images."""
 
 import sys
-from typing import TYPE_CHECKING
 
 from mshnet_pl.cli.arguments import fail, log_on_screen, run
 from mshnet_pl.cli.entry import entry
 from mshnet_pl.config.commands import PredictConfig
 from mshnet_pl.errors import DataError, RunFailed
 from mshnet_pl.options import ResultFormat
-
-if TYPE_CHECKING:
-    from mshnet_pl.runs.prediction import PredictionJob
 
 
 @entry
@@ -20,16 +16,13 @@ def main() -> None:
 
 
 def _predict(config: PredictConfig) -> None:
-    from mshnet_pl.runs.prediction import PredictionJob
-
-    job = PredictionJob(**vars(config))
     if config.format == ResultFormat.parquet:
-        _in_parts(job)
+        _in_parts(config)
     else:
-        _in_files(job)
+        _in_files(config)
 
 
-def _in_files(job: "PredictionJob") -> None:
+def _in_files(job: PredictConfig) -> None:
     from mshnet_pl.runs.predict import predict
 
     with log_on_screen():
@@ -40,7 +33,7 @@ def _in_files(job: "PredictionJob") -> None:
         raise SystemExit(1)
 
 
-def _in_parts(job: "PredictionJob") -> None:
+def _in_parts(job: PredictConfig) -> None:
     from mshnet_pl.runs.predict_shards import predict_shards
 
     with log_on_screen():

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mshnet_pl.config import compose, plain
+from mshnet_pl.config.commands import ConvertConfig
 from mshnet_pl.deploy import output
 from mshnet_pl.deploy.authors_names import authors_name, authors_shape
 from mshnet_pl.errors import DataError
@@ -22,31 +23,22 @@ _CLASSIFIER = "backbone.fc."
 _COUNTER = "num_batches_tracked"  # older files lack it, and nothing reads it in eval mode
 
 
-def convert(
-    source: Path, out: Path, data: str = "pascal5i", fold: int | None = None, shot: int = 1, overwrite: bool = False
-) -> Path:
-    """Turn the authors' checkpoint ``source`` into ``out``, which mshnet-test, mshnet-predict and mshnet-export read.
+def convert(config: ConvertConfig) -> Path:
+    """Turn the authors' checkpoint into one which mshnet-test, mshnet-predict and mshnet-export read.
 
     The file tells its network, but neither data nor fold: fold=N says which classes it never saw.
-
-    Args:
-        source: the authors' file.
-        out: ours.
-        data: ``pascal5i`` or ``coco20i``, which the network was trained on.
-        fold: the fold whose classes it never saw; None where nobody knows.
-        shot: of its training.
-        overwrite: replace a file that is there.
 
     Returns:
         The path of the checkpoint; its model card lies beside it.
 
     Raises:
         ConfigError: a setting that is impossible, or a file that would be overwritten.
-        DataError: ``source`` cannot be read, or is no such checkpoint; nothing in it is executed. Or the disk is full.
+        DataError: the file cannot be read, or is no such checkpoint; nothing in it is executed. Or the disk is full.
     """
-    output.check_free(out, source, overwrite)
+    source, out, fold = config.source, config.out, config.fold
+    output.check_free(out, source, config.overwrite)
     state = _read(source)
-    overrides = [f"data={data}", f"fold={'???' if fold is None else fold}", f"shot={shot}", *_network(state)]
+    overrides = [f"data={config.data}", f"fold={'???' if fold is None else fold}", f"shot={config.shot}", *_network(state)]
     raw = compose("recipe=authors_code", *overrides)
     method = build.make_method(raw, pretrained=False)
     _fill(method, state, source)

@@ -163,17 +163,15 @@ class Design:
 
     def spread(self, influence: Float64[np.ndarray, "rows"]) -> Spread:
         """How the sum of the rows' influences varies; images that serve several classes tie these together."""
-        total, separate, variance = np.zeros(len(self.names)), 0.0, 0.0
-        scale, error = 0.0, 0.0
+        total, variance, scale, error = np.zeros(len(self.names)), 0.0, 0.0, 0.0
         for own in self.classes.values():
             values = influence[own.rows]
             sums = own.by_image(values)
             total[own.images] += sums
-            separate += sums @ sums
             variance += own.variance(values) + own.between_strata(values)
             scale += sums @ sums
             error += ((sums**2 - (sums**2).mean()) ** 2).sum()
-        variance = max(float(variance + total @ total - separate), float(influence @ influence))
+        variance = max(float(variance + total @ total - scale), float(influence @ influence))
         return Spread(variance, 2 * scale**2 / error if error > 0 else np.inf, total)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mshnet_pl import __version__
+from mshnet_pl.config.commands import PredictConfig
 from mshnet_pl.data.io.marks import Marks
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.annotation_output import CocoFile, Part, labelme, parts
@@ -23,7 +24,6 @@ from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.inference.supports import Supports
 from mshnet_pl.options import ResultFormat
 from mshnet_pl.runs.prediction import (
-    PredictionJob,
     check,
     find_supports,
     fit,
@@ -44,7 +44,7 @@ _MAX_PANELS = 100
 """So many queries come onto the contact sheet."""
 
 
-def predict(given: PredictionJob) -> list[str]:
+def predict(given: PredictConfig) -> list[str]:
     """Segment every query into ``out``: ``NAME_mask.png``, ``NAME_overlay.png``, a contact sheet and ``predictions.json``.
 
     Args:
@@ -115,7 +115,7 @@ def predict(given: PredictionJob) -> list[str]:
     return [str(row["error"]) for row in unreadable]
 
 
-def _check_out(given: PredictionJob, queries: Sequence[Query], results: Sequence[Path]) -> None:
+def _check_out(given: PredictConfig, queries: Sequence[Query], results: Sequence[Path]) -> None:
     if given.out.resolve() in {query.path.parent.resolve() for query in queries}:
         raise ConfigError(f"out={given.out} holds queries, and results would be queries the next time; give another folder")
     there = [path for path in results if path.exists()]
@@ -126,7 +126,7 @@ def _check_out(given: PredictionJob, queries: Sequence[Query], results: Sequence
         )
 
 
-def _label_files(given: PredictionJob, queries: Sequence[Query]) -> list[Path]:
+def _label_files(given: PredictConfig, queries: Sequence[Query]) -> list[Path]:
     if given.format == ResultFormat.labelme:
         return [_labelme(given.out, query) for query in queries]
     return [given.out / _COCO] if given.format == ResultFormat.coco else []
@@ -150,7 +150,7 @@ def _results(out: Path, query: Query) -> tuple[Path, Path]:
 
 
 def _row(
-    query: Query, classes: Sequence[str], labels: np.ndarray, margins: Tensor, given: PredictionJob
+    query: Query, classes: Sequence[str], labels: np.ndarray, margins: Tensor, given: PredictConfig
 ) -> tuple[dict[str, Any], list[Part]]:
     """Sizes in pixels; mean foreground probabilities over the image, and over the object's pixels (None without any).
 
@@ -185,7 +185,7 @@ def _row(
 
 
 def _record(
-    given: PredictionJob,
+    given: PredictConfig,
     segmenter: Segmenter,
     supports: Supports,
     shares: Mapping[str, Sequence[float]],
@@ -194,7 +194,7 @@ def _record(
     left: int,
 ) -> dict[str, Any]:
     return {
-        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in given._asdict().items()},
+        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(given).items()},
         "checkpoint_sha256": segmenter.source.sha256 if segmenter.source else None,
         "version": __version__,
         "classes": {name: number for number, name in enumerate(segmenter.classes, start=1)},

@@ -17,13 +17,13 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from mshnet_pl import __version__
+from mshnet_pl.config.commands import PredictConfig
 from mshnet_pl.errors import ConfigError, DataError, Interrupted, RunFailed
 from mshnet_pl.inference.draw import contact_sheet
 from mshnet_pl.inference.query_lists import wanted_files
 from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.options import Precision
 from mshnet_pl.runs.prediction import (
-    PredictionJob,
     check,
     find_supports,
     fit,
@@ -47,7 +47,7 @@ _SETTINGS = (
 """Those that change results, if only by rounding."""
 
 
-def predict_shards(given: PredictionJob) -> Counts:
+def predict_shards(given: PredictConfig) -> Counts:
     """Segment every query into parts of ``out``: Parquet files with a row an object, see ``runs.shard_worker``.
 
     Parts that are there are kept, so the same command, killed at whatever moment, resumes where it stopped.
@@ -88,7 +88,7 @@ def predict_shards(given: PredictionJob) -> Counts:
     return counts
 
 
-def _work(given: PredictionJob, segmenter: Segmenter, workers: Workers, parts: list[int]) -> Generator[int, None, None]:
+def _work(given: PredictConfig, segmenter: Segmenter, workers: Workers, parts: list[int]) -> Generator[int, None, None]:
     """Do the parts, one worker's in this process; gives the number of each that is done."""
     if parts and (workers.kind == "ray" or workers.number > 1):
         return workers.run(given, parts)
@@ -100,7 +100,7 @@ def _bar(plan: Plan, parts: list[int]) -> "tqdm[Any]":
     return tqdm(total=sum(map(plan.size, parts)), unit="image", disable=None)
 
 
-def _planned(given: PredictionJob, workers: Workers) -> tuple[PredictionJob, Plan, Segmenter]:
+def _planned(given: PredictConfig, workers: Workers) -> tuple[PredictConfig, Plan, Segmenter]:
     """The plan, made where there is none; the job with its settings; the network."""
     folder = Folder(given.out)
     supports = find_supports(given)
@@ -123,7 +123,7 @@ def _planned(given: PredictionJob, workers: Workers) -> tuple[PredictionJob, Pla
     return given, plan, segmenter
 
 
-def _plan(given: PredictionJob, segmenter: Segmenter, workers: Workers, paths: Iterable[Path], supports: str) -> Plan:
+def _plan(given: PredictConfig, segmenter: Segmenter, workers: Workers, paths: Iterable[Path], supports: str) -> Plan:
     import pyarrow
 
     listed = Digest(paths, given.out)

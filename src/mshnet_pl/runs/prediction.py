@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from mshnet_pl.config.commands import PredictConfig
 from mshnet_pl.data.io.folders import passed_over_lines
 from mshnet_pl.data.io.images import MAX_BITS, bits_of, read_image
 from mshnet_pl.data.io.marks import Marks
@@ -16,13 +18,12 @@ from mshnet_pl.data.io.masks import doubt, read_mask
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.draw import SIDE, overlay
 from mshnet_pl.inference.labels import min_margin
-from mshnet_pl.inference.presence import MIN_PRESENCE
 from mshnet_pl.inference.queries import Query
 from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.inference.support_file import is_support_file
 from mshnet_pl.inference.supports import Support, Supports, read_supports
 from mshnet_pl.inference.tiling import batches, check_tile
-from mshnet_pl.options import Precision, ResultFormat
+from mshnet_pl.options import Fusion, Precision, ResultFormat
 from mshnet_pl.utils.files import whole_file
 
 log = logging.getLogger(__name__)
@@ -35,66 +36,6 @@ Panels = list[tuple[str, Image.Image]]
 """Of a contact sheet."""
 
 
-class PredictionJob(NamedTuple):
-    """What to segment, by what, and how.
-
-    Attributes:
-        ckpt: a checkpoint of ``mshnet-train``, or the name of a network, see ``inference.pretrained``.
-        support: a folder or file of masked images, see ``inference.supports``, or a file of ``Segmenter.save_support``.
-        query: a folder, a file, a pattern or a list, see ``inference.query_lists``.
-        out: folder of the results.
-        negative: as ``support``, of what looks like the object and is not.
-        threshold: what an object's foreground probability must exceed.
-        flip: average over the mirrored images too; None, as for the next four, for the checkpoint's own setting.
-        scales: average over images resized by these factors.
-        fusion: ``network``, ``mean`` or ``vote``, see ``options.Fusion``.
-        guided: radius of the guided filter as a share of the side.
-        zooms: show supports again by parts so many times as large as their objects.
-        tile: segment images that are larger by overlapping tiles of that many pixels.
-        value: the object's value in masks that are label maps.
-        bits: how deep images of more than 8 bits are, which have one scale; None for the depth that holds all of them.
-        batch_size: how many images go through the network at a time.
-        device: such as ``cpu`` or ``cuda:1``.
-        overwrite: replace results that are there.
-        format: ``png``, or with a file for label tools, see ``options.ResultFormat``: ``coco``, ``labelme``; or ``parquet``.
-        instances: take every connected part of a mask for an object with a box and a score of its own.
-        min_presence: presence, see ``inference.presence``, from which on a class counts as found.
-        precision: ``options.Precision``.
-        workers: of ``format=parquet``, as the next five: who does the parts, see ``runs.worker_pools``.
-        threads: of a worker.
-        gpus_per_worker: that Ray sets aside for a worker.
-        shard_size: files a part.
-        masks: write masks as PNG beside the parts.
-    """
-
-    ckpt: str
-    support: Path
-    query: str
-    out: Path
-    negative: Path | None = None
-    threshold: float = 0.5
-    flip: bool | None = None
-    scales: Sequence[float] | None = None
-    fusion: str | None = None
-    guided: float | None = None
-    zooms: Sequence[float] | None = None
-    tile: int | None = None
-    value: int | None = None
-    bits: int | None = None
-    batch_size: int = 8
-    device: str | None = None
-    overwrite: bool = False
-    format: str = ResultFormat.png
-    instances: bool = False
-    min_presence: float = MIN_PRESENCE
-    precision: str = Precision.fp32
-    workers: str = "local:1"
-    threads: int = 1
-    gpus_per_worker: float = 0.0
-    shard_size: int = 1000
-    masks: bool = False
-
-
 class Found(NamedTuple):
     """An image, and every class's margins in it."""
 
@@ -102,7 +43,7 @@ class Found(NamedTuple):
     margins: Tensor
 
 
-def check(given: PredictionJob) -> None:
+def check(given: PredictConfig) -> None:
     """Refuse settings that are impossible before anything is read.
 
     Raises:
@@ -110,20 +51,17 @@ def check(given: PredictionJob) -> None:
     """
     min_margin(given.threshold)
     check_tile(given.tile)
-    if given.format not in [*ResultFormat]:
-        raise ConfigError(f"format={given.format}: give {', '.join(ResultFormat)}")
-    if not 0 <= given.min_presence <= 1:
-        raise ConfigError(f"min_presence={given.min_presence}: give a number from 0 to 1")
     if given.format != ResultFormat.parquet:
+        defaults = {one.name: one.default for one in fields(given)}
         for key in ("workers", "threads", "gpus_per_worker", "shard_size", "masks"):
             value = getattr(given, key)
-            if value != PredictionJob._field_defaults[key]:
+            if value != defaults[key]:
                 raise ConfigError(
                     f"{key}={value} is for format=parquet, not for format={given.format}; give that, or leave it out"
                 )
 
 
-def load_network(given: PredictionJob, device: str | None = None) -> Segmenter:
+def load_network(given: PredictConfig, device: str | None = None) -> Segmenter:
     """The network with the job's settings, nothing fitted.
 
     Args:
@@ -142,8 +80,8 @@ def load_network(given: PredictionJob, device: str | None = None) -> Segmenter:
 
 
 def prepared(
-    given: PredictionJob, supports: Supports, queries: Iterable[Query], device: str | None = None
-) -> tuple[PredictionJob, Segmenter]:
+    given: PredictConfig, supports: Supports, queries: Iterable[Query], device: str | None = None
+) -> tuple[PredictConfig, Segmenter]:
     """The job with the network's own settings and one scale of deep images, and the network; a support file is fitted.
 
     Args:
@@ -161,10 +99,11 @@ def prepared(
     if not supports.classes:
         segmenter.load_support(given.support)
         _check_classes(given, len(segmenter.classes))
-    return given._replace(bits=max(bits, segmenter.bits), **segmenter.settings), segmenter
+    settings = segmenter.settings | {"fusion": Fusion(segmenter.settings["fusion"])}
+    return replace(given, bits=max(bits, segmenter.bits), **settings), segmenter
 
 
-def find_supports(given: PredictionJob) -> Supports:
+def find_supports(given: PredictConfig) -> Supports:
     """The supports, none for a support file; what is not used is logged.
 
     Raises:
@@ -188,7 +127,7 @@ def find_supports(given: PredictionJob) -> Supports:
     return supports
 
 
-def _check_classes(given: PredictionJob, count: int) -> None:
+def _check_classes(given: PredictConfig, count: int) -> None:
     if count > _MAX_CLASSES:
         raise ConfigError(f"support={given.support} has {count} classes, but a palette {_MAX_CLASSES}; give fewer")
 
@@ -213,7 +152,7 @@ def common_bits(given: int | None, queries: Iterable[Query], supports: Mapping[s
     return given or max(depths)
 
 
-def fit(segmenter: Segmenter, supports: Supports, given: PredictionJob) -> tuple[Panels, dict[str, list[float]]]:
+def fit(segmenter: Segmenter, supports: Supports, given: PredictConfig) -> tuple[Panels, dict[str, list[float]]]:
     """Fit every class; gives the supports for the contact sheet, outlined, and the share of each that is the object.
 
     Raises:
@@ -241,7 +180,7 @@ def fit(segmenter: Segmenter, supports: Supports, given: PredictionJob) -> tuple
 
 
 def segmented(
-    segmenter: Segmenter, queries: Iterable[Query], given: PredictionJob
+    segmenter: Segmenter, queries: Iterable[Query], given: PredictConfig
 ) -> Iterator[tuple[Query, Found | DataError]]:
     """Every query with what is found in it, or what is wrong with it; no more than a batch is held."""
     for batch in batches(queries, given.batch_size):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mshnet_pl.config.commands import PredictConfig
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference.annotation_output import parts
 from mshnet_pl.inference.draw import mask_image
@@ -12,7 +13,7 @@ from mshnet_pl.inference.labels import to_labels
 from mshnet_pl.inference.presence import presence
 from mshnet_pl.inference.queries import Query, named
 from mshnet_pl.inference.segmenter import Segmenter
-from mshnet_pl.runs.prediction import Found, PredictionJob, save_mask, segmented
+from mshnet_pl.runs.prediction import Found, save_mask, segmented
 from mshnet_pl.runs.shards import Counts, Folder, read_queries
 from mshnet_pl.utils.files import sync_all, whole_file
 from mshnet_pl.utils.parquet import parquet
@@ -28,7 +29,7 @@ class ShardWorker:
         segmenter: of that job, with nothing fitted: the plan's folder holds what was.
     """
 
-    def __init__(self, given: PredictionJob, segmenter: Segmenter) -> None:
+    def __init__(self, given: PredictConfig, segmenter: Segmenter) -> None:
         self._given, self._folder = given, Folder(given.out)
         self._segmenter = segmenter.load_support(self._folder.support)
 

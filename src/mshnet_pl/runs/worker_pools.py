@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mshnet_pl.config.commands import PredictConfig
 from mshnet_pl.errors import ConfigError, RunFailed, UserError
-from mshnet_pl.runs.prediction import PredictionJob, load_network
+from mshnet_pl.runs.prediction import load_network
 from mshnet_pl.runs.processes import end_with_parent, fresh_processes
 from mshnet_pl.runs.shard_worker import ShardWorker
 
@@ -29,7 +30,7 @@ class Workers(NamedTuple):
     number: int
 
     @classmethod
-    def of(cls, given: PredictionJob) -> "Workers":
+    def of(cls, given: PredictConfig) -> "Workers":
         """Those of a job.
 
         Raises:
@@ -61,7 +62,7 @@ class Workers(NamedTuple):
             ) from None
         return range((task - first) // step, parts, count)
 
-    def run(self, given: PredictionJob, parts: Sequence[int]) -> Generator[int, None, None]:
+    def run(self, given: PredictConfig, parts: Sequence[int]) -> Generator[int, None, None]:
         """Have others do these parts; gives the number of each that is done.
 
         Raises:
@@ -71,7 +72,7 @@ class Workers(NamedTuple):
         return _on_ray(given, parts, self.number) if self.kind == "ray" else _on_this_machine(given, parts, self.number)
 
 
-def _on_this_machine(given: PredictionJob, parts: Sequence[int], count: int) -> Generator[int, None, None]:
+def _on_this_machine(given: PredictConfig, parts: Sequence[int], count: int) -> Generator[int, None, None]:
     """Fresh processes, each of which gets a part at a time."""
     context: Any = fresh_processes("mshnet_pl.runs.worker_pools")
     left = iter(parts)
@@ -109,7 +110,7 @@ def _on_this_machine(given: PredictionJob, parts: Sequence[int], count: int) -> 
             worker.join()
 
 
-def _serve(given: PredictionJob, place: str, rank: int, parent: Connection) -> None:
+def _serve(given: PredictConfig, place: str, rank: int, parent: Connection) -> None:
     """A process of ``_on_this_machine``: signals are its parent's matter, which ends it."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
@@ -134,7 +135,7 @@ def _device(given: str | None, rank: int) -> str | None:
     return f"cuda:{rank % torch.cuda.device_count()}" if shared else given
 
 
-def _worker(given: PredictionJob, place: str, device: str | None) -> ShardWorker:
+def _worker(given: PredictConfig, place: str, device: str | None) -> ShardWorker:
     os.chdir(place)
     logging.getLogger("mshnet_pl").setLevel(logging.ERROR)  # warnings were given by the command itself
     torch.set_num_threads(given.threads)
@@ -149,7 +150,7 @@ class RayWorker:
         place: folder that its paths are relative to.
     """
 
-    def __init__(self, given: PredictionJob, place: str) -> None:
+    def __init__(self, given: PredictConfig, place: str) -> None:
         self._worker = _worker(given, place, given.device or ("cuda" if given.gpus_per_worker else "cpu"))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +158,7 @@ class RayWorker:
         return {"part": self._worker.write(int(row["part"]))}
 
 
-def _on_ray(given: PredictionJob, parts: Sequence[int], count: int) -> Generator[int, None, None]:
+def _on_ray(given: PredictConfig, parts: Sequence[int], count: int) -> Generator[int, None, None]:
     """Actors of the cluster that runs (``RAY_ADDRESS``, ``ray start``), or of one that is started here.
 
     It is started before the first part is asked for: Ray takes SIGTERM, which the caller then takes.
@@ -178,7 +179,7 @@ def _on_ray(given: PredictionJob, parts: Sequence[int], count: int) -> Generator
     return _done_by_ray(given, parts, max(min(count or int(most), len(parts)), 1))
 
 
-def _done_by_ray(given: PredictionJob, parts: Sequence[int], count: int) -> Generator[int, None, None]:
+def _done_by_ray(given: PredictConfig, parts: Sequence[int], count: int) -> Generator[int, None, None]:
     import ray
     import ray.data
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags
 from platformdirs import user_cache_dir
 from tqdm import tqdm
 
-from mshnet_pl.data.io.images import decoding, read_image
+from mshnet_pl.data.io.images import decoding, image_size, read_image
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import UNKNOWN
 from mshnet_pl.utils.files import write_whole
@@ -26,8 +25,6 @@ log = logging.getLogger(__name__)
 
 _FORMAT = "areas after their checksum"
 """Part of an inventory's name on disk; another layout has another one."""
-_ON_THE_SIDE = 5, 6, 7, 8
-"""EXIF orientations that exchange width and height."""
 ClassAreas = dict[str, dict[int, int]]
 """Pixels of every class (0-based) in every image."""
 
@@ -158,11 +155,9 @@ def _look_at(name: str, pair: Files, reader: AbstractMaskReader) -> dict[int, in
     """ClassAreas by class, or what is wrong with the pair."""
     try:
         with decoding(pair.image) as image:
-            size = image.size
-            image.draft("RGB", (size[0] // 8 or 1, size[1] // 8 or 1))  # a JPEG is read whole, but decoded small
+            size, whole = image_size(image) if reader.turned else image.size, image.size
+            image.draft("RGB", (whole[0] // 8 or 1, whole[1] // 8 or 1))  # a JPEG is read whole, but decoded small
             image.load()
-            if reader.turned and image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_THE_SIDE:
-                size = size[::-1]
         if image.mode not in ("RGB", "L"):
             read_image(pair.image, turn=reader.turned)
     except (DataError, ValueError) as error:

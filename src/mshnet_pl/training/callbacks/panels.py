@@ -1,12 +1,10 @@
 """The same few episodes after every validation: what the network predicts, and where its similarities put their energy."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import UInt8
 from pytorch_lightning.strategies import FSDPStrategy
 
 from mshnet_pl.data.datamodule import EpisodeDataModule
@@ -16,36 +14,8 @@ from mshnet_pl.evaluation.energy import EnergyPicture, energy_pictures
 from mshnet_pl.evaluation.metrics import episode_counts, row_iou
 from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.models.base import SimilarityMethod
-
-_Image = UInt8[np.ndarray, "_ _ 3"]
-
-
-@runtime_checkable
-class EpisodeLogger(Protocol):
-    """A logger that shows episodes."""
-
-    panel: int
-    """How many."""
-
-    def log_episodes(
-        self,
-        key: str,
-        step: int,
-        images: Sequence[_Image],
-        titles: Sequence[str],
-        captions: Sequence[str],
-        layers: Mapping[str, UInt8[np.ndarray, "_ _ _"]],
-    ) -> None:
-        """Show an image an episode.
-
-        Args:
-            key: what they are filed under.
-            step: the training step.
-            images: one each.
-            titles: of the episodes, the same at every step.
-            captions: what to say of each at this step.
-            layers: masks of the images' sizes by name, (B, H, W); may be empty.
-        """
+from mshnet_pl.training.tensorboard_logger import TensorBoardTracker
+from mshnet_pl.training.wandb_logger import WandbTracker
 
 
 class ValidationPanels(pl.Callback):
@@ -58,7 +28,9 @@ class ValidationPanels(pl.Callback):
         draw_energy: gives an episode's energy maps as an image, (height, width, 3) uint8.
     """
 
-    def __init__(self, logger: EpisodeLogger, draw_energy: Callable[[EnergyPicture], np.ndarray]) -> None:
+    def __init__(
+        self, logger: TensorBoardTracker | WandbTracker, draw_energy: Callable[[EnergyPicture], np.ndarray]
+    ) -> None:
         self._logger, self._draw_energy = logger, draw_energy
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,5 +1,0 @@
-"""The name that scripts know ``data.sources.folder`` by."""
-
-from mshnet_pl.data.sources.folder import Folder
-
-__all__ = ["Folder"]
