@@ -1,6 +1,6 @@
 """Differences of recorded runs, with the interval that drew episodes and the one that draws images, as Markdown.
 
-Run with ``python experiments/image_intervals.py``; the first column of intervals is what was published before.
+Run with ``python experiments/image_intervals.py``; intervals that draw episodes stand beside those that draw images.
 """
 
 from pathlib import Path

@@ -111,17 +111,33 @@ class EpisodeIoU(Metric):
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
     def update(self, predicted: Tensor, mask: Tensor, class_id: Tensor, number: Tensor) -> None:
-        """Add a batch; see ``episode_counts``."""
+        """Add a batch of B episodes.
+
+        Args:
+            predicted: (B, H, W) uint8 of 0 and 1.
+            mask: (B, H, W) uint8 of 0, 1 and 255; pixels labelled 255 do not count.
+            class_id: (B,) int64, each episode's class, 0-based.
+            number: (B,) int64, each episode's number. An episode that is added twice counts once.
+        """
         assert isinstance(self.rows, list)
         self.rows.append(episode_counts(predicted, mask, class_id, number))
 
     def counts(self) -> EpisodeCounts:
-        """The counts of all episodes of this process, or of all processes once synchronised."""
+        """The counts of all episodes of this process, or of all processes once synchronised.
+
+        Returns:
+            (E, 6) int64, a row an episode in the order in which they were added: number, class, intersection, predicted,
+            true and known pixels. (0, 6) before the first ``update``.
+        """
         if isinstance(self.rows, list) and not self.rows:
             return torch.zeros(0, 6, dtype=torch.int64, device=self.device)
         rows: Tensor = dim_zero_cat(self.rows)
         return rows
 
     def compute(self) -> Scores:
-        """The pooled scores of all processes' episodes."""
+        """The pooled scores of all processes' episodes.
+
+        Returns:
+            Percent as floats, and the integers that they come from; see ``scores``.
+        """
         return scores(self.counts())

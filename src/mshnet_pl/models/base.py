@@ -22,6 +22,10 @@ class AbstractMethod(nn.Module, ABC):
     """Segments queries with the help of K masked supports. It never sees a query's mask.
 
     A subclass works on its backbone's features: ``encode`` for supports, once, and ``decode`` for any number of queries.
+
+    Letters of shapes: B episodes with K shots each, or N images, of H x W pixels; a block of the backbone has L maps of d
+    channels on a grid of h x w. Images and masks are float32. Features and logits are floating: float32, or what autocast
+    makes of them (``trainer.precision=bf16-mixed``: bfloat16).
     """
 
     backbone: AbstractBackbone
@@ -36,11 +40,27 @@ class AbstractMethod(nn.Module, ABC):
         support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
         support_mask: Float[Tensor, "batch shots height width"],
     ) -> SupportCode:
-        """(B, K, L, d, h, w) support features of every block and (B, K, H, W) masks to what ``decode`` needs of them."""
+        """Keep of the supports what ``decode`` needs.
+
+        Args:
+            support: (B, K, L, d, h, w) floating features, one tensor a block, finest block first.
+            support_mask: (B, K, H, W) float32, 1 on the object and 0 elsewhere.
+
+        Returns:
+            Tensors by name, floating or integers, whose first axis is B.
+        """
 
     @abstractmethod
     def decode(self, query: Features, code: SupportCode) -> Prediction:
-        """(B, L, d, h, w) query features of every block to logits; a code of batch 1 serves queries of any batch."""
+        """Segment queries.
+
+        Args:
+            query: (B, L, d, h, w) floating features, one tensor a block, finest block first.
+            code: what ``encode`` returned, of the same B or of B = 1, which serves queries of any batch.
+
+        Returns:
+            Floating logits (B, 2, h, w), channel 1 foreground, at the method's own grid.
+        """
 
     def forward(
         self,
@@ -48,7 +68,17 @@ class AbstractMethod(nn.Module, ABC):
         support: Float[Tensor, "batch shots 3 height width"],
         support_mask: Float[Tensor, "batch shots height width"],
     ) -> Prediction:
-        """Normalised images and 0/1 masks to logits; any number of shots."""
+        """Segment queries from images: ``features``, ``encode``, ``decode``.
+
+        Args:
+            query: (B, 3, H, W) float32, normalised with ImageNet's mean and standard deviation (``episode.MEAN``, ``STD``).
+            support: (B, K, 3, H, W) likewise, of any number K of shots.
+            support_mask: (B, K, H, W) float32, 1 on the object and 0 elsewhere.
+
+        Returns:
+            Floating logits (B, 2, h, w), channel 1 foreground, at the method's own grid; ``Prediction.resized`` brings them
+            to the image's size.
+        """
         of_query, of_support = self.features(query, support)
         code = self.encode(of_support, support_mask)
         del of_support  # not kept for the backward pass

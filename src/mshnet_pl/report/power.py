@@ -92,8 +92,8 @@ def markdown(found: Variances, points: Sequence[float], lists: Mapping[FoldName,
     text = [
         "Standard error of the difference of mIoU, and the smallest difference found with that power, in points:",
         aligned(sizes),
-        f"What a difference needs, one number at a time. The others are {EPISODES[1]:,} episodes, {most} as trainings and "
-        "the images of the last lines above; - is out of reach.",
+        f"What a difference needs, one number at a time. The others are {EPISODES[1]:,} episodes, "
+        f"{most} training{'s' if most > 1 else ''}, and the images of the last lines above; - is out of reach.",
         aligned(needs),
     ]
     if found.training is None:

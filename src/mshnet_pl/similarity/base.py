@@ -13,7 +13,8 @@ class AbstractSimilarity(nn.Module, ABC):
     """One similarity on one block, for all its layers and all shots.
 
     Subclasses are built with ``channels``, the width d of the block's maps, and say how the symmetric merging block
-    treats their maps.
+    treats their maps. Letters of shapes are those of ``AbstractMethod``: B episodes, K shots, L maps of d channels, h x w
+    pixels of the block's grid.
     """
 
     wide: ClassVar[bool]
@@ -25,10 +26,26 @@ class AbstractSimilarity(nn.Module, ABC):
     def encode(
         self, support: Float[Tensor, "batch shots layers channels height width"], objects: ObjectMask
     ) -> tuple[Tensor, ...]:
-        """What ``compare`` needs to know of the supports: (B, K, L, d, h, w) features and their selected pixels."""
+        """Keep of the supports what ``compare`` needs.
+
+        Args:
+            support: (B, K, L, d, h, w) floating features of the block.
+            objects: the object's selected pixels on its grid, (B, K, h, w), and their numbers, (B, K).
+
+        Returns:
+            Tensors whose first axis is B; which ones is the similarity's own affair.
+        """
 
     @abstractmethod
     def compare(
         self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
     ) -> Float[Tensor, "batch shots layers height width"]:
-        """(B, L, d, h, w) query features and an encoded support to one similarity map per shot and layer."""
+        """Compare queries with encoded supports.
+
+        Args:
+            query: (B, L, d, h, w) floating features of the block.
+            code: what ``encode`` returned, of the same B or of B = 1.
+
+        Returns:
+            (B, K, L, h, w) floating similarity on the query's grid, a map for each shot and layer; higher is more alike.
+        """

@@ -1,4 +1,9 @@
-"""Learning-rate schedules over optimizer steps, each a factory of the same signature."""
+"""Learning-rate schedules over optimizer steps, each a factory of the same signature.
+
+All take the optimizer, ``total_steps`` (optimizer steps of the whole training) and ``steps_per_epoch`` (optimizer steps of
+an epoch), and return a ``LambdaLR`` that is to be stepped after every optimizer step. Groups of parameters that are marked
+``constant`` keep their initial rate.
+"""
 
 from collections.abc import Callable
 
@@ -7,31 +12,61 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def exponential(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, final: float = 0.1) -> LambdaLR:
-    """Exponential decay from the initial rate to ``final`` times it at the last step (the paper gives no rate)."""
+    """Exponential decay from the initial rate to ``final`` times it (the paper gives no rate).
+
+    Args:
+        optimizer: has the initial rates.
+        total_steps: optimizer steps after which the rate is ``final`` times the initial one.
+        steps_per_epoch: unused.
+        final: multiple of the initial rate.
+    """
     return _scaled(optimizer, lambda step: final ** (step / total_steps))
 
 
 def every_epochs(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, epochs: int = 5, factor: float = 0.9
 ) -> LambdaLR:
-    """The authors' code: times ``factor`` every ``epochs`` epochs."""
+    """The authors' code: times ``factor`` every ``epochs`` epochs.
+
+    Args:
+        optimizer: has the initial rates.
+        total_steps: unused.
+        steps_per_epoch: optimizer steps of an epoch.
+        epochs: how many epochs a rate lasts.
+        factor: multiple of the rate before.
+    """
     return _scaled(optimizer, lambda step: factor ** (step // (epochs * steps_per_epoch)))
 
 
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LambdaLR:
-    """No decay."""
+    """No decay: every rate stays at its initial value. ``total_steps`` and ``steps_per_epoch`` are unused."""
     return LambdaLR(optimizer, lambda _: 1.0)
 
 
 def every_steps(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, steps: int = 10_000, factor: float = 0.1
 ) -> LambdaLR:
-    """Times ``factor`` every ``steps`` steps."""
+    """Times ``factor`` every ``steps`` steps.
+
+    Args:
+        optimizer: has the initial rates.
+        total_steps: unused.
+        steps_per_epoch: unused.
+        steps: how many optimizer steps a rate lasts.
+        factor: multiple of the rate before.
+    """
     return _scaled(optimizer, lambda step: factor ** (step // steps))
 
 
 def polynomial(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, power: float = 0.9) -> LambdaLR:
-    """The initial rate times ``(1 - step / total) ** power``."""
+    """The initial rate times ``(1 - step / total_steps) ** power``.
+
+    Args:
+        optimizer: has the initial rates.
+        total_steps: optimizer steps after which the rate is 0.
+        steps_per_epoch: unused.
+        power: exponent; 1 is a straight line.
+    """
     return _scaled(optimizer, lambda step: max(1 - step / total_steps, 0) ** power)
 
 

@@ -87,11 +87,32 @@ class AbstractSource(ABC):
 
     @abstractmethod
     def image(self, name: str) -> Image.Image:
-        """The RGB image."""
+        """Read an image.
+
+        Args:
+            name: as ``pairs`` gives it.
+
+        Returns:
+            Mode RGB, 8 bits a channel; its mask has the same width and height.
+
+        Raises:
+            DataError: its file is missing or damaged.
+        """
 
     @abstractmethod
     def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
-        """1 where one of ``classes`` is, 255 where nothing is known, 0 elsewhere; at the image's size."""
+        """Read where classes are in an image.
+
+        Args:
+            name: as ``pairs`` gives it.
+            classes: class ids, 0-based; one or several, which are not told apart.
+
+        Returns:
+            (H, W) uint8 at the image's size: 1 where one of ``classes`` is, 255 where nothing is known, 0 elsewhere.
+
+        Raises:
+            DataError: its file is missing or damaged.
+        """
 
     def published(self, pairs: list[Pair], shot: int, episodes: int) -> list[Draws]:
         """The field's published test episodes of this data set, from the novel pairs of a fold."""
