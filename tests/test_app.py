@@ -4,6 +4,7 @@ import io
 import math
 import shutil
 import socket
+import struct
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,12 +21,13 @@ from mshnet_pl import Segmenter
 from mshnet_pl.app import example
 from mshnet_pl.app.files import SessionFolder
 from mshnet_pl.app.levels import Levels
-from mshnet_pl.app.pictures import BRUSH, NOT_IT, Strokes, painted
+from mshnet_pl.app.pictures import BRUSH, NOT_IT, Strokes, check, painted
 from mshnet_pl.app.session import Session, _box
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference.labels import to_labels
 from page_server import serving
+from test_own_files import big_png
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -323,6 +325,21 @@ def test_a_session_keeps_what_is_painted(tmp_path: Path) -> None:
         session.remove()
     with pytest.raises(DataError, match="Show the object first"):
         session.supports()
+
+
+def test_files_that_bring_the_decoder_to_raise_anything(tmp_path: Path) -> None:
+    huge, damaged = tmp_path / "huge.png", tmp_path / "damaged.tif"
+    big_png(huge, 25_000, 20_000)
+    for read in (check, lambda path: painted([path], (6, 4))):
+        with pytest.raises(DataError, match=r"huge\.png is too large; give an image of at most"):
+            read(str(huge))
+    Image.new("RGBA", (6, 4)).save(damaged)
+    content = damaged.read_bytes()
+    offsets, text = struct.pack("<HH", 273, 4), struct.pack("<HH", 273, 2)  # StripOffsets of LONG, of ASCII
+    assert content.count(offsets) == 1
+    damaged.write_bytes(content.replace(offsets, text))
+    with pytest.raises(DataError, match=r"damaged\.tif is no layer of strokes"):
+        painted([str(damaged)], (6, 4))
 
 
 def test_layers_of_any_size_become_strokes(tmp_path: Path) -> None:

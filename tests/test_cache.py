@@ -1,5 +1,6 @@
 """The cache of images: it changes nothing, is really used, keeps to its budget, and as a file outlives the process."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -125,6 +126,15 @@ def test_budget(tmp_path: Path, on_disk: bool) -> None:
         assert path.stat().st_size == len(names) * RECORD and path.stat().st_blocks * 512 <= 2**20 + 8192
     with pytest.raises(ConfigError, match=r"data\.cache_mb=1: .* give at least 3"):
         ImageCache(names, 1000, 1)
+
+
+def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    cache = ImageCache([name, "a.png"], SIZE, 1, str(tmp_path))
+    for _ in range(2):
+        assert (cache.get(name, lambda: torch.full((SIZE, SIZE, 3), 7, dtype=torch.uint8)) == 7).all()
+    with pytest.raises(ConfigError, match=r"data\.cache_dir=~nouser-at-all/x: there is no user ~nouser-at-all; give"):
+        ImageCache(["a.png"], SIZE, 1, "~nouser-at-all/x")
 
 
 def test_what_the_cache_gives_may_be_changed() -> None:

@@ -102,6 +102,10 @@ def test_gradient_norm_throughput_and_classes_in_any_logger(command: Command) ->
     assert logged.keys() - {"epoch"} <= in_csv.keys()
 
 
+def test_no_line_of_the_log(command: Command) -> None:
+    assert train(command, "none", "logger=csv", "trainer.log_every_n_steps=0")[0]["training"]["steps"] == 2
+
+
 def test_early_stopping(command: Command) -> None:
     never = ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=100")  # percent points
     arguments = ("callbacks=[early_stopping]", *never, "val.episodes=2", "val.every_n_steps=1", "trainer.max_steps=6")

@@ -183,6 +183,8 @@ def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Pat
         (["shot=30"], ["shot=30", "images a class"]),
         (["test.shots=[40]"], ["shot=40", "images a class"]),
         (["ckpt_path=/nowhere.ckpt"], ["/nowhere.ckpt", "no such file"]),
+        (["-m", "--cfg", "job"], ["error: -m and --cfg: give one of them"]),
+        (["runs=" + "n" * 300], ["n" * 300 + "/", "give another"]),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_one_message(command: Command, tmp_path: Path, arguments: list[str], parts: list[str]) -> None:

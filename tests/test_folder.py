@@ -16,7 +16,7 @@ from PIL import Image
 
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.protocol.folds import make_fold
-from mshnet_pl.data.sources.folder import Folder
+from mshnet_pl.data.sources import Coco20i, Folder, Fss1000, Pascal5i
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.options import NovelPixels, Subset
 
@@ -113,6 +113,33 @@ def test_the_split_follows_from_names(tree: tuple[Path, dict[str, np.ndarray]]) 
         assert source.splits == "derived" and 0 < len(val) < len(masks)
     with pytest.raises(ConfigError, match=r"data\.source\.val_fraction=1\.5"):
         Folder(str(root), val_fraction=1.5)
+
+
+def test_files_whose_names_are_no_utf_8(tree: tuple[Path, dict[str, np.ndarray]]) -> None:
+    root, _ = tree
+    odd = os.fsdecode(b"caf\xe9.png")
+    for part in ("images", "masks"):
+        (root / "cat" / part / "1.png").rename(root / "cat" / part / odd)
+    source = Folder(str(root))
+    source.check()
+    assert f"cat/images/{odd}" in {name for subset in Subset for name, _ in source.pairs(subset)}
+    assert source.image(f"cat/images/{odd}").size == (26, 20) and source.identity()
+    (root / "cat").rename(root / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(DataError, match=r"the class 'caf\\udce9' is no text in UTF-8; give it another name"):
+        Folder(str(root))
+
+
+@pytest.mark.parametrize("place", ["~nouser-at-all/x", "x" * 300, "loop/x"])
+def test_places_that_are_none(tmp_path: Path, place: str) -> None:
+    os.symlink("loop", tmp_path / "loop")
+    place = place if place.startswith("~") else str(tmp_path / place)
+    for setting, make in (
+        ("data.source.manifest", lambda: Folder(manifest=place)), ("data.root", lambda: Folder(place)),
+        ("data.root", lambda: Pascal5i(place)), ("data.root", lambda: Fss1000(place, str(tmp_path))),
+        ("data.splits_dir", lambda: Fss1000(str(tmp_path), place)), ("data.root", lambda: Coco20i(place)),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=rf"{setting}=.*; give another path"):
+            make()
 
 
 def test_folds_by_number_and_by_name(tree: tuple[Path, dict[str, np.ndarray]]) -> None:
@@ -254,6 +281,7 @@ def test_a_manifest_of_a_spreadsheet(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("image,mask,class\n" + "a" * 300 + ".png,b.png,cat\n", "File name too long"),
         ('image,mask,class\n"a.png,b.png,cat\nc.png,d.png,dog\n', "cannot be read: unexpected end of data"),
         ("image,mask,class\na.png,b.png,Cat\nb.png,c.png,cat\n", "class 'cat', elsewhere 'Cat': spell it one way"),
+        ("image,mask,class,split,split\na.png,b.png,cat,val,train\n", "each once"),
         (
             "image,mask,class,split\na.png,b.png,cat,val\n./x/../a.png,c.png,dog,train\n",
             r"a\.png: split val and split train",
@@ -274,6 +302,11 @@ def test_a_bad_json_manifest_is_explained(tmp_path: Path) -> None:
         ("[3]", r"list\.json:1: 3 is no object"),
         ("[" * 9999, "cannot be read: "),
         ('[{"image": "a.png", "mask": "b.png", "class": ["a"]}]', r"list\.json:1: class \['a'\]; give texts and numbers"),
+        (
+            r'[{"image": "a.png", "mask": "b.png", "class": "\ud800"}]',
+            r"list\.json:1: the class '\\ud800' is no text in UTF-8",
+        ),
+        (r'[{"image": "\ud800.png", "mask": "b.png", "class": "a"}]', r"list\.json:1: '\\ud800.png' is no name that a file"),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=message):

@@ -87,6 +87,7 @@ def test_several_images_with_marks_of_their_own(segmenter: Segmenter) -> None:
         ({"points": (5, 5, 2)}, "marked 2"),
         ({"points": (5, 5, 0)}, "nothing marks the object"),
         ({"points": (5, float("nan"))}, "not finite"),
+        ({"points": (5, 10**400)}, "is no array of numbers"),
         ({"scribbles": np.ones((3, 3), bool)}, r"shape \(3, 3\), but the image has \(96, 128\)"),
         ({"scribbles": 7}, r"scribbles: an array of shape \(\)"),
     ],

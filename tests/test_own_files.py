@@ -22,8 +22,8 @@ from mshnet_pl.data.io.annotations import read_annotations
 from mshnet_pl.data.io.images import MAX_PIXELS, read_image
 from mshnet_pl.data.sources.folder import Folder
 from mshnet_pl.data.sources.pascal5i import Pascal5i
-from mshnet_pl.errors import DataError
-from mshnet_pl.inference.queries import find_queries
+from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.inference.queries import find_queries, named
 from mshnet_pl.options import Subset
 
 SIZE = (64, 48)
@@ -328,6 +328,59 @@ def test_names_that_differ_only_where_they_are_too_long(tmp_path: Path) -> None:
         (tmp_path / f"{'x' * 246}{end}.png").write_bytes(b"")
     names = [query.name for query in find_queries(str(tmp_path)).images]
     assert len(set(names)) == 3 and max(map(len, names)) + len("_overlay.png") <= 255
+
+
+def test_names_of_results_are_unlike_on_every_file_system() -> None:
+    """Accents in one or two characters, capitals; and a number at once, however many files have a name."""
+    spelled = [
+        Path(form, f"{name}.png") for form, name in (("a", "\u00e9"), ("b", "e\u0301"), ("c", "\u00c9"), ("d", "E\u0301"))
+    ]
+    names = [query.name for query in named([*spelled, *(Path(f"{i}", "x.png") for i in range(5000))])]
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in names}) == len(names)
+    assert names[:2] == ["\u00e9", "e\u0301.png"] and names[4:8] == ["x", "x.png", "x.png_2", "x.png_3"]
+    shared = [query.name for query in named(Path(f"{i}", f"{'y' * 260}{i}.png") for i in range(1000))]
+    assert len({*shared}) == 1000 and max(map(len, shared)) + len("_overlay.png") <= 255
+
+
+LISTS: dict[str, tuple[str, Callable[[str], bytes]]] = {
+    "capitals": ("csv", lambda name: f"No,PATH\n1,{name}\n".encode()),
+    "Excel's separator line": ("CSV", lambda name: f"sep=;\r\npath;x\r\n{name};1\r\n".encode()),
+    "UTF-16": ("csv", lambda name: f"path\tx\n{name}\t1\n".encode("utf-16")),
+    "UTF-16 without mark": ("csv", lambda name: f"path\n{name}\n".encode("utf-16-be")),
+    "lines in UTF-16": ("txt", lambda name: f"{name}\r\n".encode("utf-16")),
+    "old Mac": ("txt", lambda name: f"# these\r{name}\r".encode()),
+    "backslashes": ("txt", lambda name: name.replace("/", "\\").encode()),
+    "backslashes in cells": ("csv", lambda name: f'"path"\n"{name}"\n'.replace("/", "\\").encode()),
+    "columns of one name": ("csv", lambda name: f",note,note,path\n1,,,{name}\n2\n".encode()),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_as_programs_write_them(tmp_path: Path, kind: str) -> None:
+    """As manifests are."""
+    end, write = LISTS[kind]
+    (tmp_path / "in" / "photos").mkdir(parents=True)
+    picture().save(tmp_path / "in" / "photos" / "Grün 1.png")
+    (tmp_path / "in" / f"list.{end}").write_bytes(write("../in/photos/Grün 1.png"))
+    (query,) = find_queries(str(tmp_path / "in" / f"list.{end}")).images
+    assert query.read().size == SIZE
+
+
+def test_a_backslash_may_be_part_of_a_name(tmp_path: Path) -> None:
+    picture().save(tmp_path / "a\\b.png")
+    (tmp_path / "list.txt").write_text("a\\b.png\n" + "x" * 300 + ".png\n")
+    good, long = find_queries(str(tmp_path / "list.txt")).images
+    assert good.read().size == SIZE
+    with pytest.raises(DataError, match="File name too long"):
+        long.read()
+
+
+@pytest.mark.parametrize("query", ["x" * 300, "~nouser-at-all/*.png", "loop/x.png", "a\0b"])
+def test_queries_that_are_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.symlink("loop", "loop")
+    with pytest.raises(ConfigError, match=r"query=.*; give another path"):
+        find_queries(query)
 
 
 def test_apple_double_files(pascal_root: Path, own: Path, predict: Callable[..., Done]) -> None:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mshnet_pl.data.io.annotations import read_annotations
 from mshnet_pl.data.io.marks import INSIDE, OBJECT
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.errors import DataError
+from mshnet_pl.inference.draw import mask_image
 from mshnet_pl.inference.queries import find_queries
 from mshnet_pl.utils.hashing import sha256
 
@@ -340,3 +342,73 @@ def test_names_never_collide(tmp_path: Path) -> None:
     assert len(queries) == len(names) + 2
     assert len({query.name.casefold() for query in queries}) == len(queries)
     assert {query.name for query in queries if query.path.name == "s.tif"} == {"s_p0", "s_p1", "s_p2"}
+
+
+@pytest.mark.parametrize(
+    ("support", "settings"),
+    [
+        ("support", ["out=support/images"]),
+        ("support", ["out=support/masks", "overwrite=true"]),
+        ("support", ["out=support/masks", "overwrite=true", "format=parquet"]),
+        ("support", ["negative=ann", "out=ann/images", "overwrite=true"]),
+        ("ann/labelme", ["out=ann", "overwrite=true", "format=labelme"]),
+        ("ann", ["out=ann", "overwrite=true", "format=coco"]),
+        ("ann", ["out=ann"]),
+        ("ann/coco.json", ["out=link", "overwrite=true", "format=coco"]),
+        ("ann/_masks/part-00000", ["out=ann", "overwrite=true", "format=parquet"]),
+    ],
+)
+def test_supports_stay_as_they_are(own: Path, predict: Callable[..., Done], support: str, settings: list[str]) -> None:
+    draw(own / "ann" / "_masks" / "part-00000", 0, range(1))
+    coco(own / "ann", [{"category_id": 3, "segmentation": [[5, 5, 40, 5, 40, 30]]}], "coco.json")
+    (own / "ann" / "labelme").mkdir()
+    labelme(own / "ann" / "labelme", "a", ("cat", "polygon", [[5, 5], [40, 5], [40, 30]]))
+    (own / "link").symlink_to("ann")
+    before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    done = predict(f"support={support}", "query=query", *settings)
+    assert done.code == 2 and done.err.count("error: ") == 1, done.err
+    assert re.search("error: out=.*in the place of supports, or beside them; give another folder", done.err), done.err
+    assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
+    assert predict(f"support={support}", "query=query/a.png", "out=ann/out").code == 0
+
+
+@pytest.mark.parametrize("format_", ["png", "parquet"])
+def test_a_result_that_cannot_be_made_is_its_querys_error(
+    own: Path, predict: Callable[..., Done], format_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small_ones_fail(labels: np.ndarray, way: int) -> Image.Image:
+        if labels.shape == (40, 60):
+            raise RuntimeError("the encoder gave up")
+        return mask_image(labels, way)
+
+    for module in ("predict", "shard_worker"):
+        monkeypatch.setattr(f"mshnet_pl.runs.{module}.mask_image", small_ones_fail)
+    done = predict("support=support", "query=query", "out=out", f"format={format_}", f"masks={format_ == 'parquet'}")
+    assert done.code == 1 and "1 queries could not be read" in done.err and "Traceback" not in done.err, done.err
+    assert len([*(own / "out").rglob("*_mask.png")]) == len(NAMES) - 1
+    if format_ == "png":
+        record = json.loads((own / "out" / "predictions.json").read_text())
+        (failed,) = record["unreadable"]
+        assert failed["error"] == "query/a.jpg: its result cannot be made: the encoder gave up"
+        assert [row["file"] for row in record["predictions"]].count("query/stack.tif") == 3
+
+
+@pytest.mark.parametrize("place", ["n" * 300, "loop", "file/x", "~nobody_of_that_name/x"])
+@pytest.mark.parametrize("key", ["support", "query", "out", "ckpt", "negative", "data.root"])
+def test_places_that_are_none(own: Path, command: Command, checkpoint: Path, key: str, place: str) -> None:
+    (own / "loop").symlink_to("loop")
+    (own / "file").write_text("no folder")
+    before = sorted(own.rglob("*"))
+    settings = {"ckpt": checkpoint, "support": "support", "query": "query", "out": "out", key: place}
+    if key == "data.root":
+        done = command("mshnet-prepare", "data=coco20i", f"{key}={place}")
+    else:
+        done = command("mshnet-predict", *(f"{name}={value}" for name, value in settings.items()))
+    assert done.code == 2 and done.err.count("error: ") == 1 and "Traceback" not in done.err, done.err
+    assert place in done.err and re.search("give |make |mended|no such", done.err), done.err
+    assert sorted(own.rglob("*")) == before
+
+
+def test_a_file_is_no_folder_of_results(own: Path, predict: Callable[..., Done]) -> None:
+    done = predict("support=none", "query=query", "out=query/a.png/results")
+    assert done.code == 2 and "out=query/a.png/results cannot be written: Not a directory; give another" in done.err

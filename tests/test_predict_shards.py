@@ -225,6 +225,20 @@ def test_lists(own: Path, predict: Callable[..., Done]) -> None:
         assert done.code == 2 and message in done.err and name in done.err and not (own / "none").exists(), done.err
 
 
+def test_names_that_are_not_utf_8(own: Path, predict: Callable[..., Done], checkpoint: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    segmenter = Segmenter.from_checkpoint(checkpoint, "cpu")
+    segmenter.fit(odd, own / "support" / "images" / "a.png", own / "support" / "masks" / "a.png").save_support(own / "kept")
+    (own / "photos" / "00.png").rename(own / f"{odd}.png")
+    (own / f"{odd}{odd}.png").write_bytes(b"no image")
+    done = predict("support=kept", f"query={own}/caf*.png", "out=out", "masks=true")
+    assert done.code == 1 and "Traceback" not in done.err and r"found caf\xe9 in" in done.err, done.err
+    good, bad = sorted(rows(own / "out"), key=lambda row: len(row["path"]))
+    assert good["path"] == rf"{own}/caf\xe9.png" and good["class"] == r"caf\xe9"
+    assert good["mask"] == r"_masks/part-00000/caf\xe9_mask.png"
+    assert bad["path"] in bad["error"] and bad["path"] == rf"{own}/caf\xe9caf\xe9.png"
+
+
 def test_a_support_file_and_bf16(own: Path, predict: Callable[..., Done], command: Command, checkpoint: Path) -> None:
     image, mask = own / "support" / "images" / "a.png", own / "support" / "masks" / "a.png"
     for bf16, precision in ((False, "fp32"), (True, "bf16")):

@@ -312,6 +312,7 @@ def test_an_archive_is_held_to_its_published_md5(
 
 
 def test_missing_pieces_are_fetched(root: Path, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = root / "made" / "as_well"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     drawn.write_archives(tmp_path)
     files = {name: (tmp_path / name).read_bytes() for name in ("VOCtrainval_11-May-2012.tar", "benchmark.tgz")}

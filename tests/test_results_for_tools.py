@@ -118,6 +118,29 @@ def test_masks_of_geotiffs_lie_where_their_pictures_lie(command: Command, checkp
             assert all(kept[tag] == given[tag] for tag in (33550, 33922, 34735))
 
 
+@pytest.mark.parametrize(
+    ("tag", "kind", "values"),
+    [
+        (33550, 5, (10.0, 10.0, 0.0)), (33550, 10, (10.0, 10.0, 0.0)), (33550, 11, (10.0, 10.0, 0.0)),
+        (33550, 12, (10.0, float("nan"), 0.0)), (33922, 3, (0, 0, 0, 5, 5, 0)), (34735, 4, (1, 1, 0, 1, 1024, 0, 1, 1)),
+        (34735, 13, (1, 1, 0, 1, 1024, 0, 1, 1)), (34737, 7, b"WGS 84|"),
+    ],
+)  # fmt: skip
+def test_tags_that_are_not_as_the_standard_has_them(tmp_path: Path, tag: int, kind: int, values: Any) -> None:  # noqa: ANN401
+    """With some of them libtiff would end the process."""
+    geotiff(tmp_path / "good.tif")
+    with Image.open(tmp_path / "good.tif") as picture:
+        given: Tags = picture.tag_v2  # type: ignore[attr-defined]
+        tags = Tags()
+        for number in (33550, 33922, 34735):
+            tags.tagtype[number], tags[number] = given.tagtype[number], given[number]
+    tags.tagtype[tag], tags[tag] = kind, values
+    photo(40).save(tmp_path / "bad.tif", tiffinfo=tags)
+    good, bad = (Query(tmp_path / f"{name}.tif", None, name) for name in ("good", "bad"))
+    assert good.mask_name == "good_mask.tif" and bad.mask_name == "bad_mask.png"
+    save_mask(Image.new("L", (128, 96)), bad, tmp_path / bad.mask_name)
+
+
 @pytest.mark.filterwarnings("ignore")  # rasterio's own
 def test_rasterio_reads_the_same_place(tmp_path: Path) -> None:
     rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")

@@ -3,13 +3,15 @@
 import csv
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
@@ -23,6 +25,7 @@ from mshnet_pl.data.protocol.split_lists import by_class
 from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.inference import support_file
 from mshnet_pl.inference.labels import predict_labels
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.baselines import PrototypeBaseline
@@ -271,6 +274,39 @@ def test_supports_are_kept_in_files(method: AbstractMethod, segmenter: Segmenter
         loaded.load_support(path)
     with pytest.raises(ConfigError, match="nothing is fitted"):
         Segmenter(method, SIZE).save_support(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda tensors, about: tensors.clear(),
+        lambda tensors, about: tensors.pop(min(tensors)),
+        lambda tensors, about: tensors.update({min(tensors): torch.zeros(3)}),
+        lambda tensors, about: tensors.update({name: value.repeat_interleave(2, 0) for name, value in tensors.items()}),
+        lambda tensors, about: tensors.update({name: value[..., :1].contiguous() for name, value in tensors.items()}),
+        lambda tensors, about: tensors.update({name: value.nan_to_num() * torch.nan for name, value in tensors.items()}),
+        lambda tensors, about: about.update(classes='["a", "b"]'),
+        lambda tensors, about: about.update(classes="[]"),
+        lambda tensors, about: about.update(classes="[[1]]"),
+        lambda tensors, about: about.update(classes="[1]"),
+        lambda tensors, about: about.update(bits="99"),
+        lambda tensors, about: about.update(bits="7"),
+    ],
+)
+def test_forged_supports(segmenter: Segmenter, tmp_path: Path, forge: Callable[[Any, Any], Any]) -> None:
+    """Checksum and network are right, but the content is nothing that was ever fitted."""
+    path = tmp_path / "support"
+    segmenter.save_support(path)
+    with safetensors.safe_open(path, "pt") as file:
+        tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    del about["checksum"]
+    forge(tensors, about)
+    about["checksum"] = support_file._checksum(about, tensors)
+    path.write_bytes(safetensors.torch.save(tensors, about))
+    fresh = segmenter.fresh()
+    with pytest.raises(DataError, match=r"(?s)support .*; fit the images anew"):
+        fresh.load_support(path)
+    assert fresh.classes == () and fresh.bits == 8
 
 
 def test_files_keep_how_deep_the_supports_are(method: AbstractMethod, segmenter: Segmenter, tmp_path: Path) -> None:

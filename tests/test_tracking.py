@@ -21,6 +21,7 @@ from wandb.proto import wandb_internal_pb2 as protocol
 import tiny
 from conftest import ROOT, Command
 from mshnet_pl import config
+from mshnet_pl.report import config_names
 from mshnet_pl.results import load
 from mshnet_pl.training.callbacks import track_sweep
 from mshnet_pl.training.wandb_logger import labels, method
@@ -195,7 +196,7 @@ def test_the_death_of_wandb_ends_no_run(tmp_path: Path) -> None:
 
 
 def test_how_runs_are_filed() -> None:
-    config = {
+    config: dict[str, Any] = {
         "data": {"source": {"_target_": "mshnet_pl.data.sources.pascal5i.Pascal5i"}},
         "model": {"_target_": "mshnet_pl.models.mshnet.model.MSHNet", "similarities": {"cosine": {}}},
         "backbone": {"_target_": "mshnet_pl.backbones.resnet.ResNet", "depth": 50},
@@ -206,6 +207,9 @@ def test_how_runs_are_filed() -> None:
         "job_type": "fold2-5shot",
         "tags": ["fold2", "5shot", "seed1", "no_" + "x" * 61, "test"],
     }
+    config["model"]["_target_"], config["variant"] = "mshnet_pl.models.MSHNetLite", "full"
+    assert labels(config)["group"] == f"Pascal5i {config_names.method(config)} ResNet-50"
+    assert method(config) == config_names.method(config) == "MSHNet-lite cosine"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,19 @@
 """Errors that are the user's to mend: each message names the bad value, the place and the way out."""
 
+import re
 from collections.abc import Sequence
+
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def one_line(text: object) -> str:
+    r"""A stranger's text for a terminal: characters that steer one, ESC and line breaks too, as escapes such as ``\x1b``."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def on_screen(text: object) -> str:
+    """A message for a terminal: each of its lines as ``one_line``."""
+    return "\n".join(map(one_line, str(text).split("\n")))
 
 
 class UserError(Exception):
@@ -8,8 +21,8 @@ class UserError(Exception):
 
     @classmethod
     def listing(cls, heading: str, problems: Sequence[str], way_out: str, limit: int = 10) -> "UserError":
-        """One message for several problems: the first ``limit`` of them, and how many more there are."""
-        lines = [f"  {problem}" for problem in problems[:limit]]
+        """One message for several problems, a line each: the first ``limit`` of them, and how many more there are."""
+        lines = [f"  {one_line(problem)}" for problem in problems[:limit]]
         if len(problems) > limit:
             lines.append(f"  ... and {len(problems) - limit} more")
         return cls("\n".join([heading, *lines, way_out]))

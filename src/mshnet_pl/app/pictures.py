@@ -40,9 +40,9 @@ def check(path: str, max_pixels: int = MAX_PIXELS) -> int:
         with Image.open(path, formats=_FORMATS) as header:
             if header.width * header.height <= max_pixels:
                 return header.width * header.height
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         pass
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # damaged files bring the decoders to raise almost anything
         raise DataError(f"{name} is no image that can be read; give a PNG, JPEG, WebP or TIFF file") from error
     raise DataError(f"{name} is too large; give an image of at most {max_pixels // 10**6} megapixels")
 
@@ -94,7 +94,7 @@ def painted(paths: Sequence[str], size: tuple[int, int]) -> Strokes:
         try:
             with Image.open(path, formats=_FORMATS) as layer:
                 pixels = np.asarray(layer.convert("RGBA").resize(size, Image.Resampling.NEAREST)).astype(np.int32)
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # as check
             raise DataError(f"{Path(path).name} is no layer of strokes: {error}") from error
         there = pixels[..., 3] > 0
         nearer = np.stack([((pixels[..., :3] - colour) ** 2).sum(-1) for colour in (BRUSH, NOT_IT)]).argmin(0)

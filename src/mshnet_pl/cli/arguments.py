@@ -17,7 +17,9 @@ from omegaconf import MISSING
 from mshnet_pl.cli import help, quoting
 from mshnet_pl.config.checks import called, fits
 from mshnet_pl.config.settings import Described, settings
-from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError
+from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError, on_screen
+from mshnet_pl.utils.files import if_unusable
+from mshnet_pl.utils.log_lines import ScreenFormatter
 
 _T = TypeVar("_T")
 
@@ -127,6 +129,7 @@ def _completion(name: str, schema: type, install: bool) -> str:
 def log_on_screen() -> Iterator[None]:
     """What the package logs goes to standard error."""
     log, handler = logging.getLogger("mshnet_pl"), logging.StreamHandler()
+    handler.setFormatter(ScreenFormatter())
     before = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -144,9 +147,28 @@ def errors_end_it() -> Iterator[None]:
         yield
     except UserError as error:
         fail(error)
+    except (OSError, RuntimeError) as error:
+        fail(about_path(error))
+
+
+def about_path(error: OSError | RuntimeError) -> UserError:
+    """A message in place of an error that says that a path on the command line is none that can be used.
+
+    Raises:
+        OSError: it says something else.
+        RuntimeError: likewise.
+    """
+    if isinstance(error, OSError):
+        return if_unusable(error)
+    if "Symlink loop" in str(error):  # pathlib's words, as below
+        return ConfigError(f"{error}; give another path")
+    if "home directory" not in str(error):
+        raise error
+    given = [argument for argument in sys.argv[1:] if re.match(r"([\w.]+=)?['\"]?~", argument)]
+    return ConfigError(f"{' '.join(given)}: there is no user of that name here; give the whole path")
 
 
 def fail(error: UserError | RunFailed | Interrupted, code: int = 2) -> NoReturn:
     """Print an error and end the command."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {on_screen(error)}", file=sys.stderr)
     raise SystemExit(code) from None

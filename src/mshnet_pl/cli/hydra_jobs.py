@@ -19,12 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mshnet_pl import config, results
 from mshnet_pl.cli import help, quoting
-from mshnet_pl.cli.arguments import errors_end_it, fail
-from mshnet_pl.errors import ConfigError, RunFailed, UserError
+from mshnet_pl.cli.arguments import about_path, errors_end_it, fail
+from mshnet_pl.errors import ConfigError, RunFailed, UserError, on_screen
 from mshnet_pl.report import collection, tables, terminal
 from mshnet_pl.runs import jobs, sweeps
 from mshnet_pl.runs.sweeps import Sweep
-from mshnet_pl.utils.files import find_files, if_unwritable
+from mshnet_pl.utils.files import find_files
 from mshnet_pl.utils.targets import class_name
 
 _CONF = "mshnet_pl.conf"
@@ -107,10 +107,12 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
         fail(error, code=1)
     except (HydraException, OmegaConfBaseException) as error:  # a choice that Hydra lacks is an OSError as well
         fail(ConfigError(_explain(error)))
-    except OSError as error:
-        fail(if_unwritable(error))
-    except ValueError as error:
-        if not str(error).startswith("Config group override"):  # Hydra's own, of a group that is set to nothing
+    except (OSError, RuntimeError) as error:
+        fail(about_path(error))
+    except ValueError as error:  # Hydra's own, of arguments
+        if str(error).startswith("Only one of --run"):
+            fail(ConfigError("-m and --cfg: give one of them; without -m, --cfg job prints the settings of one job"))
+        if not str(error).startswith("Config group override"):  # of a group that is set to nothing
             raise
         empty = [argument for argument in sys.argv[1:] if argument.endswith(("=null", "="))]
         fail(ConfigError(f"{', '.join(empty)}: give the name of one of its choices"))
@@ -162,7 +164,7 @@ def _end_of_sweep(folder: Path) -> None:
         print(f"next:\n  mshnet-report {shlex.quote(os.path.relpath(folder))}", file=sys.stderr)
     failed = [*results.failures(folder, Sweep.before).values()]
     if failed:
-        lines = [f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}" for f in failed]
+        lines = [on_screen(f"  {' '.join(f.overrides)}\n    {f.error}\n    log: {f.log}") for f in failed]
         again = "The same command does them again, and nothing else."
         print("\n".join([f"error: {len(failed)} jobs came to no result:", *lines, again]), file=sys.stderr)
         if sys.exception() is None:

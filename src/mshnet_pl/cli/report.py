@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from mshnet_pl.cli.arguments import run
 from mshnet_pl.cli.entry import entry
 from mshnet_pl.config.commands import CompareConfig, PowerConfig, ReportConfig
-from mshnet_pl.errors import ConfigError
+from mshnet_pl.errors import ConfigError, on_screen
 from mshnet_pl.options import Printed
 from mshnet_pl.report import compare, figures, formats, page, power, terminal
 from mshnet_pl.report.collection import CollectedRuns, FailedRun, collect
@@ -59,11 +59,11 @@ def _report(config: ReportConfig) -> None:
     others = unexplained(made, found.failures)
     print(_FORMATS[printed](made))
     if config.classes:
-        print("", *by_class(made), sep="\n\n")
+        print("", *map(on_screen, by_class(made)), sep="\n\n")
     noticed = doubts(found.tests)
     notes = [*(f"failed: {failure.folder}: {failure.message}" for failure in others)]
     notes += [*(f"note: {line}" for line in noticed), "", INTERVALS]
-    print("", *notes, sep="\n", file=sys.stderr if printed in (Printed.latex, Printed.csv) else sys.stdout)
+    print("", *map(on_screen, notes), sep="\n", file=sys.stderr if printed in (Printed.latex, Printed.csv) else sys.stdout)
     if with_files:
         for written in _write(made, found, others, noticed, target, pictures, config.episodes, not config.masks_only):
             print(written, file=sys.stderr)
@@ -91,7 +91,7 @@ def _write(
 
 def _compare(config: CompareConfig) -> None:
     a, b = (collect([folder]).tests for folder in (config.a, config.b))
-    print(compare.markdown(compare.compare(a, b, config.weights, config.shot)))
+    print(on_screen(compare.markdown(compare.compare(a, b, config.weights, config.shot))))
 
 
 def _power(config: PowerConfig) -> None:
@@ -100,7 +100,7 @@ def _power(config: PowerConfig) -> None:
     a, b = (collect([folder]).tests for folder in (config.a, config.b))
     _, _, shot, pairs = compare.paired(a, b, config.weights, config.shot)
     lists = None if config.lists is None else {fold: _images_by_class(config.lists / f"fold{fold}.txt") for fold in pairs}
-    print(power.markdown(power.variances(pairs, shot), config.points, lists))
+    print(on_screen(power.markdown(power.variances(pairs, shot), config.points, lists)))
 
 
 def _images_by_class(path: Path) -> dict[int, int]:

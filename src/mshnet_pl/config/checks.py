@@ -172,6 +172,26 @@ def _validation(config: Config) -> Iterator[str]:
         yield "callbacks=[early_stopping] needs validation: give val.episodes=200"
 
 
+def _repeated(config: Config) -> Iterator[str]:
+    """A test that is done twice would count twice."""
+    for key, values in (("test.seeds", config.test.seeds), ("test.shots", config.test.shots or [])):
+        if len({*values}) < len(values):
+            yield f"{key}={values}: give each value once"
+
+
+def _devices(config: Config) -> Iterator[str]:
+    """Lightning takes these for something else, or ends without saying which setting it means."""
+    devices = config.trainer.get("devices", 1)
+    if isinstance(devices, list):
+        right = fits(devices, list[int]) and 0 < len({*devices}) == len(devices) and min(devices) >= 0
+    elif isinstance(devices, str):
+        right = re.fullmatch(r"auto|-1|\d+(,\d+)*", devices) is not None
+    else:
+        right = fits(devices, int) and (devices >= 1 or devices == -1)
+    if not right:
+        yield f"trainer.devices={devices}: give a number of processes, auto, or a list of GPUs such as [0,1], each once"
+
+
 def _fold(config: Config) -> Iterator[str]:
     if isinstance(config.fold, str) and config.fold != EVERY_FOLD:
         yield f"fold={config.fold}: give the fold's number, or {EVERY_FOLD} for every class"
@@ -262,6 +282,6 @@ def _figure(config: Config) -> Iterator[str]:
 
 _RULES = (
     _views, _caches, _published_episodes, _controls, _validation, _parameter_groups, _dice, _fold, _start, _switches,
-    _figure,
+    _figure, _repeated, _devices,
 )  # fmt: skip
 """What must hold between settings; each yields a line a problem, which begins with ``key=value``."""

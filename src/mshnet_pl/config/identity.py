@@ -148,8 +148,10 @@ def run_digest(raw: DictConfig, network_digest: Callable[[str], str]) -> str:
 
 
 def _processes(trainer: dict[str, Any]) -> str:
+    """How many share a batch; of what the checks will refuse, the text."""
     devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
-    return str(devices if isinstance(devices, str) else (len(devices) if isinstance(devices, list) else devices) * nodes)
+    count = len(devices) if isinstance(devices, list) else devices
+    return str(count * nodes if isinstance(count, int) and isinstance(nodes, int) else count)
 
 
 def run_name(*, _root_: DictConfig) -> str:

@@ -229,7 +229,7 @@ class Config:
     )
     shot: int = setting(1, "Supports of a class in an episode.", min=1, effect=Effect.NAMED)
     way: int = setting(1, "Classes of an episode.", min=1)
-    seed: int = setting(0, "Seed of the weights and of the training episodes.", min=0, effect=Effect.NAMED)
+    seed: int = setting(0, "Seed of the weights and of the training episodes.", min=0, max=2**32 - 1, effect=Effect.NAMED)
     variant: str = setting(
         "full", "Name of the ablation in tables and folders; set by ablation=CHOICE.", effect=Effect.NAMED
     )

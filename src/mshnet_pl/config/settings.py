@@ -59,8 +59,13 @@ class Setting:
     def range(self) -> str:
         """``of at least 1``, ``from 0 to 1``, or nothing."""
         if self.min is None:
-            return "" if self.max is None else f"of at most {self.max:g}"
-        return f"of at least {self.min:g}" if self.max is None else f"from {self.min:g} to {self.max:g}"
+            return "" if self.max is None else f"of at most {_digits(self.max)}"
+        low = _digits(self.min)
+        return f"of at least {low}" if self.max is None else f"from {low} to {_digits(self.max)}"
+
+
+def _digits(bound: int | float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 def setting(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from mshnet_pl.data.io.folders import plain
 from mshnet_pl.data.io.georeference import Tags, georeference
 from mshnet_pl.data.io.images import bits_of, open_image, page_numbers, read_image
 from mshnet_pl.inference.query_lists import wanted_files
@@ -31,7 +32,7 @@ class Query(NamedTuple):
         Raises:
             DataError: it cannot be read; names it.
         """
-        return read_image(open_image(self.path, self.page), str(self.path), bits=bits)
+        return read_image(open_image(self.path, self.page, bits), str(self.path), bits=bits)
 
     def bits(self) -> int:
         """How deep it is, see ``bits_of``."""
@@ -73,22 +74,26 @@ def named(paths: Iterable[Path]) -> Iterator[Query]:
     where it would be too long.
     """
     taken: set[str] = set()
+    numbers: dict[tuple[str, int], Iterator[int]] = {}
     for path in paths:
         pages = page_numbers(path)
         ends = [f"_p{number}" for number in range(len(pages))] if len(pages) > 1 else [""]
-        for name in _names(path, max(map(len, ends))):
-            if taken.isdisjoint(f"{name}{end}".casefold() for end in ends):
+        room = max(map(len, ends))
+        more = numbers.setdefault((_short(path.name, "", room), len(ends)), count(2))
+        for name in _names(path, room, more):
+            wanted = {plain(f"{name}{end}") for end in ends}
+            if taken.isdisjoint(wanted):
                 break
-        taken |= {f"{name}{end}".casefold() for end in ends}
+        taken |= wanted
         for page, end in zip(pages, ends, strict=True):
             yield Query(path, page if len(ends) > 1 else None, f"{name}{end}")
 
 
-def _names(path: Path, room: int) -> Iterator[str]:
-    """What results may be called, with ``room`` bytes left for the end."""
+def _names(path: Path, room: int, numbers: Iterator[int]) -> Iterator[str]:
+    """What results may be called, with ``room`` bytes left for the end; ``numbers`` that no file of that name had yet."""
     yield _short(path.stem, "", room)
     yield _short(path.name, "", room)
-    yield from (_short(path.name, f"_{more}", room) for more in count(2))
+    yield from (_short(path.name, f"_{more}", room) for more in numbers)
 
 
 def _short(name: str, end: str, room: int) -> str:

@@ -1,19 +1,24 @@
 """Which files are to be segmented: those of a folder, of a pattern, or of a list of any length."""
 
+import codecs
 import csv
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from mshnet_pl.data.io.folders import list_images, passed_over_lines
 from mshnet_pl.data.io.images import is_image
+from mshnet_pl.data.io.places import entries, given_place, written_place
+from mshnet_pl.data.io.tables import read_rows
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.utils.parquet import parquet
 
 _COLUMN = "path"
-_SEPARATORS = ",;\t|"
+_NO_TEXT = "it is no text in UTF-8 or UTF-16, so save it as that"
+_START = 4096
+"""Bytes by which a list's encoding is told."""
 
 
 class Wanted(NamedTuple):
@@ -27,7 +32,8 @@ class ListFile:
     """The files that a list names, in its order; it is read while one iterates, and never held.
 
     A text file has a path a line (``#`` begins a comment), a CSV or Parquet file a column ``path``. Paths may be relative to
-    the list's folder; nobody looks here whether something is there.
+    the list's folder, and have the backslashes of Windows; nobody looks here whether something is there. Text is in UTF-8
+    or UTF-16, a CSV as ``tables.read_rows`` takes it.
 
     Args:
         path: of the list; its extension is one of ``KINDS``.
@@ -43,10 +49,12 @@ class ListFile:
         try:
             for name in self._read(self._path):
                 if "\0" in name:
-                    raise ValueError("it is no text in UTF-8; save it as that")
-                yield folder / name
+                    raise ValueError(_NO_TEXT)
+                yield written_place(folder, name)
         except (OSError, ValueError, TypeError, csv.Error) as error:
-            raise DataError(f"query={self._path} cannot be read: {error}") from error
+            way_out = f"give a path a line, or a table, and of its columns call one {_COLUMN}"
+            said = _NO_TEXT if isinstance(error, UnicodeError) else error
+            raise DataError(f"query={self._path} cannot be read: {said}; {way_out}") from error
 
 
 def wanted_files(wanted: str) -> Wanted:
@@ -55,13 +63,13 @@ def wanted_files(wanted: str) -> Wanted:
     Raises:
         ConfigError: there is none; says why files are none.
     """
-    place = Path(wanted).expanduser()
+    place = given_place(wanted, "query")
     if place.is_file():
         paths: Iterable[Path] = ListFile(place) if _is_list(place) else [place]
         if next(iter(paths), None) is None:
             raise ConfigError(f"query={wanted}: it lists no image; give a path a line, or a column {_COLUMN}")
         return Wanted(paths, {})
-    candidates = place.iterdir() if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
+    candidates = entries(place) if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
     images, passed_over = list_images(path for path in candidates if place.is_dir() or not path.is_dir())
     if not images:
         reasons = "".join(f"\n  {line}" for line in passed_over_lines(passed_over))
@@ -74,35 +82,36 @@ def _is_list(path: Path) -> bool:
     return path.suffix.lower() in KINDS and not is_image(path)
 
 
+def _opened(path: Path) -> TextIO:
+    """A list in UTF-8 or UTF-16, where the zeros of Latin letters show it; names of files need not be UTF-8."""
+    with path.open("rb") as file:
+        start = file.read(_START)
+    zeros = start[::2].count(0), start[1::2].count(0)
+    encoding = "utf-8-sig" if all(zeros) or not any(zeros) else "utf-16-be" if zeros[0] else "utf-16-le"
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    return path.open(encoding=encoding, errors="surrogateescape", newline="")
+
+
 def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:  # names of files need not be UTF-8
+    with _opened(path) as file:
         for line in file:
             if (name := line.strip()) and not name.startswith("#"):
                 yield name
 
 
 def _rows(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        head = file.readline()
-        separator = next((one for one in _SEPARATORS if one in head), ",")
-        columns = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
-        _check_columns(columns)
-        place = columns.index(_COLUMN)
-        for row in csv.reader(file, delimiter=separator):
-            if len(row) > place and row[place].strip():
-                yield row[place].strip()
+    for _, row in read_rows(lambda: _opened(path), [_COLUMN]):
+        if name := row[_COLUMN]:
+            yield name
 
 
 def _table(path: Path) -> Iterator[str]:
     with parquet(f"query={path}").ParquetFile(path.absolute()) as file:
-        _check_columns(file.schema_arrow.names)
+        if _COLUMN not in (columns := file.schema_arrow.names):
+            raise ValueError(f"it has the columns {', '.join(columns) or 'of nothing'}")
         for batch in file.iter_batches(columns=[_COLUMN]):
             yield from (os.fsdecode(name) for name in batch.column(0).to_pylist() if name)
-
-
-def _check_columns(columns: list[str]) -> None:
-    if _COLUMN not in columns:
-        raise ValueError(f"it has the columns {', '.join(columns) or 'of nothing'}; call one {_COLUMN}")
 
 
 KINDS: dict[str, Callable[[Path], Iterator[str]]] = {".txt": _lines, ".csv": _rows, ".parquet": _table}

@@ -341,7 +341,7 @@ class Segmenter:
             DataError: the file cannot be read, or was written with another network, image size, precision or prediction
                 settings; only ``guided``, which concerns no support, may differ.
         """
-        loaded, negatives, bits = support_file.load(Path(path).expanduser(), self._fingerprint(), self._device)
+        loaded, negatives, bits = support_file.load(Path(path).expanduser(), self._fingerprint(), self._device, self._logits)
         self._negatives = self._negatives - {*loaded} | negatives
         self._codes, self.bits = {**self._codes, **loaded}, max(self.bits, bits)
         return self

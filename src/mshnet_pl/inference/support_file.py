@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from mshnet_pl.data.io.images import MAX_BITS
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference.predictor import SupportCodes
 from mshnet_pl.models.base import AbstractMethod
@@ -52,11 +54,22 @@ def is_support_file(path: Path) -> bool:
         return file.read(9)[8:] == b"{"
 
 
-def load(path: Path, network: str, device: torch.device) -> tuple[dict[str, SupportCodes], frozenset[str], int]:
+def load(
+    path: Path,
+    network: str,
+    device: torch.device,
+    decode: Callable[[Sequence[Image.Image], Sequence[SupportCodes]], object],
+) -> tuple[dict[str, SupportCodes], frozenset[str], int]:
     """What ``save`` wrote: the codes, which are negative, and the depth.
 
+    Args:
+        path: of the file.
+        network: its fingerprint.
+        device: for the codes.
+        decode: predicts images by codes; raises anything where these are none of the network's.
+
     Raises:
-        DataError: the file cannot be read, or belongs to another network.
+        DataError: the file cannot be read, belongs to another network, or holds what is none of its codes.
     """
     try:
         with safetensors.safe_open(path, "pt", str(device)) as file:
@@ -69,10 +82,18 @@ def load(path: Path, network: str, device: torch.device) -> tuple[dict[str, Supp
         if not negatives <= {*codes}:
             raise ValueError(f"negatives={metadata['negatives']} are no classes of it")
         bits = int(metadata.get("bits", 8))  # older files do not tell
+        if not (codes and 8 <= bits <= MAX_BITS and all(isinstance(name, str) for name in codes)):
+            raise ValueError(f"classes={metadata['classes']}, bits={bits}")
     except Exception as error:  # the library raises types of its own for a damaged file
         raise DataError(f"{path} is no file of save_support: {error}; fit the images anew") from error
     if owner != network:
         raise DataError(f"{path} belongs to another network or other settings; fit the images anew, or take those")
+    try:
+        if any(len(tensor) != 1 for tensor in tensors.values()):  # supports of one batch serve every query
+            raise ValueError("it is of several batches")
+        decode([Image.new("RGB", (1, 1), "gray")], [*codes.values()])
+    except Exception as error:  # whatever a method comes upon
+        raise DataError(f"{path} does not hold what the network keeps of supports: {error}; fit the images anew") from error
     return codes, negatives, bits
 
 

@@ -1,5 +1,6 @@
 """The masked images that show what is wanted."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,8 @@ from mshnet_pl.data.io.annotations import annotation_files, read_annotations
 from mshnet_pl.data.io.folders import is_system, list_images
 from mshnet_pl.data.io.manifest import read_pairs, read_tree
 from mshnet_pl.data.io.marks import Marks
-from mshnet_pl.data.io.outlines import Outlines
+from mshnet_pl.data.io.outlines import Known, Outlined, united
+from mshnet_pl.data.io.places import entries, given_place
 from mshnet_pl.errors import DataError
 
 
@@ -63,13 +65,14 @@ def read_supports(root: Path, negative: Path | None = None) -> Supports:
 
 
 def _read(root: Path, setting: str) -> Supports:
-    supports = Supports({}, {}, [], {})
+    supports, root = Supports({}, {}, [], {}), given_place(root, setting)
     if (root / "masks").is_dir():
         for record in read_pairs(root, [root], setting, supports.passed_over):
             supports.classes.setdefault("object", []).append(Support(record.image, record.mask, record.image))
-    elif annotations := annotation_files(root):
+    elif (annotations := annotation_files(root)) and not _has_class_folders(root):
         _take_outlines(root, annotations, supports)
     else:
+        supports.passed_over.update(dict.fromkeys(annotations, "not read, for there are folders of classes beside it"))
         for record in read_tree(root, setting, supports.passed_over):
             supports.classes.setdefault(record.class_name, []).append(Support(record.image, record.mask, record.image))
     if not any(supports.classes.values()):
@@ -79,22 +82,33 @@ def _read(root: Path, setting: str) -> Supports:
     return supports
 
 
+def _has_class_folders(root: Path) -> bool:
+    return root.is_dir() and any((place / "images").is_dir() and (place / "masks").is_dir() for place in entries(root))
+
+
 def _take_outlines(root: Path, annotations: list[Path], supports: Supports) -> None:
     problems = []
+    outlined: dict[tuple[str, str], list[Outlined]] = {}
+    known: Known = {}
     for path in annotations:
-        outlines = Outlines([], [])
         try:
-            outlines = read_annotations(path)
+            found, left_out = read_annotations(path, known)
         except DataError as error:
             problems.append(str(error))
-        supports.left_out.extend(outlines.problems)
-        for label, image, mask, file in outlines.found:
+            continue
+        supports.left_out.extend(left_out)
+        for one in found:
+            outlined.setdefault((one.label, os.path.realpath(one.source)), []).append(one)
+    for label, image, mask, file in map(united, outlined.values()):
+        if mask.shows_object() if isinstance(mask, Marks) else mask.any():
             supports.classes.setdefault(label, []).append(Support(image, mask, file))
+        else:
+            problems.append(f"{file}: what marks {label} in it shows no pixel of it")
     if problems and not supports.classes:
         raise DataError("\n".join(problems))
     supports.left_out.extend(problems)
     if root.is_dir():
         used = {support.file for shown in supports.classes.values() for support in shown} | {*annotations}
-        there = [path for path in sorted(root.iterdir()) if not (path.is_dir() or path in used or is_system(path))]
+        there = [path for path in entries(root) if not (path.is_dir() or path in used or is_system(path))]
         listing = list_images(there)
         supports.passed_over.update(dict.fromkeys(listing.images, "no outline in it") | listing.passed_over)

@@ -6,7 +6,7 @@ from typing import Any
 from mshnet_pl.config.schema import Config
 from mshnet_pl.config.settings import Effect, effects
 from mshnet_pl.results import Result
-from mshnet_pl.utils.targets import class_name
+from mshnet_pl.utils.targets import class_name, method_name
 
 _APART = {key for key, effect in effects(Config).items() if effect is not Effect.YES}
 """Settings that change no number, that a table shows anyway, or that repeat another."""
@@ -16,8 +16,6 @@ OF_EPISODES = ("data.source", "data.image_size", "data.min_images", "way", "eval
 """What decides which pixels are scored."""
 OF_NETWORKS = (*OF_EPISODES, "eval", "backbone", "model", "trainer.precision")
 """What decides the scores of a network that was not trained."""
-_NAMES = {"MSHNetLite": "MSHNet-lite"}
-"""Names of methods, where they are not their classes'."""
 
 
 def data(config: Mapping[str, Any]) -> str:
@@ -28,8 +26,7 @@ def data(config: Mapping[str, Any]) -> str:
 def method(config: Mapping[str, Any]) -> str:
     """``MSHNet cosine+prototype`` and the like, with the ablation's name where there is one."""
     model = config["model"]
-    name = class_name(model["_target_"])
-    name = _NAMES.get(name, name)
+    name = method_name(model["_target_"])
     if "similarities" in model:
         name += " " + "+".join(model["similarities"])
     variant = config.get("variant", "full")

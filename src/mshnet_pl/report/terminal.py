@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as Grid
 
+from mshnet_pl.errors import one_line
 from mshnet_pl.report import formats
 from mshnet_pl.report.formats import Table
 
@@ -28,8 +29,8 @@ def text(table: Table, width: int | None = None) -> str:
     A backbone that all lines share stands in the title, and intervals below their values.
     """
     console = Console(width=width)
-    head, *lines = formats.cells(table)
-    title = table.title
+    head, *lines = [[one_line(cell) for cell in line] for line in formats.cells(table)]
+    title = one_line(table.title)
     if head[0] == "backbone" and len(shared := {line[0] for line in lines if line[0]}) == 1:
         title = ", ".join(filter(None, (title, *shared)))
         head, lines = head[1:], [line[1:] for line in lines]
@@ -42,7 +43,7 @@ def text(table: Table, width: int | None = None) -> str:
     with console.capture() as captured:
         console.print(grid)
         for note in table.notes:
-            console.print(Padding(escape(f"- {note}"), 0), highlight=False)
+            console.print(Padding(escape(f"- {one_line(note)}"), 0), highlight=False)
     return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
 
 

@@ -27,7 +27,8 @@ from mshnet_pl.runs import workers
 from mshnet_pl.runs.job import Run
 from mshnet_pl.runs.processes import end_with_parent, fresh_processes
 from mshnet_pl.utils import devices
-from mshnet_pl.utils.files import if_unwritable
+from mshnet_pl.utils.files import if_unusable
+from mshnet_pl.utils.log_lines import escape
 from mshnet_pl.utils.signals import end_on_interrupts, is_waiting, passed_on
 
 log = logging.getLogger(__name__)
@@ -295,7 +296,7 @@ def _process(
         try:
             _do(work, run)
         except OSError as error:
-            raise if_unwritable(error) from error
+            raise if_unusable(error) from error
     except UserError as error:
         errors.send(error)
         raise SystemExit(2) from None
@@ -310,8 +311,12 @@ def _process(
 
 
 def quiet() -> None:
-    """Silence other libraries about choices that this project makes on purpose, and about lines lost to a full disk."""
+    """Silence other libraries about choices that this project makes on purpose, and about lines lost to a full disk.
+
+    What is logged steers no terminal either.
+    """
     logging.raiseExceptions = False
+    escape(logging.getLogger().handlers)
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (

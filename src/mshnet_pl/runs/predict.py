@@ -2,12 +2,15 @@
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,8 +27,11 @@ from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.inference.supports import Supports
 from mshnet_pl.options import ResultFormat
 from mshnet_pl.runs.prediction import (
+    Found,
     check,
+    check_apart,
     find_supports,
+    finished,
     fit,
     log_passed_over,
     prepared,
@@ -51,20 +57,20 @@ def predict(given: PredictConfig) -> list[str]:
         given: the job.
 
     Returns:
-        What is wrong with the queries that could not be read.
+        What is wrong with the queries that could not be read, or whose results could not be made.
 
     Raises:
-        ConfigError: a setting that is impossible, or files that would be overwritten.
+        ConfigError: a setting that is impossible, files that would be overwritten, or results among the supports.
         DataError: supports that cannot be used, or a folder that cannot be written.
         Interrupted: a signal asked for the end; what is done is recorded.
     """
     check(given)
     queries, passed_over = find_queries(given.query)
     sheet, record = given.out / "contact_sheet.png", given.out / "predictions.json"
-    _check_out(
-        given, queries, [sheet, record, *_label_files(given, queries), *(p for q in queries for p in _results(given.out, q))]
-    )
+    results = [sheet, record, *_label_files(given, queries), *(p for q in queries for p in _results(given.out, q))]
+    _check_out(given, queries, results)
     supports = find_supports(given)
+    check_apart(given, supports, results)
     passed_over |= supports.passed_over
     log_passed_over(passed_over)
     given, segmenter = prepared(given, supports, queries)
@@ -73,28 +79,19 @@ def predict(given: PredictConfig) -> list[str]:
     rows: list[dict[str, Any]] = []
     unreadable: list[dict[str, Any]] = []
     coco = CocoFile(given.out / _COCO, segmenter.classes)
+    write = partial(_write, given, segmenter.classes, coco)
     with Interruption(waits=True) as interruption:
         for query, found in tqdm(segmented(segmenter, queries, given), total=len(queries), unit="image", disable=None):
-            if isinstance(found, DataError):
-                unreadable.append({"file": str(query.path), "page": query.page, "error": str(found)})
+            done = finished(query, found, write)
+            if isinstance(done, DataError):
+                unreadable.append({"file": str(query.path), "page": query.page, "error": str(done)})
                 continue
-            image, margins = found
-            labels = to_labels(margins, given.threshold)
-            outlined = overlay(image, labels)
-            mask_path, overlay_path = _results(given.out, query)
-            save_mask(mask_image(labels, len(margins)), query, mask_path)
-            save_png(outlined, overlay_path)
-            row, objects = _row(query, segmenter.classes, labels, margins, given)
+            row, outlined = done
             rows.append(row)
-            if given.format == ResultFormat.coco:
-                coco.add(query.path, *image.size, objects)
-            if given.format == ResultFormat.labelme:
-                path = _labelme(given.out, query)
-                write_whole(path, labelme(path, query.path, *image.size, objects))
             if len(panels) < max_panels:
                 doubtful = "" if any(row["found"].values()) else ", doubtful"
-                share = f"{(labels > 0).mean():.1%}{doubtful}" if labels.any() else "not found"
-                panels.append((f"{query.name}: {share}", small(outlined)))
+                share = sum(row["area"].values()) / (row["width"] * row["height"])
+                panels.append((f"{query.name}: {f'{share:.1%}{doubtful}' if share else 'not found'}", small(outlined)))
             if interruption.signal is not None:
                 break
         if panels:
@@ -115,8 +112,27 @@ def predict(given: PredictConfig) -> list[str]:
     return [str(row["error"]) for row in unreadable]
 
 
+def _write(
+    given: PredictConfig, classes: Sequence[str], coco: CocoFile, query: Query, found: Found
+) -> tuple[dict[str, Any], Image.Image]:
+    """A query's files, and its objects into ``coco`` where that is wanted; gives its row and its overlay."""
+    image, margins = found
+    labels = to_labels(margins, given.threshold)
+    outlined = overlay(image, labels)
+    mask_path, overlay_path = _results(given.out, query)
+    save_mask(mask_image(labels, len(margins)), query, mask_path)
+    save_png(outlined, overlay_path)
+    row, objects = _row(query, classes, labels, margins, given)
+    if given.format == ResultFormat.coco:
+        coco.add(query.path, *image.size, objects)
+    if given.format == ResultFormat.labelme:
+        path = _labelme(given.out, query)
+        write_whole(path, labelme(path, query.path, *image.size, objects))
+    return row, outlined
+
+
 def _check_out(given: PredictConfig, queries: Sequence[Query], results: Sequence[Path]) -> None:
-    if given.out.resolve() in {query.path.parent.resolve() for query in queries}:
+    if os.path.realpath(given.out) in map(os.path.realpath, {query.path.parent for query in queries}):
         raise ConfigError(f"out={given.out} holds queries, and results would be queries the next time; give another folder")
     there = [path for path in results if path.exists()]
     if there and not given.overwrite:

@@ -25,6 +25,7 @@ from mshnet_pl.inference.segmenter import Segmenter
 from mshnet_pl.options import Precision
 from mshnet_pl.runs.prediction import (
     check,
+    check_apart,
     find_supports,
     fit,
     log_passed_over,
@@ -104,6 +105,7 @@ def _planned(given: PredictConfig, workers: Workers) -> tuple[PredictConfig, Pla
     """The plan, made where there is none; the job with its settings; the network."""
     folder = Folder(given.out)
     supports = find_supports(given)
+    check_apart(given, supports, folder.results)
     wanted, passed_over = wanted_files(given.query)
     log_passed_over(passed_over | supports.passed_over)
     device = "cpu" if workers.kind == "ray" and not torch.cuda.is_available() else None  # the workers' may lie elsewhere

@@ -1,21 +1,24 @@
 """What every form of results shares: the job, its checks, the fitted network, and images in batches with their margins."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from mshnet_pl.config.commands import PredictConfig
+from mshnet_pl.data.io.annotations import annotation_files
 from mshnet_pl.data.io.folders import passed_over_lines
 from mshnet_pl.data.io.images import MAX_BITS, bits_of, read_image
 from mshnet_pl.data.io.marks import Marks
 from mshnet_pl.data.io.masks import doubt, read_mask
-from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.errors import ConfigError, DataError, UserError, one_line
 from mshnet_pl.inference.draw import SIDE, overlay
 from mshnet_pl.inference.labels import min_margin
 from mshnet_pl.inference.queries import Query
@@ -34,6 +37,7 @@ _MAX_LINES = 20
 """So many annotations that are left out come onto the screen; predictions.json has all."""
 Panels = list[tuple[str, Image.Image]]
 """Of a contact sheet."""
+T = TypeVar("T")
 
 
 class Found(NamedTuple):
@@ -48,6 +52,7 @@ def check(given: PredictConfig) -> None:
 
     Raises:
         ConfigError: names the setting.
+        DataError: ``out`` cannot be written.
     """
     min_margin(given.threshold)
     check_tile(given.tile)
@@ -59,6 +64,49 @@ def check(given: PredictConfig) -> None:
                 raise ConfigError(
                     f"{key}={value} is for format=parquet, not for format={given.format}; give that, or leave it out"
                 )
+    _check_writable(given.out)
+
+
+def _check_writable(out: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=next(place for place in (out, *out.parents) if _is_there(place))):
+            pass
+    except OSError as error:
+        raise DataError(f"out={out} cannot be written: {error.strerror or error}; give another folder") from error
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def check_apart(given: PredictConfig, supports: Supports, results: Sequence[Path]) -> None:
+    """Refuse results in the place of a support, or beside one, where the next time they would be supports themselves.
+
+    Args:
+        given: the job.
+        supports: whose images, masks and annotations stay as they are, whatever ``overwrite`` says.
+        results: files that are written, and folders that are replaced.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    places = [place for place in (given.support, given.negative) if place is not None]
+    own = [file for shown in supports.shown.values() for s in shown for file in (s.image, s.mask) if isinstance(file, Path)]
+    own += [file for place in places if place.is_dir() for file in annotation_files(place)]
+    beside = {os.path.realpath(file.parent) for file in own}
+    kept = [Path(os.path.realpath(file)) for file in (*own, *places)]
+    inside = {str(place) for file in kept for place in (file, *file.parents)}
+    folders = {folder: os.path.realpath(folder) for folder in {path.parent for path in results}}
+    for path in results:
+        folder = folders[path.parent]
+        if folder in beside or os.path.join(folder, path.name) in inside:
+            raise ConfigError(
+                f"out={given.out}: {path} would be written in the place of supports, or beside them; give another folder"
+            )
 
 
 def load_network(given: PredictConfig, device: str | None = None) -> Segmenter:
@@ -123,7 +171,7 @@ def find_supports(given: PredictConfig) -> Supports:
         raise ConfigError(f"value={given.value} is for masks that are label maps, but support={given.support} has {what}")
     more = [f"and {len(supports.left_out) - _MAX_LINES} more annotations"] if len(supports.left_out) > _MAX_LINES else []
     for line in (*supports.left_out[:_MAX_LINES], *more):
-        log.warning("left out: %s", line)
+        log.warning("left out: %s", one_line(line))
     return supports
 
 
@@ -135,7 +183,7 @@ def _check_classes(given: PredictConfig, count: int) -> None:
 def log_passed_over(passed_over: Mapping[Path, str]) -> None:
     """Name the files that are no images, and why."""
     for line in passed_over_lines(passed_over):
-        log.warning("%s", line)
+        log.warning("%s", one_line(line))
 
 
 def common_bits(given: int | None, queries: Iterable[Query], supports: Mapping[str, Sequence[Support]]) -> int:
@@ -172,7 +220,7 @@ def fit(segmenter: Segmenter, supports: Supports, given: PredictConfig) -> tuple
             mask = read_mask(drawn, given.value)
             shares[name].append(float(mask.mean()))
             title = f"{name}: {support.file.name} {mask.mean():.1%}{', made' if isinstance(support.mask, Marks) else ''}"
-            log.info("support %s", title)
+            log.info("support %s", one_line(title))
             if doubt(mask):
                 log.warning("%s: %s", support.file, doubt(mask))
             panels.append((title, small(overlay(image, number * mask.astype(np.uint8)))))
@@ -195,6 +243,22 @@ def _read(query: Query, bits: int) -> Image.Image | DataError:
         return query.read(bits)
     except DataError as error:
         return error
+
+
+def finished(query: Query, found: Found | DataError, act: Callable[[Query, Found], T]) -> T | DataError:
+    """What ``act`` makes of what was found in a query, or what is wrong with either; what ends the whole job is raised.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
+    """
+    if isinstance(found, DataError):
+        return found
+    try:
+        return act(query, found)
+    except UserError:
+        raise
+    except Exception as error:  # the encoders raise almost anything
+        return DataError(f"{query.path}: its result cannot be made: {str(error) or type(error).__name__}")
 
 
 def small(image: Image.Image) -> Image.Image:

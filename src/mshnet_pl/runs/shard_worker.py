@@ -1,6 +1,5 @@
 """One part after the other, by a process that holds the network and what was fitted."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from mshnet_pl.inference.labels import to_labels
 from mshnet_pl.inference.presence import presence
 from mshnet_pl.inference.queries import Query, named
 from mshnet_pl.inference.segmenter import Segmenter
-from mshnet_pl.runs.prediction import Found, save_mask, segmented
+from mshnet_pl.runs.prediction import Found, finished, save_mask, segmented
 from mshnet_pl.runs.shards import Counts, Folder, read_queries
 from mshnet_pl.utils.files import sync_all, whole_file
 from mshnet_pl.utils.parquet import parquet
+from mshnet_pl.utils.text import stored
 
 Row = dict[str, Any]
 
@@ -44,15 +44,15 @@ class ShardWorker:
         path = self._folder.part(number)
         rows: list[Row] = []
         images = errors = 0
-        found = dict.fromkeys(self._segmenter.classes, 0)
+        found = dict.fromkeys(map(stored, self._segmenter.classes), 0)
         queries = named(read_queries(self._folder.queries, number))
         for query, result in segmented(self._segmenter, queries, self._given):
             images += 1
-            if isinstance(result, DataError):
+            of_image = finished(query, result, lambda *one: [*self._rows(self._folder.masks / path.stem, *one)])
+            if isinstance(of_image, DataError):
                 errors += 1
-                rows.append({**_of(query), "error": str(result)})
+                rows.append({**_of(query), "error": stored(of_image)})
                 continue
-            of_image = [*self._rows(query, result, self._folder.masks / path.stem)]
             for name in {row["class"] for row in of_image if row["found"]}:
                 found[name] += 1
             rows += of_image
@@ -64,7 +64,7 @@ class ShardWorker:
             parquet("format=parquet").write_table(table, file, compression="zstd")
         return number
 
-    def _rows(self, query: Query, found: Found, folder: Path) -> Iterator[Row]:
+    def _rows(self, folder: Path, query: Query, found: Found) -> Iterator[Row]:
         """An object a row, and at least a row a class."""
         given, (image, margins) = self._given, found
         labels = to_labels(margins, given.threshold)
@@ -74,10 +74,10 @@ class ShardWorker:
         if given.masks:
             path = folder / query.mask_name
             save_mask(mask_image(labels, len(margins)), query, path, sync=False)
-            row["mask"] = path.relative_to(given.out).as_posix()
+            row["mask"] = stored(path.relative_to(given.out).as_posix())
         for name, margin in zip(self._segmenter.classes, margins, strict=True):
             score = presence(margin)
-            row |= {"class": name, "presence": score, "found": score >= given.min_presence}
+            row |= {"class": stored(name), "presence": score, "found": score >= given.min_presence}
             own = [part for part in objects if part.class_name == name]
             if not own:
                 yield {**row, "area": 0}
@@ -92,7 +92,7 @@ class ShardWorker:
 
 
 def _of(query: Query) -> Row:
-    return {"path": os.fsencode(query.path).decode(errors="backslashreplace"), "page": query.page}
+    return {"path": stored(query.path), "page": query.page}
 
 
 def _schema() -> Any:  # noqa: ANN401 - of a library without types

@@ -53,6 +53,11 @@ class Folder(NamedTuple):
         """Those that are there."""
         return sorted(self.path.glob("part-*.parquet"))
 
+    @property
+    def results(self) -> list[Path]:
+        """What is written, or removed with ``overwrite``; of new parts the place alone counts."""
+        return [self.plan.parent, self.plan, self.queries, self.support, self.sheet, self.masks, *self.parts]
+
     def part(self, number: int) -> Path:
         """A part's name."""
         return self.path / f"part-{number:05d}.parquet"

@@ -18,7 +18,7 @@ from mshnet_pl import results
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.options import UNKNOWN
 from mshnet_pl.results import Result
-from mshnet_pl.utils.targets import class_name
+from mshnet_pl.utils.targets import class_name, method_name
 
 log = logging.getLogger(__name__)
 
@@ -166,9 +166,8 @@ def labels(config: Mapping[str, Any]) -> dict[str, Any]:
         ``fold0-1shot``; ``tags``: fold, shot, seed, variant, and whether it trains.
     """
     model, backbone = config["model"], config["backbone"]
-    kinds = [class_name(node["_target_"]) for node in (config["data"]["source"], model, backbone)]
-    kinds[2] = backbone.get("name", kinds[2])
-    kinds.insert(2, "+".join(model.get("similarities") or ()))
+    kinds = [class_name(config["data"]["source"]["_target_"]), method_name(model["_target_"])]
+    kinds += ["+".join(model.get("similarities") or ()), backbone.get("name", class_name(backbone["_target_"]))]
     fold, shot = f"fold{config['fold']}", f"{config['shot']}shot"
     tags = [fold, shot, f"seed{config['seed']}", config.get("variant"), "test" if config.get("ckpt") else "train"]
     return {
@@ -185,7 +184,7 @@ def method(config: Mapping[str, Any]) -> str:
         config: the whole configuration, resolved.
     """
     model, variant = config["model"], config.get("variant", "full")
-    name = " ".join(filter(None, (class_name(model["_target_"]), "+".join(model.get("similarities") or ()))))
+    name = " ".join(filter(None, (method_name(model["_target_"]), "+".join(model.get("similarities") or ()))))
     return name if variant == "full" else f"{name}, {variant}"
 
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_NO_PLACE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 _BEGUN = re.compile(r"\.mshnet-(\w+)-(\d{1,9})-\w{8}\.part")
 """What ``whole_path`` writes to: machine and process are in its name."""
 _DAY = 24 * 3600
@@ -115,15 +116,17 @@ def sync_all() -> None:
         os.sync()
 
 
-def if_unwritable(error: OSError) -> DataError:
-    """A message in place of an error that says that a disk is full, or that a file or folder may not be used.
+def if_unusable(error: OSError) -> DataError:
+    """A message in place of an error that says that a disk is full, or that a path may not or cannot be used.
 
     Raises:
         OSError: it says something else.
     """
-    if error.errno not in (*_FULL, *_REFUSED):
+    if error.errno not in (*_FULL, *_REFUSED, *_NO_PLACE):
         raise error
     where = f"{error.filename}: " if error.filename else ""
+    if error.errno in _NO_PLACE:
+        return DataError(f"{where}{error.strerror}; give another path")
     if error.errno in _REFUSED:
         return DataError(f"{where}{error.strerror}; give another folder, or yourself the right to it")
     return DataError(f"{where}{error.strerror}; make room, and give the same command again: what was finished is kept")

@@ -18,6 +18,16 @@ RUN = (
 """Packages whose public names a run's configuration may have."""
 
 
+_METHODS = {"MSHNetLite": "MSHNet-lite"}
+"""Names of methods, where they are not their classes'."""
+
+
+def method_name(target: object) -> str:
+    """What tables and trackers call the method that a ``_target_`` names."""
+    name = class_name(target)
+    return _METHODS.get(name, name)
+
+
 def class_name(target: object) -> str:
     """Its last part, which stays when a file moves: ``MSHNet`` of ``mshnet_pl.models.MSHNet``."""
     return str(target).rpartition(".")[2]

@@ -44,6 +44,15 @@ def read_text(path: Path) -> str:
     return text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def stored(text: object) -> str:
+    r"""A text or a path as a file in UTF-8 can hold it: bytes of a name that are none, and halves of characters, as escapes.
+
+    ``\xff`` stands for the byte, ``\ud800`` for the half.
+    """
+    halves = re.sub(r"[\ud800-\udc7f\udd00-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", str(text))
+    return halves.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a list with their numbers, without the blank ones and those that begin with ``#``.
 

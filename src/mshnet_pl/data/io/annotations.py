@@ -6,7 +6,8 @@ from pathlib import Path
 from mshnet_pl.data.io.coco import read_coco
 from mshnet_pl.data.io.labelme import read_labelme
 from mshnet_pl.data.io.marks_file import read_marks_file
-from mshnet_pl.data.io.outlines import ANNOTATION_FOLDERS, UNREADABLE, Outlines
+from mshnet_pl.data.io.outlines import ANNOTATION_FOLDERS, UNREADABLE, ImageFinder, Known, Outlines
+from mshnet_pl.data.io.places import entries
 from mshnet_pl.errors import DataError
 
 
@@ -18,15 +19,20 @@ def annotation_files(root: Path) -> list[Path]:
     if root.is_file():
         return [root]
     for folder in (root, *(root / name for name in ANNOTATION_FOLDERS)):
-        files = sorted(path for path in folder.glob("*.json") if path.name[0] != ".") if folder.is_dir() else []
+        there = entries(folder) if folder.is_dir() else []
+        files = [path for path in there if path.suffix.lower() == ".json" and path.name[0] != "."]
         instances = [path for path in files if path.name.startswith("instances_")]
         if files:
             return instances or files
     return []
 
 
-def read_annotations(path: Path) -> Outlines:
+def read_annotations(path: Path, known: Known | None = None) -> Outlines:
     """What one JSON file outlines, by class and image, and what in it cannot be used.
+
+    Args:
+        path: of the file.
+        known: as ``ImageFinder`` takes it.
 
     Raises:
         DataError: it is neither LabelMe's nor COCO's, or nothing of it can be used; names all places.
@@ -34,11 +40,11 @@ def read_annotations(path: Path) -> Outlines:
     try:
         document = json.loads(path.read_bytes())
         if "shapes" in document:
-            outlines = read_labelme(path, document)
+            outlines = read_labelme(path, document, ImageFinder(path, known))
         elif "marks" in document:
-            outlines = read_marks_file(path, document)
+            outlines = read_marks_file(path, document, ImageFinder(path, known))
         elif "annotations" in document and "images" in document:
-            outlines = read_coco(path, document)
+            outlines = read_coco(path, document, ImageFinder(path, known))
         else:
             raise ValueError("neither LabelMe's shapes nor COCO's images and annotations are in it")
     except (*UNREADABLE, RecursionError, DataError) as error:

@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from torch import Tensor, bfloat16, strided
 
+from mshnet_pl.data.io.deep_colours import has_deep_colours, name_planes, take_lower_bytes
+from mshnet_pl.data.io.places import expanded
 from mshnet_pl.errors import DataError
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -87,23 +90,30 @@ def read_image(image: ImageLike, name: str = "image", turn: bool = True, bits: i
     Raises:
         DataError: it cannot be read, or is no image; says which.
     """
-    if isinstance(image, str | os.PathLike):
-        image, name = open_image(Path(image).expanduser()), str(image)
-    if isinstance(image, Image.Image):
-        try:
+    try:
+        if isinstance(image, str | os.PathLike):
+            name = str(image)
+            image = open_image(expanded(image), bits=bits)
+        if isinstance(image, Image.Image):
             image = ImageOps.exif_transpose(image) if turn else image
-            if not image.mode.startswith(("I", "F")):
-                return image.convert("RGBA" if image.mode == "P" else "RGB").convert("RGB")
-        except Exception as error:  # as open_image
-            raise DataError(f"{name}: {error}") from error
-    pixels = as_array(image)
+            if all(image.size) and not image.mode.startswith(("I", "F")):
+                return image.convert(_BETWEEN.get(image.mode, "RGB")).convert("RGB")
+        return _from_array(as_array(image), bits)
+    except DataError:
+        raise
+    except Exception as error:  # as decoding
+        raise DataError(f"{name}: {error}") from error
+
+
+_BETWEEN = {"P": "RGBA", "La": "LA"}
+"""Modes that become RGB by way of another."""
+
+
+def _from_array(pixels: np.ndarray, bits: int) -> Image.Image:
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.ndim not in (2, 3) or channels not in (1, 2, 3, 4) or not pixels.size:
-        raise DataError(f"{name}: shape {pixels.shape}; give (H, W), (H, W, 3) or (H, W, 4), a tensor as (3, H, W)")
-    try:
-        pixels = _eight_bits(pixels.reshape(*pixels.shape[:2], channels)[..., : channels - (channels in (2, 4))], bits)
-    except ValueError as error:
-        raise DataError(f"{name}: {error}") from error
+        raise ValueError(f"shape {pixels.shape}; give (H, W), (H, W, 3) or (H, W, 4), a tensor as (3, H, W)")
+    pixels = _eight_bits(pixels.reshape(*pixels.shape[:2], channels)[..., : channels - (channels in (2, 4))], bits)
     return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
@@ -121,8 +131,8 @@ def bits_of(image: ImageLike, page: int | None = None) -> int:
     """
     try:
         if isinstance(image, str | os.PathLike):
-            with decoding(Path(image).expanduser(), page) as stored:
-                pixels = np.asarray(stored) if stored.mode.startswith("I") else None
+            with decoding(expanded(image), page) as stored:
+                pixels = _integers(stored)
         else:
             pixels = as_array(image)
     except ValueError:
@@ -132,6 +142,17 @@ def bits_of(image: ImageLike, page: int | None = None) -> int:
     return next((bits for bits in _BITS if pixels.max() < 2**bits), 8)
 
 
+def _integers(stored: Image.Image) -> np.ndarray | None:
+    """The values of an image of more than 8 bits, of colours without their lower bytes; None of another."""
+    if has_deep_colours(stored):
+        return _upper_bytes(stored) << 8
+    return np.asarray(stored) if stored.mode.startswith("I") else None
+
+
+def _upper_bytes(stored: Image.Image) -> UInt16[np.ndarray, "height width 3"]:
+    return np.asarray(stored)[..., :3].astype(np.uint16)
+
+
 def _eight_bits(pixels: np.ndarray, bits: int) -> UInt8[np.ndarray, "height width channels"]:
     if pixels.dtype == np.uint8:
         return pixels
@@ -139,51 +160,75 @@ def _eight_bits(pixels: np.ndarray, bits: int) -> UInt8[np.ndarray, "height widt
     if pixels.dtype == bool or np.issubdtype(pixels.dtype, np.floating):
         if not (low >= 0 and high <= 1):
             raise ValueError(f"floating-point values from {low} to {high}; scale them to 0..1")
-        scale = 1.0
-    else:
-        if not (low >= 0 and high < 2 ** _BITS[-1]):
-            raise ValueError(f"values from {low} to {high}; give 8- or 16-bit ones")
-        scale = 2.0 ** next(depth for depth in (bits, *_BITS) if high < 2**depth) - 1
-    return (pixels.astype(np.float64) * (255 / scale)).round().astype(np.uint8)
+        return _scaled(pixels.astype(np.float64), 1.0)
+    if not (low >= 0 and high < 2 ** _BITS[-1]):
+        raise ValueError(f"values from {low} to {high}; give 8- or 16-bit ones")
+    scale = 2.0 ** next(depth for depth in (bits, *_BITS) if high < 2**depth) - 1
+    return _scaled(np.arange(int(high) + 1, dtype=np.float64), scale)[pixels]
 
 
-def open_image(path: Path, page: int | None = None) -> Image.Image:
+def _scaled(values: np.ndarray, scale: float) -> np.ndarray:
+    return (values * (255 / scale)).round().astype(np.uint8)
+
+
+def open_image(path: Path, page: int | None = None, bits: int = 8) -> Image.Image:
     """One page of an image file, decoded.
+
+    Args:
+        path: of the file.
+        page: of the file, if it has several.
+        bits: what colours of 16 bits, of which an image holds eight, are scaled from; see ``read_image``.
 
     Raises:
         DataError: it cannot be read, or holds several pages and ``page`` does not say which; names it.
     """
     try:
         with decoding(path, page) as stored:
+            deep = has_deep_colours(stored)
             stored.load()
-            return stored
+        if deep and bits < MAX_BITS and (upper := _upper_bytes(stored)).max() < 2 ** (_BITS[-2] - 8):
+            stored.paste(Image.fromarray(_eight_bits(upper << 8 | _lower_bytes(path, page), bits)))
+        return stored
     except ValueError as error:
         raise DataError(str(error)) from error
 
 
-def image_size(image: Path | io.BytesIO | Image.Image) -> tuple[int, int]:
-    """Width and height of an image as ``read_image`` turns it; of a file only the header is read.
+def _lower_bytes(path: Path, page: int | None) -> UInt16[np.ndarray, "height width 3"]:
+    with decoding(path, page) as stored:
+        channels = take_lower_bytes(stored)
+        return np.asarray(stored)[..., channels].astype(np.uint16)
+
+
+class Frame(NamedTuple):
+    """Width and height of an image in its file, and how EXIF says that it is to be turned."""
+
+    stored: tuple[int, int]
+    orientation: int
+
+    @property
+    def turned(self) -> tuple[int, int]:
+        """Width and height as ``read_image`` turns it."""
+        return self.stored[::-1] if self.orientation in (5, 6, 7, 8) else self.stored
+
+    def turn(self, mask: np.ndarray) -> np.ndarray:
+        """A mask (H, W) of the image as it is stored, turned."""
+        drawn = Image.fromarray(mask.astype(np.uint8))
+        drawn.getexif()[ExifTags.Base.Orientation] = self.orientation
+        return np.asarray(ImageOps.exif_transpose(drawn)).astype(mask.dtype)
+
+
+def frame_of(image: Path | Image.Image) -> Frame:
+    """How an image lies in its file; of a file only the header is read.
 
     Raises:
         ValueError: it cannot be read; names it.
     """
-    if not isinstance(image, Image.Image):
+    if isinstance(image, Path):
         with decoding(image) as stored:
-            return image_size(stored)
-    on_the_side = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    return (image.height, image.width) if on_the_side else image.size
-
-
-def turned_mask(mask: np.ndarray, path: Path) -> np.ndarray:
-    """A mask (H, W) of an image as it is stored, turned as that image's EXIF orientation says.
-
-    Raises:
-        ValueError: the image cannot be read; names it.
-    """
-    with decoding(path) as stored:
-        drawn = Image.fromarray(mask.astype(np.uint8))
-        drawn.getexif()[ExifTags.Base.Orientation] = stored.getexif().get(ExifTags.Base.Orientation, 1)
-    return np.asarray(ImageOps.exif_transpose(drawn)).astype(mask.dtype)
+            return frame_of(stored)
+    tags = getattr(image, "tag_v2", {})  # from Pillow 12 on, a TIFF has the turned size before it is turned
+    size = (tags[256], tags[257]) if ExifTags.Base.Orientation in tags else image.size
+    return Frame(size, image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 @contextmanager
@@ -195,13 +240,14 @@ def decoding(path: Path | io.BytesIO, page: int | None = None) -> Iterator[Image
             not say which, and more than ``MAX_PIXELS``.
     """
     try:
-        with Image.open(path, formats=FORMATS) as stored:
+        with _opened(path) as stored:
             if page is None:
                 page, *more = pages(stored)
                 if more:
                     raise ValueError(f"{len(more) + 1} pages; open it with Pillow and give the pages as images")
             stored.seek(page)
             check_size(*stored.size)
+            name_planes(stored)
             yield stored
     except UnidentifiedImageError as error:
         raise ValueError(f"{_called(path)}: {NO_FORMAT}") from error
@@ -209,6 +255,13 @@ def decoding(path: Path | io.BytesIO, page: int | None = None) -> Iterator[Image
         raise ValueError(f"{_called(path)}: {_TOO_LARGE}") from error
     except Exception as error:  # damaged files bring the decoders to raise almost anything
         raise ValueError(f"{_called(path)}: {_reason(error, path)}") from error
+
+
+@contextmanager
+def _opened(path: Path | io.BytesIO) -> Iterator[Image.Image]:
+    """An image file by its content. From a path Pillow maps pixels into memory, in wrong rows where EXIF turns them."""
+    with path.open("rb") if isinstance(path, Path) else path as file, Image.open(file, formats=FORMATS) as stored:
+        yield stored
 
 
 NO_FORMAT = f"no image of a format that is read ({', '.join(FORMATS)}); convert it to PNG or JPEG"
@@ -243,7 +296,7 @@ def _reason(error: Exception, path: object) -> str:
 def is_image(path: Path) -> bool:
     """Whether a file's content begins as an image does."""
     try:
-        with Image.open(path, formats=FORMATS):
+        with _opened(path):
             return True
     except Exception:  # as decoding
         return False
@@ -252,7 +305,7 @@ def is_image(path: Path) -> bool:
 def page_numbers(path: Path) -> list[int]:
     """The pages of an image file, see ``pages``; [0] also of one that cannot be read, which reading it then says."""
     try:
-        with Image.open(path, formats=FORMATS) as stored:
+        with _opened(path) as stored:
             return pages(stored)
     except Exception:  # as decoding
         return [0]
@@ -276,7 +329,20 @@ def pages(image: Image.Image) -> list[int]:
 
 
 def as_array(image: Image.Image | np.ndarray | Tensor) -> np.ndarray:
-    """(H, W) or (H, W, C), of a tensor too."""
+    """(H, W) or (H, W, C), of a tensor too.
+
+    Raises:
+        ValueError: of what is no number, or cannot be brought to this computer's memory.
+    """
     if isinstance(image, Tensor):
-        image = (image.movedim(0, -1) if image.ndim == 3 else image).detach().cpu().numpy()
-    return np.asarray(image)
+        try:
+            image = image.detach().cpu()
+            image = image if image.layout is strided else image.to_dense()
+            image = image.float() if image.dtype is bfloat16 else image
+            image = (image.movedim(0, -1) if image.ndim == 3 else image).numpy()
+        except (RuntimeError, TypeError) as error:  # of a kind that NumPy does not know
+            raise ValueError(f"a tensor of {image.dtype}: {error}") from error
+    pixels = np.asarray(image)
+    if pixels.dtype.kind not in "biuf":
+        raise ValueError(f"values of type {pixels.dtype}; give whole or floating-point numbers")
+    return pixels

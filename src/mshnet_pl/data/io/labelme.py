@@ -7,23 +7,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from mshnet_pl.data.io.images import decoding, image_size, read_image
-from mshnet_pl.data.io.marks import INSIDE, OBJECT, Marks
+from mshnet_pl.data.io.images import Frame, decoding, frame_of, read_image
+from mshnet_pl.data.io.marks import OBJECT, Marks
 from mshnet_pl.data.io.masks import mark
-from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlines, check_memory, checked
+from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlines, check_memory, checked, is_as_stored
+from mshnet_pl.data.io.places import whole_name
 from mshnet_pl.errors import DataError
 
-_BOXES = ("rectangle", "rotation")
+_BOXES = ("rectangle", "rotation", "oriented_rectangle")
 _OUTLINES = ("polygon", "quadrilateral")
 """Kinds of shapes that are the area between their points, if these are three or more."""
 _STROKES = {"point": 1, "points": 1, "line": 2, "linestrip": 2}
 """Kinds of shapes that are points and strokes, and how many points they have at least."""
 
 
-def read_labelme(path: Path, document: Mapping[str, Any]) -> Outlines:
+def read_labelme(path: Path, document: Mapping[str, Any], finder: ImageFinder) -> Outlines:
     """The shapes of every label together: a mask of polygons, circles and masks; marks where there is any other kind.
 
     A point or line whose ``flags`` have ``negative`` set is on the background.
@@ -31,63 +31,56 @@ def read_labelme(path: Path, document: Mapping[str, Any]) -> Outlines:
     Raises:
         ValueError: there is no image, or one of another size.
     """
-    image, width, height = _image(path, document)
+    image, frame, as_stored = _image(document, finder)
+    width, height = frame.stored if as_stored else frame.turned
     marked: dict[str, Marks] = {}
     problems = []
-    drawn = set()
+    drawn: dict[str, Marks] = {}
     for number, shape in enumerate(document["shapes"]):
         try:
-            label = str(shape["label"])
+            label = whole_name(shape["label"])
             if label not in marked:
                 check_memory(len(marked) + 1, (len(marked) + 1) * width * height)
                 marked[label] = Marks((width, height))
             _draw(marked[label], shape)
-            drawn.add(label)
+            drawn[label] = marked[label]
         except (*UNREADABLE, DataError) as error:
             name = shape.get("label") if isinstance(shape, Mapping) else None
             problems.append(f"{path}: shape {number} ({name}): {error}")
-    shown = {label: marks.told() for label, marks in marked.items()}
-    problems += [
-        f"{path}: the shapes of {label} enclose no pixel" for label in shown if label in drawn and not _shows(shown[label])
-    ]
     source = image if isinstance(image, Path) else path
-    found = [
-        Outlined(label, image, shown[label] == OBJECT if marks.is_mask else marks, source)
-        for label, marks in marked.items()
-        if _shows(shown[label])
-    ]
+    found = []
+    for label, marks in drawn.items():
+        turned = marks.turned(frame.turn) if as_stored else marks
+        found.append(Outlined(label, image, turned.told() == OBJECT if turned.is_mask else turned, source))
     return Outlines(found, problems)
 
 
-def _shows(told: np.ndarray) -> bool:
-    return bool(((told == OBJECT) | (told == INSIDE)).any())
-
-
-def _image(path: Path, document: Mapping[str, Any]) -> tuple[Path | Image.Image, int, int]:
-    """The image and its width and height: the file, or else the one inside."""
+def _image(document: Mapping[str, Any], finder: ImageFinder) -> tuple[Path | Image.Image, Frame, bool]:
+    """The image, its frame, and whether it is outlined as it is stored: the file, or else the one inside."""
     image: Path | Image.Image
     name = str(document.get("imagePath") or "")
     try:
         try:
-            image = ImageFinder(path).find(name)
+            image = finder.find(name)
         except ValueError:
-            image = ImageFinder(path).find(PureWindowsPath(name).name)
+            image = finder.find(PureWindowsPath(name).name)
     except ValueError:
         if not document.get("imageData"):
             raise
         with decoding(io.BytesIO(base64.b64decode(document["imageData"]))) as stored:
-            image = read_image(stored)
-    width, height = image_size(image)
-    said = [document.get(key) for key in ("imageWidth", "imageHeight")]
-    if any(number not in (None, own) for number, own in zip(said, (width, height), strict=True)):
-        raise ValueError(f"outlined at {said[0]} x {said[1]} pixels, but {name} has {width} x {height}")
-    return image, width, height
+            frame, image = frame_of(stored), read_image(stored)
+    else:
+        frame = frame_of(image)
+    return image, frame, is_as_stored([document.get(key) for key in ("imageWidth", "imageHeight")], frame, name)
 
 
 def _draw(marks: Marks, shape: Mapping[str, Any]) -> None:
     points = checked(shape["points"], *marks.size)
     kind = shape.get("shape_type") or "polygon"
-    negative = bool((shape.get("flags") or {}).get("negative"))
+    flags = shape.get("flags") or {}
+    if not isinstance(flags, Mapping):
+        raise ValueError(f'flags {str(flags)[:40]}; give {{"negative": true}}, or none')
+    negative = bool(flags.get("negative"))
     if kind in _STROKES and len(points) >= _STROKES[kind]:
         for stroke in [[point] for point in points] if kind == "points" else [points]:
             marks.scribble(stroke, positive=not negative)

@@ -8,12 +8,12 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from itertools import zip_longest
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from mshnet_pl.data.io.folders import is_system, list_images, passed_over_lines, plain
+from mshnet_pl.data.io.places import entries, whole_name, written_place
+from mshnet_pl.data.io.tables import read_rows
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.text import read_text
 
@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 _NEEDED = ("image", "mask", "class")
 _OPTIONAL = ("split", "value")
 _SPLITS = ("train", "val")
-_SEPARATORS = ",;\t|"
 _MASK_ENDS = ("_mask", "-mask", "_masks", "_seg", "_segmentation", "_label", "_gt", "_matte")
 """What tools add to an image's name for its mask."""
 
@@ -50,11 +49,16 @@ def read_tree(root: Path, setting: str = "data.root", passed_over: dict[Path, st
         passed_over: takes the files that are no images, with the reason; else the log does.
 
     Raises:
-        DataError: there is no class, a folder is missing, or an image and a mask do not pair off.
+        DataError: there is no class, one whose name is no text, a folder is missing, or an image and a mask do not pair off.
     """
     if not root.is_dir():
         raise DataError(f"{setting}={root}: no such folder; give the folder that holds CLASS/images and CLASS/masks")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system(path))
+    folders = [path for path in entries(root) if path.is_dir() and not is_system(path)]
+    try:
+        for folder in folders:
+            whole_name(folder.name)
+    except ValueError as error:
+        raise DataError(f"{setting}={root}: {error}") from error
     records = read_pairs(root, folders, setting, passed_over)
     if not records:
         raise DataError(f"{setting}={root}: no CLASS/images and CLASS/masks in it; give the folder of the classes' folders")
@@ -110,7 +114,7 @@ def _rename(masks: dict[str, list[Path]], images: Mapping[str, list[Path]]) -> N
 
 def _by_stem(folder: Path, passed_over: dict[Path, str]) -> dict[str, list[Path]]:
     stems: dict[str, list[Path]] = {}
-    listing = list_images(folder.iterdir())
+    listing = list_images(entries(folder))
     passed_over |= listing.passed_over
     for path in listing.images:
         stems.setdefault(path.stem, []).append(path)
@@ -149,40 +153,13 @@ def _rows(path: Path) -> Iterable[tuple[int, Any]]:
     text = read_text(path)
     try:
         if path.suffix.lower() != ".json":
-            return _table(path, text)
+            return list(read_rows(lambda: io.StringIO(text, newline=""), _NEEDED, _OPTIONAL))
         rows = json.loads(text)
     except (ValueError, RecursionError, csv.Error) as error:
         raise DataError(f"data.source.manifest={path} cannot be read: {error}; give a CSV or JSON file") from error
     if not isinstance(rows, list):
         raise DataError(f"data.source.manifest={path}: give a list of objects with {', '.join(_NEEDED)}")
     return enumerate(rows, start=1)
-
-
-def _table(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV by the number of their last line; the separator is the one by which its header makes sense."""
-    own_line = re.match(r"sep=.\n", text)  # Excel's
-    skipped = 0 if own_line is None else 1
-    for separator in _SEPARATORS:
-        reader = csv.reader(
-            io.StringIO(text[6 * skipped :], newline=""), delimiter=separator, skipinitialspace=True, strict=True
-        )
-        names: list[str] = []
-        with suppress(csv.Error):
-            names = [name.strip().lower() for name in next((row for row in reader if any(row)), [])]
-        if {*names} >= {*_NEEDED} and len({*names} - {""}) == len([name for name in names if name]):
-            return [(reader.line_num + skipped, _cells(names, row)) for row in reader if any(map(str.strip, row))]
-    header = text[6 * skipped :].lstrip().partition("\n")[0]
-    raise ValueError(
-        f"the first line is {header[:200]!r}, but it must name the columns {', '.join(_NEEDED)}, each once, with commas, "
-        "semicolons or tabs between them"
-    )
-
-
-def _cells(names: list[str], row: list[str]) -> dict[str, str]:
-    """The cells of a row by the column's name; those beyond the header have none."""
-    cells = [(name, cell.strip()) for name, cell in zip_longest(names, row, fillvalue="")]
-    nameless = " ".join(cell for name, cell in cells if cell and not name)
-    return {name: cell for name, cell in cells if name} | ({"": nameless} if nameless else {})
 
 
 def _record(folder: Path, row: Any) -> Record:  # noqa: ANN401 - what a manifest holds
@@ -208,7 +185,7 @@ def _record(folder: Path, row: Any) -> Record:  # noqa: ANN401 - what a manifest
         name=os.path.relpath(image, folder),
         image=image,
         mask=mask,
-        class_name=unicodedata.normalize("NFC", filled["class"]),
+        class_name=unicodedata.normalize("NFC", whole_name(filled["class"])),
         value=None if value is None else int(re.split("[.,]", value)[0]),
         split=None if split is None else split.lower(),
     )
@@ -220,14 +197,16 @@ def _path(folder: Path, text: str) -> Path:
     Raises:
         ValueError: it is a place of another computer, or none at all.
     """
-    windows = PureWindowsPath(text)
-    if os.name == "posix" and windows.drive and not os.path.exists(folder / text):
+    if os.name == "posix" and PureWindowsPath(text).drive and not os.path.exists(folder / text):
         raise ValueError(f"{text} is a path of Windows; give it relative to the manifest")
-    found = folder / text if os.path.exists(folder / text) else folder / windows.as_posix()
+    found = written_place(folder, text)
     try:
+        os.fsencode(text)
         found.is_file()  # what is missing is named together with what is damaged
     except OSError as error:
         raise ValueError(f"{text}: {error.strerror}") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{text!a} is no name that a file can have; mend it") from error
     return found
 
 

@@ -1,11 +1,11 @@
 """Marks that say less than a mask: boxes, scribbles and points, drawn into one map of what they tell of every pixel."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from mshnet_pl.errors import DataError
 
@@ -77,6 +77,25 @@ class Marks:
     def mask(self, pixels: Bool[np.ndarray, "h w"], left: int = 0, upper: int = 0) -> None:
         """The object's own pixels, whose upper left corner lies at that place."""
         self._part(_OUTLINES).paste(1, (left, upper), Image.fromarray(pixels))
+
+    def add(self, other: "Marks | Bool[np.ndarray, 'height width']") -> None:
+        """Whatever else is marked in the same image, or the object's own pixels in it."""
+        if isinstance(other, Marks):
+            self._parts |= {kind: ImageChops.lighter(self._part(kind), part) for kind, part in other._parts.items()}
+        else:
+            self.mask(other)
+
+    def turned(self, turn: Callable[[np.ndarray], np.ndarray]) -> "Marks":
+        """The same marks in the image that ``turn`` makes of this one; it takes an array (H, W)."""
+        parts = {kind: Image.fromarray(turn(np.asarray(part))) for kind, part in self._parts.items()}
+        made = Marks(next((part.size for part in parts.values()), self.size))
+        made._parts = parts
+        return made
+
+    def shows_object(self) -> bool:
+        """Whether any pixel is likely the object's."""
+        told = self.told()
+        return bool(((told == OBJECT) | (told == INSIDE)).any())
 
     def told(self) -> UInt8[np.ndarray, "height width"]:
         """What is told of every pixel: ``BACKGROUND``, ``OBJECT``, ``INSIDE`` or ``OPEN``."""
@@ -167,7 +186,7 @@ def _numbers(given: Any, name: str) -> np.ndarray:  # noqa: ANN401
     try:
         array = np.asarray(given)
         return array if array.dtype == bool else array.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{name}: {type(given).__name__} {str(given)[:60]} is no array of numbers; give places in pixels"
         ) from error

@@ -13,7 +13,6 @@ With ``value`` the object is what equals it in the stored numbers (of a palette,
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mshnet_pl.data.io.images import ImageLike, as_array, decoding
+from mshnet_pl.data.io.places import expanded
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import UNKNOWN
 
@@ -68,7 +68,8 @@ def read_mask(mask: ImageLike, value: int | None = None, name: str = "mask") -> 
     try:
         if not isinstance(mask, str | os.PathLike):
             return mark(mask, value).shown
-        with decoding(Path(mask).expanduser()) as stored:
+        name, path = str(mask), expanded(mask)
+        with decoding(path) as stored:
             name = ""
             return mark(stored, value).shown
     except ValueError as error:

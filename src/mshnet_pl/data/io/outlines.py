@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
@@ -13,8 +14,8 @@ from jaxtyping import Bool
 from PIL import Image
 
 from mshnet_pl.data.io.folders import plain
-from mshnet_pl.data.io.images import EXTENSIONS
-from mshnet_pl.data.io.marks import Marks
+from mshnet_pl.data.io.images import EXTENSIONS, Frame
+from mshnet_pl.data.io.marks import OBJECT, Marks
 
 UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, OSError, SyntaxError)
 """What code meets in JSON that is not of the expected form."""
@@ -26,6 +27,8 @@ ANNOTATION_FOLDERS = ("annotations", "labels", "json")
 """Where exports have their JSON, beside their images."""
 _DEPTH = 3
 """So many folders below an export's own are looked through for its images."""
+Known = dict[Path, dict[str, list[Path]]]
+"""The images in a folder and those below it, by the plain name."""
 
 
 class Outlined(NamedTuple):
@@ -45,6 +48,42 @@ class Outlines(NamedTuple):
 
     found: list[Outlined]
     problems: list[str]
+
+
+def united(outlined: Sequence[Outlined]) -> Outlined:
+    """What is outlined of one class in one image together: marks, if anything of it is."""
+    first, *others = outlined
+    if not others:
+        return first
+    marks = Marks(first.mask.size if isinstance(first.mask, Marks) else first.mask.shape[::-1])
+    for one in outlined:
+        marks.add(one.mask)
+    return first._replace(mask=marks.told() == OBJECT if marks.is_mask else marks)
+
+
+def is_as_stored(said: Sequence[Any], frame: Frame, name: str) -> bool:
+    """Whether an image is outlined as its file stores it, not as EXIF turns it, by the width and height that are said of it.
+
+    Args:
+        said: numbers, or such as text; None or 0 where nothing is said.
+        frame: the image's.
+        name: what messages call it.
+
+    Raises:
+        ValueError: it has another size.
+    """
+    numbers = [_number(one) for one in said]
+    sizes = frame.turned, frame.stored
+    fits = [all(number in (None, own) for number, own in zip(numbers, size, strict=True)) for size in sizes]
+    if not any(fits):
+        raise ValueError(f"outlined at {said[0]} x {said[1]} pixels, but {name} has {frame.turned[0]} x {frame.turned[1]}")
+    return not fits[0]
+
+
+def _number(said: Any) -> Any:  # noqa: ANN401 - parsed JSON
+    with suppress(TypeError, ValueError, OverflowError):
+        said = float(said)
+    return said or None
 
 
 def checked(points: Iterable[Any], width: int, height: int) -> list[tuple[float, float]]:
@@ -84,15 +123,16 @@ class ImageFinder:
     Args:
         annotations: the file. Of ``annotations/instances_SUBSET.json`` the export is the folder above, and images lie in
             ``images/SUBSET``, ``SUBSET``, ``images`` or wherever the name is found once.
+        known: the images of folders that were looked through for other files; takes those of this one.
     """
 
-    def __init__(self, annotations: Path) -> None:
+    def __init__(self, annotations: Path, known: Known | None = None) -> None:
         folder = annotations.parent
         self._subset = annotations.stem.partition("_")[2]
         inside = folder.name.lower() in ANNOTATION_FOLDERS
         self._root = folder.parent if inside else folder
         self._near = [folder, folder / "images", self._root, self._root / "images"]
-        self._by_name: dict[str, list[Path]] | None = None
+        self._known = {} if known is None else known
 
     def find(self, name: str) -> Path:
         """The file of an image that is written as on whatever system.
@@ -104,12 +144,12 @@ class ImageFinder:
         subset = [self._root / "images" / self._subset, self._root / self._subset] if self._subset else []
         for written in (relative, Path(unquote(str(relative)))):
             for folder in (*self._near, *subset):
-                if (folder / written).is_file():
+                if os.path.isfile(folder / written):
                     return folder / written
-        if self._by_name is None:
-            self._by_name = _by_name(self._root)
+        if self._root not in self._known:
+            self._known[self._root] = _by_name(self._root)
         parts = [plain(unquote(part)) for part in relative.parts]
-        found = self._by_name.get(parts[-1], []) if parts else []
+        found = self._known[self._root].get(parts[-1], []) if parts else []
         closer = [path for path in found if [*map(plain, path.parts[-len(parts) :])] == parts]
         found = closer or found
         if len(found) == 1:

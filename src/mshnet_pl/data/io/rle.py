@@ -1,5 +1,6 @@
 """Run-length encodings of masks, as COCO's annotations have them."""
 
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
@@ -10,6 +11,11 @@ from mshnet_pl.data.io.outlines import checked
 
 _MAX_SHIFT = 35
 """Bits of a run length."""
+
+
+def is_crowd(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation is of a crowd; some tools write the number as text."""
+    return annotation.get("iscrowd") not in (None, 0, "", "0", "false")
 
 
 def encode(segmentation: Any, height: int, width: int) -> dict[str, Any]:  # noqa: ANN401 - parsed JSON

@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 from PIL import features
 from torch import Tensor
 
+from mshnet_pl.data.io.places import given_place
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.utils.hashing import checksum
 
@@ -57,7 +58,7 @@ class ImageCache:
                 f"data.cache_mb={megabytes}: an image of {size} x {size} takes {record} bytes; "
                 f"give at least {-(-record // _MB)}, or 0 for no cache"
             )
-        order = sorted(set(names), key=lambda name: (zlib.crc32(name.encode()), name))
+        order = sorted(set(names), key=lambda name: (zlib.crc32(os.fsencode(name)), name))
         kept = order[: megabytes * _MB // record]
         self._places = {name: place for place, name in enumerate(kept)}
         self._records: _Memory | _File
@@ -65,7 +66,7 @@ class ImageCache:
             self._records = _Memory(len(kept), record)
         else:
             key = hashlib.sha256(json.dumps([identity, _decoder(), size, order]).encode()).hexdigest()
-            path = Path(folder).expanduser() / f"images-{size}-{key[:32]}.bin"
+            path = given_place(folder, "data.cache_dir") / f"images-{size}-{key[:32]}.bin"
             self._records = _File(path, len(kept), len(order), record)
         log.info(
             "data.cache_mb=%d: %d of %d images, %.0f MB in %s",

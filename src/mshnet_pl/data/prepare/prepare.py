@@ -31,7 +31,7 @@ def prepare(
         data: one of ``PREPARE``.
         root: ``data.root``.
         splits_dir: ``data.splits_dir``.
-        download: fetch official archives that are missing.
+        download: fetch official archives that are missing; the folder is made where it is missing.
         any_archive: unpack archives that are there, too, if their MD5 is not the published one.
 
     Raises:
@@ -40,9 +40,11 @@ def prepare(
     """
     if data not in PREPARE:
         raise ConfigError(f"data={data}: what can be prepared is {', '.join(PREPARE)}")
-    if not root.is_dir():
-        raise DataError(f"data.root={root}: no such folder; make it, and put there what you have of {data}")
     try:
+        if download and data != "folder" and not root.exists():
+            root.mkdir(parents=True)
+        if not root.is_dir():
+            raise DataError(f"data.root={root}: no such folder; make it, and put there what you have of {data}")
         problems = PREPARE[data](root, splits_dir, download, any_archive)
     except OSError as error:  # a full disk, a folder that may not be written
         raise DataError(f"data.root={root}: {error}; once that is mended, run this again to go on") from error

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.io.images import read_image
+from mshnet_pl.data.io.places import given_place
 from mshnet_pl.data.protocol.folds import Fold
 from mshnet_pl.data.protocol.sampling import Draws, published_classwise
 from mshnet_pl.data.protocol.split_lists import Pair, bare, by_class, read_pickle_list
@@ -61,11 +62,11 @@ class Coco20i(AbstractSource):
     epoch_length = 7500
 
     def __init__(self, root: str, splits_dir: str | None = None) -> None:
-        self._root = Path(root).expanduser()
+        self._root = given_place(root, "data.root")
         for path in map(self._annotations, Subset):
             if not path.is_file():
                 raise DataError(f"data.root={root}: no file {path}; give the folder of COCO that holds annotations/")
-        self._splits_dir = None if splits_dir is None else Path(splits_dir).expanduser()
+        self._splits_dir = None if splits_dir is None else given_place(splits_dir, "data.splits_dir")
         self.splits = "derived" if self._splits_dir is None else "published"
         self._lists: dict[Subset, dict[int, list[str]]] = {}
         if self._splits_dir is not None:

@@ -16,7 +16,7 @@ from platformdirs import user_cache_dir
 from pycocotools import mask as rle_tools
 
 from mshnet_pl.data.io.images import check_size
-from mshnet_pl.data.io.rle import encode
+from mshnet_pl.data.io.rle import encode, is_crowd
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.files import whole_path
 from mshnet_pl.utils.hashing import checksum, stamp
@@ -185,7 +185,7 @@ def _build(path: Path, classes: int) -> _Arrays:
         sizes = {int(image["id"]): (int(image["height"]), int(image["width"])) for image in document["images"]}
         names = {int(image["id"]): str(image["file_name"]) for image in document["images"]}
         ids = sorted(int(category["id"]) for category in document["categories"])
-        shown = [a for a in document["annotations"] if not a.get("iscrowd", 0)]
+        shown = [a for a in document["annotations"] if not is_crowd(a)]
         shown.sort(key=lambda a: (a["image_id"], a["category_id"]))
     except _MALFORMED as error:
         raise DataError(

@@ -1,5 +1,6 @@
 """One's own images: any classes, in folders or in a manifest, with binary masks or label maps."""
 
+import os
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 from mshnet_pl.data.io.images import bits_of, read_image
 from mshnet_pl.data.io.manifest import Record, read_manifest, read_tree
+from mshnet_pl.data.io.places import given_place
 from mshnet_pl.data.protocol.folds import Fold, make_fold
 from mshnet_pl.data.protocol.split_lists import Pair
 from mshnet_pl.data.sources.base import AbstractSource
@@ -60,9 +62,9 @@ class Folder(AbstractSource):
                 f"data.source.val_fraction={val_fraction}: give a number above 0; 1 leaves no image for training"
             )
         if manifest is not None:
-            records = read_manifest(Path(manifest).expanduser())
+            records = read_manifest(given_place(manifest, "data.source.manifest"))
         else:
-            records = read_tree(Path(str(root)).expanduser())
+            records = read_tree(given_place(str(root), "data.root"))
         self.classes = tuple(sorted({record.class_name for record in records}))
         records = self._with_values(records, mask_value)
         self._novel = None if novel is None else self._numbers("data.source.novel", novel)
@@ -197,7 +199,7 @@ class Folder(AbstractSource):
 
 def _share(record: Record) -> float:
     """In 0..1, by the name alone: below ``val_fraction`` it is for validation and test."""
-    return zlib.crc32(record.name.encode()) / 2**32
+    return zlib.crc32(os.fsencode(record.name)) / 2**32
 
 
 def _key(name: str, class_id: int) -> str:

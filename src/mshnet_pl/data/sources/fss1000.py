@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.io.images import decoding, read_image
+from mshnet_pl.data.io.places import given_place
 from mshnet_pl.data.protocol.folds import Fold
 from mshnet_pl.data.protocol.sampling import Draws, published_walk
 from mshnet_pl.data.protocol.split_lists import Pair, read_classes
@@ -46,10 +47,10 @@ class Fss1000(AbstractSource):
     draws_per_class = len(_IMAGES)
 
     def __init__(self, root: str, splits_dir: str) -> None:
-        self._root = Path(root).expanduser()
+        self._root = given_place(root, "data.root")
         if not self._root.is_dir():
             raise DataError(f"data.root={root}: no such folder; give the folder of FSS-1000 that holds the classes' folders")
-        lists = _read_lists(Path(splits_dir).expanduser())
+        lists = _read_lists(given_place(splits_dir, "data.splits_dir"))
         self.classes = tuple(name for listed in lists for name in listed)
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         if twice:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mshnet_pl.data.io.folders import visible
 from mshnet_pl.data.io.images import read_image
+from mshnet_pl.data.io.places import given_place
 from mshnet_pl.data.protocol.split_lists import Pair, read_names, read_published
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, read_labels, take_inventory
@@ -41,14 +42,14 @@ class Pascal5i(AbstractSource):
     )  # fmt: skip
 
     def __init__(self, root: str, splits_dir: str | None = None) -> None:
-        self._root = Path(root).expanduser()
+        self._root = given_place(root, "data.root")
         for folder in ("JPEGImages", "SegmentationClassAug"):
             if not (self._root / folder).is_dir():
                 raise DataError(
                     f"data.root={root}: no folder {folder} in it; give the folder of VOC 2012 that holds JPEGImages and "
                     f"SegmentationClassAug, or let mshnet-prepare data=pascal5i data.root={root} make what is missing"
                 )
-        self._splits_dir = None if splits_dir is None else Path(splits_dir).expanduser()
+        self._splits_dir = None if splits_dir is None else given_place(splits_dir, "data.splits_dir")
         self.splits = "derived" if self._splits_dir is None else "published"
         self._areas: ClassAreas = {}
         self._pairs: dict[Subset, list[Pair]] = {}

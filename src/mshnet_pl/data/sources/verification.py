@@ -15,7 +15,8 @@ import numpy as np
 from platformdirs import user_cache_dir
 from tqdm import tqdm
 
-from mshnet_pl.data.io.images import decoding, image_size, read_image
+from mshnet_pl.data.io.deep_colours import has_deep_colours
+from mshnet_pl.data.io.images import decoding, frame_of, read_image
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import UNKNOWN
 from mshnet_pl.utils.files import write_whole
@@ -155,10 +156,11 @@ def _look_at(name: str, pair: Files, reader: AbstractMaskReader) -> dict[int, in
     """ClassAreas by class, or what is wrong with the pair."""
     try:
         with decoding(pair.image) as image:
-            size, whole = image_size(image) if reader.turned else image.size, image.size
+            size, whole = frame_of(image).turned if reader.turned else image.size, image.size
+            deep = has_deep_colours(image)
             image.draft("RGB", (whole[0] // 8 or 1, whole[1] // 8 or 1))  # a JPEG is read whole, but decoded small
             image.load()
-        if image.mode not in ("RGB", "L"):
+        if deep or image.mode not in ("RGB", "L"):
             read_image(pair.image, turn=reader.turned)
     except (DataError, ValueError) as error:
         return str(error)

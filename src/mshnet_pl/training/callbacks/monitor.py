@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 class Monitor(pl.Callback):
     """Logs ``train/grad_norm``, before any clipping, and ``train/episodes_per_second``.
 
-    The rate is that of the last ``log_every_n_steps`` batches, with the time to load them and without validation.
+    The rate is that of the last ``log_every_n_steps`` batches, of one for 0, with the time to load them and without
+    validation.
 
     Args:
         batch_size: episodes in a batch of one process.
@@ -32,7 +33,8 @@ class Monitor(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
-        self._ends = deque([time.perf_counter()], maxlen=trainer.log_every_n_steps + 1)  # type: ignore[attr-defined]  # untyped in Lightning
+        batches: int = max(trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]  # untyped in Lightning
+        self._ends = deque([time.perf_counter()], maxlen=batches + 1)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Logs the rate."""

@@ -1,0 +1,69 @@
+"""Paths and names as people give them, before anything is read."""
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path, PureWindowsPath
+
+from mshnet_pl.errors import ConfigError, DataError
+
+_HALVES = re.compile("[\ud800-\udfff]")
+"""What stands for bytes that are no UTF-8, and in JSON for half a character."""
+_WAY_OUT = "; give another path"
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with ``~`` for the user's folder.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no user {Path(path).parts[0]}{_WAY_OUT}") from error
+
+
+def given_place(path: str | os.PathLike[str], setting: str) -> Path:
+    """The place that a setting names, with ``~`` for the user's folder; there may be nothing.
+
+    Raises:
+        ConfigError: it can be no place: too long a name, links in a circle, a user whom there is not, a closed folder.
+    """
+    try:
+        place = expanded(path)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            place.stat()
+    except (OSError, ValueError) as error:
+        said = str(error.strerror if isinstance(error, OSError) else error)
+        raise ConfigError(f"{setting}={path}: {said.removesuffix(_WAY_OUT)}{_WAY_OUT}") from error
+    return place
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by path.
+
+    Raises:
+        DataError: it cannot be looked into.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be looked into: {error.strerror}; give a folder that can") from error
+
+
+def written_place(folder: Path, text: str) -> Path:
+    """A path that a list in that folder names: as it stands there, or else with the backslashes of Windows."""
+    place = folder / text
+    return folder / PureWindowsPath(text).as_posix() if "\\" in text and not os.path.exists(place) else place
+
+
+def whole_name(name: object) -> str:
+    """A class's name as text.
+
+    Raises:
+        ValueError: it holds what no text in UTF-8 can.
+    """
+    if _HALVES.search(text := str(name)):
+        raise ValueError(f"the class {text!a} is no text in UTF-8; give it another name")
+    return text
