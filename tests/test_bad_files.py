@@ -16,13 +16,14 @@ from conftest import Command
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.io.images import read_image
 from mshnet_pl.data.protocol.sampling import Draw, Draws, draw_seeded, without
+from mshnet_pl.data.protocol.split_lists import by_class
 from mshnet_pl.data.sources.folder import Folder
 from mshnet_pl.data.sources.folder_masks import read_values
 from mshnet_pl.data.sources.pascal5i import Pascal5i
 from mshnet_pl.data.sources.verification import read_labels
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import DataError
-from mshnet_pl.options import BadFiles, NovelPixels, Protocol
+from mshnet_pl.options import BadFiles, NovelPixels, Protocol, Subset
 
 COMMAND = (
     "data=pascal5i", "backbone=efficientnet_lite0", "recipe=demo", "data.image_size=48", "data.batch_size=2",
@@ -147,7 +148,7 @@ def test_damaged_bytes_are_one_error(tmp_path: Path) -> None:
 def module(root: Path, bad_files: BadFiles, workers: int = 0, **settings: int) -> EpisodeDataModule:
     made = EpisodeDataModule(
         Pascal5i(str(root), str(root / "splits")), image_size=32, batch_size=4, novel_pixels=NovelPixels.keep,
-        bad_files=bad_files, num_workers=workers, shot=settings.get("shot", 1), way=settings.get("way", 1),
+        bad_files=bad_files, num_workers=workers, **{"shot": 1, **settings},
     )  # fmt: skip
     made.setup()
     return made
@@ -213,6 +214,16 @@ def test_without_leave_it_is_one_message(pascal_root: Path, workers: int) -> Non
     with pytest.raises(DataError, match=r"JPEGImages.*no such|No such file"):
         (pascal_root / "JPEGImages" / f"{draws[0][0].query}.jpg").unlink()
         list(made.images([made.image_names.index(draws[0][0].query)]))
+
+
+def test_what_cannot_be_read_does_not_count_for_a_class(pascal_root: Path) -> None:
+    source = Pascal5i(str(pascal_root), str(pascal_root / "splits"))
+    source.check()
+    images = by_class(source.pairs(Subset.VAL))
+    fewest = min(len(images[c]) for c in range(5))
+    spoil(pascal_root / "JPEGImages" / f"{images[0][0]}.jpg")
+    made = module(pascal_root, BadFiles.skip, min_images=fewest)
+    assert len(images[0]) == fewest and {draw.class_id for (draw,) in made.draws(60, 1, 0, Protocol.seeded)} == {1, 2, 3, 4}
 
 
 def test_other_episodes_in_their_place() -> None:

@@ -119,6 +119,9 @@ def test_early_stopping(command: Command) -> None:
     assert sorted(logged.read_text().splitlines()) == sorted(before)
     assert again["training"]["resumed"] and again["training"]["steps"] == 2 and same(resumed, checkpoint)
 
+    accumulated, _ = train(command, "accumulated", *arguments, "trainer.accumulate_grad_batches=2")
+    assert accumulated["training"]["steps"] == 2 and accumulated["training"]["episodes"] == 8
+
     done = command("mshnet-train", *TINY, "callbacks=[early_stopping]", "trainer.max_steps=6")
     assert done.code == 2 and "callbacks=[early_stopping] needs validation: give val.episodes" in done.err
 

@@ -25,6 +25,7 @@ from mshnet_pl.results import load
 from tiny import TINY_RUN
 
 TINY = (*TINY_RUN, "model.width=4", "trainer.max_steps=3", "test.episodes=5", "test.pictures=4", "logger=csv")
+STOPPING = ("callbacks=[early_stopping]", "val.episodes=2", "val.every_n_steps=1")
 SCRIPTS = Path(sys.executable).parent
 
 
@@ -182,6 +183,13 @@ def test_a_training_free_method_and_pascal_files(command: Command, tmp_path: Pat
         (["test.protocol=published", "test.seeds=[1]"], ["test.seeds=[1]", "published"]),
         (["shot=30"], ["shot=30", "images a class"]),
         (["test.shots=[40]"], ["shot=40", "images a class"]),
+        (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "bf16-mixed"]),
+        (["trainer.precision=16-true"], ["trainer.precision=16-true", "bf16-mixed"]),
+        (["test.controls=1"], ["test.controls: ", "among 1 episodes; give a larger test.controls"]),
+        (["val.episodes=2", "val.classes=base_heldout", "val.heldout=15"], ["val.heldout=15: there are 15 base classes"]),
+        (["data.batch_size=1"], ["data.batch_size=1 with data.image_size=32", "give a larger data.batch_size"]),
+        ([*STOPPING, "callbacks.early_stopping.monitor=val/nope"], ["monitor=val/nope: give val/miou"]),
+        ([*STOPPING, "callbacks.early_stopping.monitor=train/nope"], ["monitor=train/nope", "train/loss", "val/miou"]),
         (["ckpt_path=/nowhere.ckpt"], ["/nowhere.ckpt", "no such file"]),
         (["-m", "--cfg", "job"], ["error: -m and --cfg: give one of them"]),
         (["runs=" + "n" * 300], ["n" * 300 + "/", "give another"]),

@@ -45,7 +45,7 @@ def test_supports_of_a_class_that_the_query_does_not_show(seed: int) -> None:
             and all(own.class_id not in contents[name] for name in other.supports)
         ]  # fmt: skip
         assert (found.supports, found.shown) == (good[0].supports, good[0].class_id) and not found.among
-    with pytest.raises(DataError, match=r"test\.controls=0"):
+    with pytest.raises(DataError, match=r"give a larger test\.controls \(and"):
         other_class([(Draw("1", ("2",), 0),)] * 3, {"1": {0}, "2": {0}})
 
 
@@ -121,9 +121,11 @@ def test_measures_against_loops(tmp_path: Path) -> None:
     nothing = [ControlRow(kind, "q", 0, (0, 0, 0, 0), 0.5) for kind in Control]  # objects too small for the grid
     assert controls.measures(nothing) == {"own_miou": 0, "other_class_miou": 0, "presence_auroc": 50, "which_of_two": 0}
 
-    (tmp_path / "controls.csv").write_text("control,query\nown,a\n")
-    with pytest.raises(DataError, match="damaged"):
-        controls.read(tmp_path / "controls.csv")
+    huge = controls.text([nothing[0]._replace(pixels=(10**400, 0, 0, 0))])
+    for text in ("control,query\nown,a\n", huge):
+        (tmp_path / "controls.csv").write_text(text)
+        with pytest.raises(DataError, match="damaged"):
+            controls.read(tmp_path / "controls.csv")
 
 
 def test_command_against_the_segmenter(command: Command, checkpoint: Path, tmp_path: Path) -> None:
@@ -158,6 +160,12 @@ def test_command_against_the_segmenter(command: Command, checkpoint: Path, tmp_p
     report = command("mshnet-report", "tested")
     (line,) = (line for line in report.out.splitlines() if "control episodes of" in line)
     assert f"with another class's {controls.measures(rows)['other_class_miou']:.1f} [" in line
+
+    whole = path.read_text()
+    path.write_text("\n".join(whole.splitlines()[:5]))
+    cut = command("mshnet-report", "tested")
+    assert cut.code == 2 and "presence_auroc is" in cut.err and f"by {path.name}" in cut.err and "Traceback" not in cut.err
+    path.write_text(whole)
 
     refused = command("mshnet-test", f"ckpt={checkpoint}", *settings, "test.controls=4", "way=2")
     assert refused.code == 2 and "way=2: control episodes have one class" in refused.err

@@ -201,6 +201,13 @@ def areas(checkpoint: Path) -> dict[str, dict[str, list[list[float]]]]:
     return found
 
 
+def test_classes_without_an_area_have_no_line() -> None:
+    """As those of drawn episodes that the means leave out."""
+    areas = {"chair": {"cosine": {2: 60.0}}, "dog": {"cosine": {2: math.nan}}}
+    table = report.table(areas)
+    assert "60.0" in table and "dog" not in table and "nan" not in table
+
+
 def _area(energy: Tensor, truth: np.ndarray) -> float:
     # no more digits than the energies have: interpolation rounds
     large = (

@@ -11,6 +11,7 @@ import pytest
 from conftest import Command
 from mshnet_pl.report.collection import collect
 from mshnet_pl.report.episode_images import Behind
+from mshnet_pl.report.grouping import rows
 from mshnet_pl.report.imagenet import OCCURRING
 from mshnet_pl.results import load
 from recorded import experiments
@@ -89,6 +90,26 @@ def test_power(command: Command, tmp_path: Path) -> None:
     done = command("mshnet-report", "power", tmp_path / "a" / "0", tmp_path / "b" / "0")
     assert "how trainings vary is not known" in done.out
     assert command("mshnet-report", "power", tmp_path / "a", tmp_path / "b", "points=0").code == 2
+
+
+def test_a_class_with_one_query_image_has_no_interval(command: Command, tmp_path: Path) -> None:
+    """Nothing says how it varies: of four episodes of five classes, no interval, no p and no power."""
+    a, b = (write_run(tmp_path / name, config(seed=seed), 0.6, 4) for seed, name in enumerate("ab"))
+    report, why = command("mshnet-report", a, "format=markdown").out, "where a class has a single query image: fold 0 ("
+    assert f"no interval {why}" in report and "test more episodes (test.episodes)" in report and " [" not in report
+    done = command("mshnet-report", "compare", a, b)
+    (row,) = (line for line in done.out.splitlines() if line.startswith("| mIoU"))
+    assert [cell.strip() for cell in row.split("|")[5:7]] == ["-", "-"] and f"no interval, no p {why}" in done.out
+    done = command("mshnet-report", "power", a, b)
+    assert done.code == 2 and f"no variance {why}" in done.err and "Traceback" not in done.err
+
+
+def test_intervals_of_scores_are_possible_ones(tmp_path: Path) -> None:
+    """By the resamples alone that of the bicycle begins at -0.6."""
+    folder = write_run(tmp_path / "run", config(), 0.0, 24)
+    (row,) = (row for row in rows(collect([folder]).tests) if not row.is_baseline)
+    made = row.estimate(1, [0], "bicycle")
+    assert made and made.low == 0 and made.high and made.value < made.high < 100
 
 
 def test_imagenet_categories_exist() -> None:

@@ -186,6 +186,22 @@ def test_training_on_kept_features_changes_no_number(
     assert augmented.code == 2 and "changed pictures have no lasting features" in augmented.err
 
 
+def test_features_are_those_of_the_training_that_is_resumed(command: Command, tmp_path: Path, pascal_root: Path) -> None:
+    """Not of the weights that the command line names, which the checkpoint's replace."""
+    real = (
+        "data=pascal5i", f"data.root={pascal_root}", f"data.splits_dir={pascal_root}/splits", "recipe=demo",
+        "scheduler=constant", "test.shots=[1]", "backbone=efficientnet_lite0",
+    )  # fmt: skip
+    result_of(command, tmp_path / "begun", *real, "backbone.weights=random", "trainer.max_steps=2")
+    (begun,) = (tmp_path / "begun").rglob("last.ckpt")
+    resumed = (*real, f"ckpt_path={begun}", "trainer.max_steps=4")
+    plain = result_of(command, tmp_path / "plain", *resumed, "test.feature_mb=0")
+    kept = result_of(command, tmp_path / "kept", *resumed, f"data.feature_cache={tmp_path / 'features'}")
+    assert plain[1] == kept[1]
+    for key, value in plain[2].items():
+        assert torch.equal(value, kept[2][key]), key
+
+
 def test_images_pass_the_backbone_alone() -> None:
     backbone = EfficientNetLite0("random")
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -23,7 +23,7 @@ FLOORS = (
 )
 """From top to bottom: folders, and the files at the package's root."""
 DATA_FLOORS = (
-    ("datamodule",),
+    ("datamodule", "folder", "fss1000", "own_images", "pascal", "source"),
     ("loading", "prepare"),
     ("sources",),
     ("io", "protocol"),

@@ -138,7 +138,8 @@ def test_what_tests_show_of_a_mask(kind: SupportKind) -> None:
         boxes[80:90, 100:120] = kind is SupportKind.box
         assert np.array_equal(told, INSIDE * boxes)
     else:
-        assert not np.array_equal(told, weakened(mask, kind, 4, 0)) and set(np.unique(told)) == {OBJECT, OPEN}
+        others = weakened(mask, kind, 4, 0), weakened(mask, kind, 3, 1), weakened(mask, kind, 3, 0, seed=1)
+        assert not any(np.array_equal(told, other) for other in others) and set(np.unique(told)) == {OBJECT, OPEN}
         y, x = np.nonzero(told == OBJECT)
         assert mask[y, x].mean() > 0.6 and (len(y) > 60) == (kind is SupportKind.scribble)
 

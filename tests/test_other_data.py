@@ -99,7 +99,7 @@ def test_a_network_by_name_on_every_choice_of_data(command: Command, pascal_root
         assert result["training"]["trainings"] == result["training"]["tested_classes_trained"] == []
         assert result["training"]["checkpoint_sha256"] == pretrained.digest("training-free")
         assert result["config"]["eval"]["guided"] == 0.09
-        assert len(result["novel"]) == classes
+        assert len(result["novel"]) == classes == result["training"]["tested_classes"]
     named = json.loads(next(Path("data=pascal5i").rglob("result.json")).read_text())["tests"][0]
     refined = ("eval.guided=0.09", "eval.zooms=[1.2,2.0]")
     network = ("model=density_ratio", "backbone=efficientnet_lite0_last", *refined, "test.checkpoint=last")

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -216,6 +217,41 @@ def test_all_classes_have_a_column_beside_the_folds(tmp_path: Path, command: Com
         assert {row[8] for row in lines(done.out, "published")} == {"-"}
 
 
+def free_run(folder: Path, fold: int | str) -> None:
+    """A test of a network that nothing trained; ``all`` has the episodes of fold 0."""
+    result = load(write_run(folder, config(fold if isinstance(fold, int) else 0), 0.7, 40) / "result.json")
+    result.config["fold"] = fold
+    save(folder, replace(result, tests=[replace(test, weights="training-free") for test in result.tests]))
+    (folder / "episodes_best_1shot_seed0.csv").rename(folder / "episodes_training-free_1shot_seed0.csv")
+
+
+def test_every_class_and_folds_share_no_row(tmp_path: Path, command: Command) -> None:
+    for fold in (0, 1, 2, 3, "all"):
+        free_run(tmp_path / "runs" / str(fold), fold)
+    done = command("mshnet-report", tmp_path / "runs", "format=csv")
+    assert done.code == 0, done.err
+    for trained, folds in (("", ["0", "1", "2", "3", "mean"]), ("every class", ["all", "mean"])):
+        found = records(done.out, weights="training-free", trained=trained)
+        assert [record["fold"] for record in found] == folds and not {record["settings"] for record in found} - {""}
+    for name in ("compare", "power"):
+        done = command("mshnet-report", name, tmp_path / "runs", tmp_path / "runs")
+        assert done.code == 2 and "(training-free, every class)" in done.err and "Traceback" not in done.err
+
+
+def test_classes_that_no_episode_has_count_as_tested(tmp_path: Path, command: Command) -> None:
+    """Of older files only those are known that an episode had."""
+    past = {"data": "Pascal5i", "fold": 1, "classes": [*VOC[:5]]}
+    told = {"trainings": [past], "tested_on": "Pascal5i", "tested_classes_trained": [*VOC[:5]], "shot": 1}
+    for number, words in ((None, "every class trained"), (5, "every class trained"), (20, "5 of 20 tested classes trained")):
+        folder = tmp_path / str(number)
+        training = told if number is None else {**told, "tested_classes": number}
+        result = load(write_run(folder, config(), 0.7, 40, command="test", training=training) / "result.json")
+        result.config["fold"] = "all"
+        save(folder, result)
+        done = command("mshnet-report", folder, "format=csv")
+        assert {record["trained"] for record in records(done.out, weights="best")} == {words}
+
+
 def test_what_changes_no_result_and_what_a_table_shows_keeps_no_rows_apart() -> None:
     apart = {key for key, effect in effects(Config).items() if effect is Effect.YES}
     named = {
@@ -264,6 +300,8 @@ def test_bad_files_are_one_message(tmp_path: Path, command: Command) -> None:
     for bad, part in (
         (good.replace("\n1,", "\n1,x", 1), "does not hold pixel counts"),
         ("number,class\n1,2\n", "does not hold pixel counts"),
+        (good.splitlines()[0], "does not hold pixel counts"),
+        (good.splitlines()[0] + "\n# 1,2,3,4,5,6\n", "does not hold pixel counts"),
         ("\n".join(good.splitlines()[:20]), "mIoU is"),
     ):
         counts.write_text(bad)

@@ -184,6 +184,54 @@ def test_a_validation_that_never_comes_is_no_best_one(command: Command) -> None:
     assert done.code == 2 and "val.every_n_steps=500: trainer.max_steps=2 ends before" in done.err, done.err
 
 
+EPOCHS = (
+    *TINY, "trainer.max_steps=-1", "trainer.max_epochs=2", "data.source.train_images=2", "data.source.val_images=3",
+    "data.novel_pixels=keep", "data.batch_size=4",
+)  # fmt: skip
+"""7 batches an epoch."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("val.every_n_steps=15",), "val.every_n_steps=15: trainer.max_epochs=2 ends before the first validation"),
+        (("val.every_n_steps=5", "trainer.accumulate_grad_batches=3"), "give val.every_n_steps=4, or"),
+        (("val.every_n_steps=1", "trainer.accumulate_grad_batches=15"), "give a larger limit, or test.checkpoint=last"),
+        (("val.every_n_steps=3", "trainer.max_steps=4", "trainer.accumulate_grad_batches=5"), "give val.every_n_steps=2"),
+    ],
+)
+def test_epochs_that_end_before_a_validation(command: Command, settings: tuple[str, ...], message: str) -> None:
+    done = command("mshnet-train", *EPOCHS, "val.episodes=2", "test.checkpoint=best", *settings)
+    assert done.code == 2 and message in done.err and not [*Path().rglob("*.ckpt")], done.err
+
+
+def test_the_last_validation_of_an_epoch_is_the_best_one(command: Command) -> None:
+    settings = ("trainer.accumulate_grad_batches=3", "val.every_n_steps=4", "val.episodes=2", "test.checkpoint=best")
+    result, _ = run(command, "mshnet-train", "best", *EPOCHS, *settings)
+    assert result["tests"][0]["weights"] == "best" and result["training"]["steps"] == 6
+
+
+def test_episodes_are_those_that_training_saw(command: Command) -> None:
+    training = run(command, "mshnet-train", "seen", *EPOCHS, "trainer.accumulate_grad_batches=4")[0]["training"]
+    assert training["steps"] == training["planned_steps"] == 4 and training["episodes"] == 2 * 7 * 4
+
+
+def test_novel_pixels_that_are_ignored_do_not_train(command: Command, tmp_path: Path) -> None:
+    """Where a novel class is background, and where the loss leaves it out."""
+    weights = []
+    for novel in ("keep", "ignore"):
+        done = command("mshnet-train", *TINY, f"runs={novel}", f"data.novel_pixels={novel}", "data.batch_size=4")
+        assert done.code == 0, done.err
+        (file,) = (tmp_path / novel).rglob("last.ckpt")
+        weights.append(torch.load(file, weights_only=True)["state_dict"])
+    assert any(not torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+
+
+def test_no_epoch_trains_nothing(command: Command) -> None:
+    result, _ = run(command, "mshnet-train", "none", *TINY, "trainer.max_steps=-1", "trainer.max_epochs=0")
+    assert result["tests"][0]["weights"] == "untrained" and result["training"]["steps"] == 0
+
+
 def test_every_class_is_trained_and_said_so(command: Command) -> None:
     result, folder = run(command, "mshnet-train", "every", *TINY, "fold=all")
     assert result["novel"] == [] and result["training"]["tested_classes_trained"] == [*CLASSES]

@@ -219,6 +219,15 @@ def test_few_trainings_err_as_often_as_they_say(trainings: int, folds: int, rati
         assert 0.04 < level(trainings, ratio, folds) < 0.06
 
 
+def test_a_class_of_one_query_image_takes_the_interval_of_what_it_is_part_of() -> None:
+    rows = drawn_rows(np.random.default_rng(0), 40, classes=2)
+    names = ["alone" if class_id else str(i) for i, class_id in enumerate(rows[:, 1])]
+    images = EpisodeImages(tuple(names), (("s",),) * 40, tuple(rows[:, 1].tolist()), 1)
+    scored = Scored(images, ("a", "b"), episode_counts(rows))
+    found = {score: estimate(50.0, [fold_spread([[scored]], score)]) for score in ("a", "b", MIOU, FB_IOU)}
+    assert [score for score, made in found.items() if made.low is not None] == ["a"]
+
+
 def test_p_value_of_few_trainings_is_students() -> None:
     """At every level, not at 5% alone: four trainings, and next to nothing that varies by images."""
     fold = FoldSpread(1e-12, np.inf, np.zeros(1), ["image"], np.full(1, 1e-6), 1.0, 4)

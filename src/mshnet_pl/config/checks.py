@@ -172,6 +172,13 @@ def _validation(config: Config) -> Iterator[str]:
         yield "callbacks=[early_stopping] needs validation: give val.episodes=200"
 
 
+def _precision(config: Config) -> Iterator[str]:
+    """Lightning would give halves to what computes in single precision."""
+    precision = config.trainer.get("precision")
+    if precision in ("16-true", "bf16-true"):
+        yield f"trainer.precision={precision}: weights stay in single precision; give trainer.precision=bf16-mixed"
+
+
 def _repeated(config: Config) -> Iterator[str]:
     """A test that is done twice would count twice."""
     for key, values in (("test.seeds", config.test.seeds), ("test.shots", config.test.shots or [])):
@@ -282,6 +289,6 @@ def _figure(config: Config) -> Iterator[str]:
 
 _RULES = (
     _views, _caches, _published_episodes, _controls, _validation, _parameter_groups, _dice, _fold, _start, _switches,
-    _figure, _repeated, _devices,
+    _figure, _repeated, _devices, _precision,
 )  # fmt: skip
 """What must hold between settings; each yields a line a problem, which begins with ``key=value``."""

@@ -110,7 +110,11 @@ class LossConfig:
     inner_weight: float = setting(
         1 / 3, "Weight of each intermediate loss: 1/3 in the paper, 0.3 in the authors' code.", min=0
     )
-    ignore_unknown: bool = setting(False, "Leave pixels labelled 255 out of the loss; otherwise they are background.")
+    ignore_unknown: bool = setting(
+        False,
+        "Leave pixels labelled 255 out of the loss; otherwise they are background. data.novel_pixels=ignore does so "
+        "in any case.",
+    )
     foreground_weight: float = setting(
         1.0, "What an object's pixel counts in the loss, 1 in the paper; more gives larger predictions.", min=0.01
     )

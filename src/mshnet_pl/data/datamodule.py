@@ -20,7 +20,7 @@ from mshnet_pl.data.loading.loaders import (
 from mshnet_pl.data.protocol.sampling import Draws
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.episode import Episode
-from mshnet_pl.errors import DataError
+from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.options import BadFiles, Control, NovelPixels, Protocol, Subset, SupportKind, ValClasses
 from mshnet_pl.utils.signals import ignore_interrupts
 
@@ -51,7 +51,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         augment: random changes of training episodes.
 
     Raises:
-        ConfigError: an impossible fold or shot.
+        ConfigError: an impossible fold or shot, or no class left to train.
     """
 
     def __init__(
@@ -79,6 +79,10 @@ class EpisodeDataModule(pl.LightningDataModule):
             source, fold, shot, way, seed, novel_pixels, min_images, bad_files, val_classes, val_heldout, val_episodes
         )
         self.fold = self._images.fold
+        if self.fold.base and not self._images.trained and not source.validation_classes:
+            raise ConfigError(
+                f"val.heldout={val_heldout}: there are {len(self.fold.base)} base classes; keep some for training"
+            )
         self.class_names = source.classes
         self.splits = source.splits
         self._source, self._val_episodes = source, val_episodes
@@ -90,7 +94,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._ready = False
         self._drawn: list[Draws] = []
         self._original_size = self._show_queries = self._show_supports = False
-        self._support = SupportKind.mask
+        self._support, self._seed = SupportKind.mask, 0
         self.image_size = image_size
         """Side S of the square that images are resized to."""
 
@@ -170,6 +174,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         show_queries: bool = False,
         show_supports: bool = False,
         support: SupportKind = SupportKind.mask,
+        seed: int = 0,
     ) -> None:
         """Choose what ``test_dataloader`` gives.
 
@@ -179,8 +184,9 @@ class EpisodeDataModule(pl.LightningDataModule):
             show_queries: read the queries even where ``leave_out`` has them.
             show_supports: likewise, the supports.
             support: what the method is shown of supports' masks; for marks all images are read.
+            seed: of the marks.
         """
-        self._drawn, self._original_size, self._support = draws, original_size, support
+        self._drawn, self._original_size, self._support, self._seed = draws, original_size, support, seed
         self._show_queries, self._show_supports = show_queries, show_supports
 
     def control_episodes(self, episodes: int, shot: int, seed: int) -> dict[Control, tuple[list[Draws], EpisodeLoader]]:
@@ -292,7 +298,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         return LoadedEpisodes(
             self._source, drawn.__getitem__, len(drawn), self.image_size, self._original_size,
             cache=self._cache, ids=self._ids, left_out=left_out if self._support is SupportKind.mask else (),
-            show_queries=self._show_queries, show_supports=self._show_supports, support=self._support,
+            show_queries=self._show_queries, show_supports=self._show_supports, support=self._support, seed=self._seed,
         )  # fmt: skip
 
     def _loader(self, dataset: LoadedEpisodes) -> EpisodeLoader:

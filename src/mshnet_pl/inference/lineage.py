@@ -44,14 +44,15 @@ def this_training(config: Mapping[str, Any], classes: Sequence[str]) -> Training
 
 
 def record(past: Sequence[Training], config: Mapping[str, Any], tested: Sequence[str]) -> dict[str, Any]:
-    """The fields of a result's ``training`` that say what was trained, and which of the tested classes."""
+    """The fields of a result's ``training`` that say what was trained, and which of how many tested classes."""
     data = _data(config)
     known = {_plainly(name) for one in past for name in one.classes or ()}
     for one in past:
         if one.classes is None and one.data == data and one.fold != config["fold"]:  # of a fold whose classes it trained
             known |= set(map(_plainly, tested))
     trained = [name for name in tested if _plainly(name) in known]
-    return {KEY: [vars(one) for one in past], "tested_on": data, "tested_classes_trained": trained}
+    told = {KEY: [vars(one) for one in past], "tested_on": data}
+    return {**told, "tested_classes": len(tested), "tested_classes_trained": trained}
 
 
 def _told(config: Mapping[str, Any]) -> Training:

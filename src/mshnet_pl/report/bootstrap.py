@@ -50,6 +50,13 @@ class Estimate(NamedTuple):
     low: float | None = None
     high: float | None = None
 
+    @property
+    def of_score(self) -> "Estimate":
+        """The same within 0 and 100, which a score cannot leave, though a difference can."""
+        if self.low is None or self.high is None:
+            return self
+        return Estimate(self.value, max(self.low, 0.0), min(self.high, 100.0))
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -65,6 +72,12 @@ class Scored:
     def has(self, score: str) -> bool:
         """Whether it is ``mIoU``, ``FB-IoU`` or a class that occurs."""
         return score in (MIOU, FB_IOU, *self.classes)
+
+    def varies(self, score: str) -> bool:
+        """Whether each class of the score has two query images or more: only these show how it varies by image."""
+        place = self._place(score)
+        classes = self.counts.classes.tolist()
+        return self.images.single.isdisjoint([classes[place]] if isinstance(place, int) else classes)
 
     def value(self, score: str) -> float:
         """In percent."""
@@ -104,6 +117,8 @@ class FoldSpread(NamedTuple):
     training_variance: float
     """By the choice of training seeds; 0 where there is one."""
     trainings: int
+    known: bool = True
+    """False where a class has a single query image, and the variance is too small."""
 
 
 def fold_spread(trainings: Sequence[Sequence[Scored]], score: str) -> FoldSpread:
@@ -120,7 +135,8 @@ def fold_spread(trainings: Sequence[Sequence[Scored]], score: str) -> FoldSpread
     values = [np.mean([test.value(score) for test in own]) for own in trainings]
     between = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
     scaled = _scaled(drawn - drawn.mean(), spread.variance)
-    return FoldSpread(spread.variance, spread.freedom, scaled, of.names, spread.by_image, between, len(values))
+    known = all(test.varies(score) for test, _ in tests)
+    return FoldSpread(spread.variance, spread.freedom, scaled, of.names, spread.by_image, between, len(values), known)
 
 
 def fold_influence(trainings: Sequence[Sequence[Scored]], score: str) -> tuple[Design, Float64[np.ndarray, "rows"]]:
@@ -134,8 +150,8 @@ def fold_influence(trainings: Sequence[Sequence[Scored]], score: str) -> tuple[D
 
 
 def estimate(value: float, folds: Sequence[FoldSpread]) -> Estimate:
-    """The mean over folds with its interval; without one if there are no folds."""
-    if not folds:
+    """The mean over folds with its interval; without one if there are no folds, or one whose variance is not known."""
+    if not folds or not all(fold.known for fold in folds):
         return Estimate(value)
     deviations = np.mean([fold.drawn + _of_trainings(place, fold, RESAMPLES) for place, fold in enumerate(folds)], axis=0)
     limits = [(100 - LEVEL) / 2, (100 + LEVEL) / 2]

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.formats import aligned
-from mshnet_pl.report.grouping import FoldName, Row, sorted_folds
+from mshnet_pl.report.grouping import Cell, FoldName, Row, sorted_folds
 from mshnet_pl.report.imagenet import occurs
 from mshnet_pl.utils.markdown import escaped
 from mshnet_pl.utils.numbers import percent
@@ -48,13 +48,13 @@ def class_scores(rows: Iterable[Row]) -> Iterator[ClassScores]:
         by_size: dict[str, list[float | None]] = {}
         for row in group:
             own = scores.setdefault(row.label, {})
-            for cell, tests in sorted(row.tests.items()):
-                names = dict.fromkeys(name for measured in tests.values() for name in measured.test.class_iou)
-                for name in names if cell.shot == shot else ():
-                    estimate = row.estimate(shot, [cell.fold], name)
+            for fold in row.folds(shot):
+                tests = row.tests[Cell(shot, fold)].values()
+                for name in dict.fromkeys(name for measured in tests for name in measured.test.class_iou):
+                    estimate = row.estimate(shot, [fold], name)
                     if estimate:
                         own[name] = estimate
-                        found[cell.fold][name] = None
+                        found[fold][name] = None
             pixels = _pixels(row, shot)
             shares |= {name: float(100 * np.mean(p[:, 2] / p[:, 3])) for name, p in pixels.items() if name not in shares}
             if pixels:

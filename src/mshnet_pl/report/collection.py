@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from mshnet_pl import results
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.options import EVERY_FOLD
-from mshnet_pl.report import verification
+from mshnet_pl.report import controls, verification
 from mshnet_pl.report.counts import PixelCounts, episode_counts
 from mshnet_pl.report.episode_images import EpisodeImages, find
 from mshnet_pl.results import Measurement, Result, Training
@@ -34,6 +34,7 @@ _TRAINING: Mapping[str, Any] = {
     "trainings?": list[dict[str, Any]],
     "tested_on?": str,
     "tested_classes_trained?": list[str],
+    "tested_classes?": int,
     "data?": str | None,
     "shot?": int | None,
     "checkpoint_sha256?": str | None,
@@ -156,11 +157,14 @@ def collect(folders: Iterable[Path]) -> CollectedRuns:
 def _wrong(result: Result, folder: Path) -> list[str]:
     """What contradicts itself in a result and its counts; if nothing does, in the images of its episodes."""
     counts: dict[int, tuple[Path, PixelCounts]] = {}
+    control_rows: dict[int, tuple[Path, list[controls.ControlRow]]] = {}
     for place, test in enumerate(result.tests):
         measured = Measured(result, test, folder)
+        if (path := measured.controls_file) is not None:
+            control_rows[place] = path, controls.read(path)
         if (path := measured.counts_file) is not None and (own := measured.counts) is not None:
             counts[place] = path, own
-    found = [*verification.wrong(folder / results.FILE, result, counts)]
+    found = [*verification.wrong(folder / results.FILE, result, counts, control_rows)]
     if found:
         return found
     for place, (path, own) in counts.items():
@@ -224,9 +228,10 @@ def _read_counts(path: Path) -> PixelCounts:
     try:
         with path.open() as file:
             names = file.readline().strip().split(",")
-            rows = np.loadtxt(file, np.int64, delimiter=",", ndmin=2)
-        if names != list(results.COUNTS) or not rows.size:
+            lines = file.readlines()
+        if names != list(results.COUNTS) or not any(map(str.strip, lines)):
             raise ValueError(f"expected rows of {','.join(results.COUNTS)}")
+        rows = np.loadtxt(lines, np.int64, comments=None, delimiter=",", ndmin=2)
         return episode_counts(rows)
     except ValueError as error:
         raise DataError(

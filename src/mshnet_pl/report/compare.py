@@ -11,7 +11,7 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.report.bootstrap import LEVEL, PERMUTATIONS, Estimate, Scored, estimate, fold_spread, p_value
 from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.counts import FB_IOU, MIOU
-from mshnet_pl.report.episode_images import Behind, few
+from mshnet_pl.report.episode_images import Behind, EpisodeImages, few, single
 from mshnet_pl.report.formats import aligned
 from mshnet_pl.report.grouping import Cell, FoldName, Row, named_folds, rows
 from mshnet_pl.results import EPISODE_IMAGES
@@ -25,8 +25,8 @@ class Difference(NamedTuple):
     b: float
     difference: Estimate
     """A - B with its interval: both runs meet the same draws of images."""
-    p: float
-    """Of the paired permutation test, whose unit is the image; two-sided."""
+    p: float | None
+    """Of the paired permutation test, whose unit is the image; two-sided. None where there is no interval, either."""
 
 
 class Comparison(NamedTuple):
@@ -41,6 +41,8 @@ class Comparison(NamedTuple):
     images: list[Behind]
     """How many images stand behind each fold."""
     scores: dict[str, Difference]
+    notes: list[str]
+    """What limits intervals and p-values."""
 
 
 Pairs = Mapping[FoldName, Sequence[Sequence[Scored]]]
@@ -63,7 +65,8 @@ def compare(a: Sequence[Measured], b: Sequence[Measured], weights: str | None = 
     sets = {pair.images: len(pair.counts.numbers) for by_seed in pairs.values() for group in by_seed for pair in group}
     scores = {name: _difference(pairs, name) for name in (MIOU, FB_IOU)}
     images = [Behind.of(pair.images for group in by_seed for pair in group) for by_seed in pairs.values()]
-    return Comparison(a_label, b_label, shot_tested, [*pairs], sum(sets.values()), images, scores)
+    notes = [*few(zip(pairs, images, strict=True)), *single(images_of(pairs), "no interval, no p")]
+    return Comparison(a_label, b_label, shot_tested, [*pairs], sum(sets.values()), images, scores, notes)
 
 
 def paired(
@@ -77,7 +80,7 @@ def paired(
     (row_a, shot_a), (row_b, shot_b) = (_chosen(tests, name, weights, shot) for tests, name in ((a, "A"), (b, "B")))
     if shot_a != shot_b:
         raise ConfigError(f"A was tested with {shot_a}-shot episodes, B with {shot_b}-shot ones; choose one with shot=K")
-    folds = [sorted(cell.fold for cell in row.tests if cell.shot == shot_a) for row in (row_a, row_b)]
+    folds = [row.folds(shot_a) for row in (row_a, row_b)]
     if folds[0] != folds[1]:
         raise ConfigError(f"A has folds {folds[0]}, B has folds {folds[1]}; give folders with the same folds")
     pairs = {fold: list(_pairs(row_a, row_b, Cell(shot_a, fold))) for fold in folds[0]}
@@ -95,9 +98,10 @@ def markdown(comparison: Comparison) -> str:
     ]
     table = [["", "A", "B", "A - B", f"{LEVEL}% interval", "p"], ["---"] + ["---:"] * 5]
     for name, (a, b, (value, low, high), p) in comparison.scores.items():
-        table.append([name, f"{a:.1f}", f"{b:.1f}", f"{value:+.2f}", f"[{low:+.2f}, {high:+.2f}]", f"{p:.4f}"])
+        interval = "-" if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
+        table.append([name, f"{a:.1f}", f"{b:.1f}", f"{value:+.2f}", interval, "-" if p is None else f"{p:.4f}"])
     note = f"Interval: paired bootstrap over images. p: permutation test by image, two-sided, {PERMUTATIONS:,} permutations."
-    return "\n".join([*lines, aligned(table), "", note, *few(zip(comparison.folds, comparison.images, strict=True))])
+    return "\n".join([*lines, aligned(table), "", note, *comparison.notes])
 
 
 def _chosen(tests: Sequence[Measured], name: str, weights: str | None, shot: int | None) -> tuple[Row, int]:
@@ -161,6 +165,12 @@ def _pair(a: Measured, b: Measured, where: str) -> Scored:
     return Scored(images, tuple(a.test.class_iou), counts_a, less=counts_b)
 
 
+def images_of(pairs: Pairs) -> Iterator[tuple[FoldName, EpisodeImages]]:
+    """Those of every test, each with its fold."""
+    for fold, by_seed in pairs.items():
+        yield from ((fold, pair.images) for group in by_seed for pair in group)
+
+
 def _difference(pairs: Pairs, score: str) -> Difference:
     def mean(value: Callable[[Scored], float]) -> float:
         return fmean(fmean(fmean(map(value, group)) for group in by_seed) for by_seed in pairs.values())
@@ -168,4 +178,5 @@ def _difference(pairs: Pairs, score: str) -> Difference:
     a = mean(lambda pair: pair.of_counts(pair.counts, score))
     difference = mean(lambda pair: pair.value(score))
     spreads = [fold_spread(by_seed, score) for by_seed in pairs.values()]
-    return Difference(a, a - difference, estimate(difference, spreads), p_value(difference, spreads))
+    found = estimate(difference, spreads)
+    return Difference(a, a - difference, found, None if found.low is None else p_value(difference, spreads))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mshnet_pl.report import controls
-from mshnet_pl.report.grouping import Row
+from mshnet_pl.report.grouping import Cell, Row
 
 _WORDS = {
     "own_miou": "mIoU with the class's own supports",
@@ -17,10 +17,7 @@ def notes(row: Row) -> Iterator[str]:
     """A sentence a number of shots: means over folds and seeds, with intervals over query images."""
     for shot in row.shots:
         files = [
-            path
-            for cell, tests in sorted(row.tests.items())
-            for one in tests.values()
-            if cell.shot == shot and (path := one.controls_file)
+            path for fold in row.folds(shot) for one in row.tests[Cell(shot, fold)].values() if (path := one.controls_file)
         ]
         if files:
             rows = [controls.read(path) for path in files]

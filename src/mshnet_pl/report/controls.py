@@ -14,6 +14,7 @@ from mshnet_pl.options import Control
 
 _REPLICATES = 2000
 _LEVELS = 2.5, 97.5
+_MAX_PIXELS = 2**53  # what a float64 counts
 _COLUMNS = ("control", "query", "class_id", "intersection", "predicted", "true", "known", "presence")
 
 
@@ -112,10 +113,13 @@ def read(path: Path) -> list[ControlRow]:
         head, *lines = csv.reader(path.read_text().splitlines())
         if tuple(head) != _COLUMNS or not lines or any(len(line) != len(_COLUMNS) for line in lines):
             raise ValueError(f"expected rows of {', '.join(_COLUMNS)}")
-        return [
+        rows = [
             ControlRow(Control(control), query, int(class_id), tuple(map(int, pixels)), float(there))
             for control, query, class_id, *pixels, there in lines
         ]
+        if not all(0 <= count < _MAX_PIXELS for row in rows for count in row.pixels):
+            raise ValueError(f"expected pixel counts from 0 to {_MAX_PIXELS}")
+        return rows
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); delete it, and the report goes without control episodes") from error
 

@@ -83,7 +83,8 @@ RocAreas = Mapping[str, Mapping[str, Mapping[int, float]]]
 def table(areas: RocAreas) -> str:
     """Two Markdown tables of areas under the ROC curve, means over classes and every class.
 
-    The first has a row a similarity and a column a block, the second a row a class and a column a similarity and block.
+    The first has a row a similarity and a column a block, the second a row a class and a column a similarity and block;
+    a class without any area has none.
     """
     first = next(iter(areas.values()))
     names, blocks = [*first], [*next(iter(first.values()))]
@@ -93,5 +94,6 @@ def table(areas: RocAreas) -> str:
         lines.append([name, *(f"{value:.1f}" for value in means)])
     columns = [(name, block) for name in names for block in blocks]
     classes = [["class", *(f"{name}, block {block}" for name, block in columns)], ["---", *["---:"] * len(columns)]]
-    classes += [[c, *(f"{by_name[name][block]:.1f}" for name, block in columns)] for c, by_name in areas.items()]
+    known = {c: by_name for c, by_name in areas.items() if not all(isnan(by_name[name][block]) for name, block in columns)}
+    classes += [[c, *(f"{by_name[name][block]:.1f}" for name, block in columns)] for c, by_name in known.items()]
     return f"{aligned(lines)}\n\n{aligned(classes)}"

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -47,6 +48,12 @@ class EpisodeImages:
         return bool(known.all()) and np.array_equal(stated, present)
 
     @cached_property
+    def single(self) -> frozenset[int]:
+        """Classes with a single query image: nothing says how their scores vary by image."""
+        images = Counter(class_id for class_id, _ in {*zip(self.class_id, self.query, strict=True)})
+        return frozenset(class_id for class_id, count in images.items() if count == 1)
+
+    @cached_property
     def queries(self) -> frozenset[str]:
         """Distinct query images."""
         return frozenset(self.query)
@@ -80,6 +87,17 @@ def few(folds: Iterable[tuple[int | str, Behind]]) -> list[str]:
     """A warning where a fold has too few images for an interval to be more than a rough one."""
     found = [f"fold {fold} ({behind.queries})" for fold, behind in folds if behind.queries < MIN_IMAGES]
     return [f"fewer than {MIN_IMAGES} distinct query images: {', '.join(found)}; intervals are rough"] if found else []
+
+
+def single(folds: Iterable[tuple[int | str, EpisodeImages]], lacking: str = "no interval") -> list[str]:
+    """What is lacking where a class has a single query image, and the way out; nothing where none has."""
+    most: dict[int | str, tuple[int, int]] = {}
+    for fold, images in folds:
+        most[fold] = max(most.get(fold, (0, 0)), (len(images.single), len({*images.class_id})))
+    ordered = sorted(most.items(), key=lambda one: (isinstance(one[0], str), one[0]))
+    found = [f"fold {fold} ({count} of {classes} classes)" for fold, (count, classes) in ordered if count]
+    why = f"{lacking} where a class has a single query image"
+    return [f"{why}: {', '.join(found)}; test more episodes (test.episodes)"] if found else []
 
 
 def find(folder: Path, episodes_hash: str, episodes: int) -> EpisodeImages | None:

@@ -36,7 +36,7 @@ class Key(NamedTuple):
     method: str
     weights: str
     trained: str
-    """``as tested``; else ``1-shot training`` and the like, and on what; empty where nothing was, or ``every class``."""
+    """``as tested``; else ``1-shot training`` and the like, and on what; where nothing was, empty or ``every class``."""
 
 
 class Cell(NamedTuple):
@@ -131,6 +131,15 @@ class Row:
         return Behind.of(known) if known else None
 
     @property
+    def cells(self) -> list[Cell]:
+        """What was tested, by number of shots, then by fold."""
+        return [Cell(shot, fold) for shot in self.shots for fold in self.folds(shot)]
+
+    def folds(self, shot: int) -> list[FoldName]:
+        """Those that were tested with a number of shots."""
+        return sorted_folds(cell.fold for cell in self.tests if cell.shot == shot)
+
+    @property
     def shots(self) -> list[int]:
         """Numbers of shots that were tested."""
         return sorted({cell.shot for cell in self.tests})
@@ -164,7 +173,7 @@ class Row:
         if not values:
             return None
         spreads = [self._spread(Cell(shot, fold), score) for fold in folds]
-        return estimate(fmean(values), [spread for spread in spreads if spread] if all(spreads) else [])
+        return estimate(fmean(values), [spread for spread in spreads if spread] if all(spreads) else []).of_score
 
     def _spread(self, cell: Cell, score: str) -> FoldSpread | None:
         """How a fold's score varies; None where counts or images were not recorded."""
@@ -200,9 +209,8 @@ def rows(tests: Iterable[Measured]) -> list[Row]:
     for measured in ordered:
         result, test, _ = measured
         own = _key(measured, shots)
-        every = EVERY_CLASS if result.config["fold"] == EVERY_FOLD else ""
-        for key in (own, Key(own.data, "", EVERYTHING, "", every)):
-            scope = OF_EPISODES if key is not own else () if own.trained else OF_NETWORKS
+        for key in (own, Key(own.data, "", EVERYTHING, "", _every_class(result))):
+            scope = OF_EPISODES if key is not own else OF_NETWORKS if own.weights in _NOTHING_TRAINED else ()
             settings = of_result(result, scope)
             row = found.setdefault((key, tuple(settings.items())), Row(key, settings))
             place = row.tests[Cell(test.shot, result.config["fold"])]
@@ -239,10 +247,15 @@ def named_folds(folds: Sequence[FoldName]) -> str:
     return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
 
 
+def _every_class(result: Result) -> str:
+    """What keeps a test of every class apart from those of folds; empty for these."""
+    return EVERY_CLASS if result.config["fold"] == EVERY_FOLD else ""
+
+
 def _key(measured: Measured, shots: Mapping[str | None, int]) -> Key:
     result, weights = measured.result, measured.test.weights
     config = result.config
-    trained = ""
+    trained = _every_class(result)
     if weights not in _NOTHING_TRAINED:
         of_checkpoint = result.training.get("shot", shots.get(result.training.get("checkpoint_sha256")))
         shot = config["shot"] if result.command == "train" else of_checkpoint
@@ -263,10 +276,14 @@ def _classes_trained(result: Result, weights: str) -> Iterator[str]:
             yield f"trained on {', then '.join(names)}{elsewhere}"
         elif any(one.tuned for one in past):
             yield "fine-tuned"
-        trained, count = len(told["tested_classes_trained"]), len(result.tests[0].class_iou)
+        trained = len(told["tested_classes_trained"])
+        count = told.get("tested_classes", len(result.tests[0].class_iou))  # older versions told none: those that occurred
+        every = _every_class(result)
         if trained:
-            every = "every class trained" if result.config["fold"] == EVERY_FOLD else "tested classes trained"
-            yield every if trained >= count else f"{trained} of {count} tested classes trained"
+            all_trained = "every class trained" if every else "tested classes trained"
+            yield all_trained if trained >= count else f"{trained} of {count} tested classes trained"
+        elif every:
+            yield every
         return
     source, fold = (told.get(key) for key in ("data", "fold"))  # as older versions told it
     if source is not None and class_name(source) != data(result.config):

@@ -32,9 +32,9 @@ def doubts(tests: Iterable[Measured]) -> list[str]:
 
 def _mixed(row: Row) -> Iterator[str]:
     """Tests of one fold, number of shots and test seed that were not measured on the same episodes."""
-    for cell, tests in sorted(row.tests.items()):
+    for cell in row.cells:
         measured: dict[int, dict[str, Path | None]] = defaultdict(dict)
-        for seeds, one in tests.items():
+        for seeds, one in row.tests[cell].items():
             measured[seeds.test].setdefault(one.test.episodes_sha256, one.folder)
         for seed, folders in measured.items():
             if len(folders) > 1:

@@ -22,7 +22,7 @@ from mshnet_pl.report.config_names import backbone, method
 from mshnet_pl.report.episode_images import Behind
 from mshnet_pl.report.figures import EpisodePicture, episode_pictures
 from mshnet_pl.report.formats import Table
-from mshnet_pl.report.grouping import Row
+from mshnet_pl.report.grouping import Cell, Row
 from mshnet_pl.report.tables import INTERVALS, TITLES, learned
 
 _SIDE = 288  # pixels of a picture: a click enlarges it
@@ -95,8 +95,8 @@ def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, list[Markup]]]:
     drawn: set[Path] = set()
     for row in rows:
         runs: dict[int, list[tuple[str, charts.Curves]]] = defaultdict(list)
-        for cell, tests in sorted(row.tests.items()):
-            for result, _, folder in tests.values():
+        for cell in row.cells:
+            for result, _, folder in row.tests[cell].values():
                 if result.command == "train" and folder and folder not in drawn and (logged := curves(folder)):
                     drawn.add(folder)
                     runs[result.config["shot"]].append((f"fold {cell.fold}", logged))
@@ -117,10 +117,11 @@ def _episodes(rows: Sequence[Row], each: int, photographs: bool) -> Iterator[tup
     for row in rows:
         for shot in row.shots:
             shown = []
-            for cell, tests in sorted(row.tests.items()):
+            for fold in row.folds(shot):
+                tests = row.tests[Cell(shot, fold)]
                 measured = tests[min(tests)]
-                for picture in episode_pictures(measured, each, photographs) if cell.shot == shot else ():
-                    where = ", ".join(filter(None, (f"fold {cell.fold}", measured.class_names.get(picture.class_id))))
+                for picture in episode_pictures(measured, each, photographs):
+                    where = ", ".join(filter(None, (f"fold {fold}", measured.class_names.get(picture.class_id))))
                     shown.append(_Episode(where, picture, [(title, _data_url(image)) for title, image in picture.panels]))
             if shown:
                 yield f"{row.label}, {shot}-shot", shown

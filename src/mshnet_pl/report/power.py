@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
+from mshnet_pl.errors import ConfigError
 from mshnet_pl.report.bootstrap import LEVEL, fold_influence, fold_spread
-from mshnet_pl.report.compare import Pairs
+from mshnet_pl.report.compare import Pairs, images_of
 from mshnet_pl.report.counts import MIOU
+from mshnet_pl.report.episode_images import single
 from mshnet_pl.report.formats import aligned
 from mshnet_pl.report.grouping import FoldName
 from mshnet_pl.report.image_variance import Components
@@ -53,7 +55,13 @@ class Variances(NamedTuple):
 
 
 def variances(pairs: Pairs, shot: int) -> Variances:
-    """From tests of two runs on the same episodes."""
+    """From tests of two runs on the same episodes.
+
+    Raises:
+        ConfigError: a class has a single query image, which says nothing of how it varies.
+    """
+    for unknown in single(images_of(pairs), "no variance"):
+        raise ConfigError(unknown)
     classes: dict[FoldName, dict[int, Components]] = {}
     images: dict[FoldName, dict[int, int]] = {}
     training: list[float | None] = []

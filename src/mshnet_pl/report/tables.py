@@ -8,9 +8,9 @@ from mshnet_pl.report import classes, control_notes
 from mshnet_pl.report.bootstrap import LEVEL
 from mshnet_pl.report.collection import FailedRun, Measured
 from mshnet_pl.report.counts import FB_IOU, MIOU
-from mshnet_pl.report.episode_images import Behind, few
+from mshnet_pl.report.episode_images import Behind, EpisodeImages, few, single
 from mshnet_pl.report.formats import CellScores, Line, Shots, Table
-from mshnet_pl.report.grouping import AS_TESTED, Cell, FoldName, Row, named_folds, order, rows, sorted_folds
+from mshnet_pl.report.grouping import AS_TESTED, EVERY_CLASS, Cell, FoldName, Row, named_folds, order, rows, sorted_folds
 from mshnet_pl.report.published import published
 from mshnet_pl.results import Result
 
@@ -102,7 +102,7 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
             )
         if row.is_baseline or row.key.weights == "untrained":
             continue
-        for shot in shots if row.key.trained in ("", AS_TESTED) else row.shots:
+        for shot in shots if row.key.trained in ("", AS_TESTED, EVERY_CLASS) else row.shots:
             without = [fold for fold in row.averaged(folds) if Cell(shot, fold) not in row.tests]
             failed = {f: failure for f in without for failure in failures if _is_of(failure, row, Cell(shot, f))}
             missing += _missing(row, shot, [fold for fold in without if fold not in failed], failed)
@@ -122,8 +122,10 @@ def _with_empty(line: Line, folds: int) -> Line:
 def _images(shown: Sequence[Row]) -> Iterator[str]:
     """How many images stand behind the rows of every number of shots, and a warning where those are few."""
     behind: dict[int, dict[FoldName, set[Behind]]] = defaultdict(lambda: defaultdict(set))
+    of_tests: dict[int, list[tuple[FoldName, EpisodeImages]]] = defaultdict(list)
     for row in shown:
-        for cell in row.tests if not row.is_baseline else ():
+        for cell in row.cells if not row.is_baseline else ():
+            of_tests[cell.shot] += [(cell.fold, own) for one in row.tests[cell].values() if (own := one.images)]
             if images := row.images(cell):
                 behind[cell.shot][cell.fold].add(images)
     for shot, by_fold in sorted(behind.items()):
@@ -131,6 +133,7 @@ def _images(shown: Sequence[Row]) -> Iterator[str]:
         listed = "; ".join(f"fold {fold}: {images}" for fold, images in known)
         yield f"distinct images behind {shot}-shot scores, {listed}"
         yield from few(known)
+        yield from (f"{shot}-shot: {line}" for line in single(of_tests[shot]))
 
 
 def _lines(own: Sequence[Row], folds: Sequence[FoldName]) -> list[Line]:

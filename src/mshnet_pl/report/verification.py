@@ -1,13 +1,14 @@
 """Whether results are what they say: scores have to follow from the counts beside them."""
 
 import re
-from collections.abc import Iterator, Mapping
-from math import isclose
+from collections.abc import Iterator, Mapping, Sequence
+from math import isclose, nan
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
+from mshnet_pl.report.controls import ControlRow, measures
 from mshnet_pl.report.counts import PixelCounts
 from mshnet_pl.results import METRIC, Measurement, Result
 from mshnet_pl.utils.hashing import sha256
@@ -18,13 +19,19 @@ _MAX_NAMED = 3  # differences that a line names
 _DIGEST = 10  # characters of the configuration's hash in a folder's name
 
 
-def wrong(path: Path, result: Result, counts: Mapping[int, tuple[Path, PixelCounts]]) -> Iterator[str]:
+def wrong(
+    path: Path,
+    result: Result,
+    counts: Mapping[int, tuple[Path, PixelCounts]],
+    controls: Mapping[int, tuple[Path, Sequence[ControlRow]]],
+) -> Iterator[str]:
     """What cannot be right about a result file, each with the file's name.
 
     Args:
         path: the result file.
         result: its content.
         counts: files of the episodes' pixel counts and what they hold, by the test's place in the result.
+        controls: files of the control episodes and what they hold, in the same way.
     """
     if result.metric != METRIC:
         yield f"{path}: scored by version {result.metric} of the metric, but this is version {METRIC}: test it again"
@@ -40,6 +47,9 @@ def wrong(path: Path, result: Result, counts: Mapping[int, tuple[Path, PixelCoun
             if test.counts_sha256 is not None and test.counts_sha256 != sha256(file):
                 yield f"{file}: not the file that was written with the result"
             yield from _listed(where, f"{{}} by {file.name}", _differences(test, own))
+        if place in controls:
+            file, rows = controls[place]
+            yield from _listed(where, f"{{}} by {file.name}", _of_controls(test, rows))
 
 
 def _listed(where: str, rule: str, found: Iterator[tuple[str, float, float]]) -> Iterator[str]:
@@ -62,6 +72,14 @@ def _contradictions(test: Measurement) -> Iterator[tuple[str, float, float]]:
     pairs += [("mIoU", test.miou, fmean(share.values())), ("foreground IoU", test.foreground_iou, foreground)]
     pairs.append(("FB-IoU", test.fb_iou, (test.foreground_iou + test.background_iou) / 2))
     yield from ((name, a, b) for name, a, b in pairs if not isclose(a, b, abs_tol=_TOLERANCE, rel_tol=0))
+
+
+def _of_controls(test: Measurement, rows: Sequence[ControlRow]) -> Iterator[tuple[str, float, float]]:
+    """Measures of control episodes, what the file says, and what the rows give."""
+    found = measures(rows)
+    for name, value in (test.controls or {}).items():
+        if not isclose(value, found.get(name, nan), abs_tol=_TOLERANCE, rel_tol=0):
+            yield name, value, found.get(name, nan)
 
 
 def _differences(test: Measurement, counts: PixelCounts) -> Iterator[tuple[str, float, float]]:

@@ -12,14 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
-from mshnet_pl.config import plain
+from mshnet_pl.config import Config, plain
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.loading.augmentation import Augment
 from mshnet_pl.data.sources import Pascal5i
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.evaluation.energy import EnergyPicture
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.options import EVERY_FOLD
+from mshnet_pl.options import EVERY_FOLD, NovelPixels
 from mshnet_pl.report import energy_plots
 from mshnet_pl.runs.job import Run
 from mshnet_pl.training.callbacks import AtomicCheckpoints, Monitor, ProgressBar, ValidationPanels, WandbTracker
@@ -113,7 +113,7 @@ def make_module(run: Run, pretrained: bool = True) -> EpisodicModule:
         optimizer=optimizer,
         schedule=schedule,
         inner_weight=config.loss.inner_weight,
-        ignore_unknown=config.loss.ignore_unknown,
+        ignore_unknown=config.loss.ignore_unknown or config.data.novel_pixels is NovelPixels.ignore,
         foreground_weight=config.loss.foreground_weight,
         loss_grid=config.loss.grid,
         criterion=config.loss.criterion,
@@ -204,7 +204,8 @@ def make_trainer(run: Run) -> pl.Trainer:
         num_sanity_val_steps=0,
         limit_val_batches=None if config.val.episodes else 0,
         check_val_every_n_epoch=None,
-        val_check_interval=config.val.every_n_steps if config.val.episodes else None,
+        val_check_interval=_batches_between_validations(config) if config.val.episodes else None,
+        **({"max_steps": 0} if config.trainer.get("max_epochs") == 0 else {}),
     )
     for key, episodes in (("val.episodes", config.val.episodes), ("test.episodes", config.test.episodes)):
         if 0 < episodes < trainer.world_size:
@@ -216,6 +217,11 @@ def make_trainer(run: Run) -> pl.Trainer:
             trainer.precision,
         )
     return trainer
+
+
+def _batches_between_validations(config: Config) -> int:
+    """Lightning counts batches, of which an optimizer step may take several."""
+    return config.val.every_n_steps * int(config.trainer.get("accumulate_grad_batches", 1))
 
 
 def _energy_image(picture: EnergyPicture) -> np.ndarray:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from mshnet_pl import results
 from mshnet_pl.config import plain
 from mshnet_pl.data.datamodule import EpisodeDataModule
+from mshnet_pl.data.loading.loaders import EpisodeStream
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference import as_checkpoint, lineage, pretrained
 from mshnet_pl.options import NonFinite, Which
@@ -26,6 +27,7 @@ from mshnet_pl.training.callbacks import LAST, NonfiniteGuard, WandbTracker
 from mshnet_pl.training.callbacks.save_on_signal import SaveOnSignal
 from mshnet_pl.training.feature_keeper import FeatureKeeper
 from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.training.plan import planned_batches, planned_steps
 from mshnet_pl.utils.checkpoint_file import fill, read_checkpoint
 from mshnet_pl.utils.distributed import gather_objects
 from mshnet_pl.utils.hashing import sha256
@@ -67,13 +69,11 @@ def _train(run: Run, interruption: Interruption) -> Result:
     datamodule.check_supply(config.test.shots or [config.shot], training=bool(trainable) and trainer.max_steps != 0)
     if trainer.max_steps == -1 and trainer.max_epochs in (-1, None):
         raise ConfigError("training would never end: give trainer.max_steps or trainer.max_epochs")
-    if config.test.checkpoint is Which.best and 0 < trainer.max_steps < config.val.every_n_steps:
-        raise ConfigError(
-            f"val.every_n_steps={config.val.every_n_steps}: trainer.max_steps={trainer.max_steps} ends before the first "
-            f"validation, and test.checkpoint=best needs one; give val.every_n_steps={trainer.max_steps}, or "
-            "test.checkpoint=last"
-        )
+    _check_controls(run, datamodule)
+    if trainable and trainer.max_steps != 0 and config.test.checkpoint is Which.best:
+        _check_validated(run, trainer, datamodule)
     resume = start.checkpoint_to_resume(run, trainer)
+    start.take_backbone(module, resume)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     tester = Tester(run, trainer, datamodule, keeper)
     begun_at = 0 if resume is None else int(read_checkpoint(resume)["global_step"])
@@ -97,6 +97,39 @@ def _train(run: Run, interruption: Interruption) -> Result:
     return _concluded("train", run, datamodule, trainer, module, training, tests, time.perf_counter() - started)
 
 
+def _check_controls(run: Run, datamodule: EpisodeDataModule) -> None:
+    """Refuse control episodes that cannot be drawn.
+
+    Raises:
+        DataError: there is no other class to show.
+    """
+    test = run.config.test
+    for shot in (test.shots or [run.config.shot]) if test.controls else ():
+        for seed in test.seeds:
+            datamodule.use_test_episodes(datamodule.draws(test.episodes, shot, seed, test.protocol))
+            datamodule.control_episodes(test.controls, shot, seed)
+
+
+def _check_validated(run: Run, trainer: pl.Trainer, datamodule: EpisodeDataModule) -> None:
+    """Refuse a training without the validation that chooses the best checkpoint.
+
+    Raises:
+        ConfigError: training ends too early.
+    """
+    every, size = run.config.val.every_n_steps, trainer.accumulate_grad_batches
+    an_epoch = max(len(datamodule.train_dataloader()) // trainer.world_size, 1)  # it knows no other process yet
+    batches = planned_batches(trainer, an_epoch)
+    if batches >= every * size:
+        return
+    steps = planned_steps(trainer, an_epoch)
+    name = "max_steps" if steps == trainer.max_steps else "max_epochs"
+    way_out = f"val.every_n_steps={batches // size}" if batches >= size else "a larger limit"
+    raise ConfigError(
+        f"val.every_n_steps={every}: trainer.{name}={getattr(trainer, name)} ends before the first validation, and "
+        f"test.checkpoint=best needs one; give {way_out}, or test.checkpoint=last"
+    )
+
+
 def _fit(
     run: Run, trainer: pl.Trainer, module: EpisodicModule, datamodule: EpisodeDataModule, resume: Path | None
 ) -> dict[str, Any]:
@@ -107,13 +140,14 @@ def _fit(
     trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     seconds = time.perf_counter() - started
     trainer.save_checkpoint(run.folder / "checkpoints" / LAST)
+    loader = cast("EpisodeStream", trainer.train_dataloader)
     return {
         "steps": trainer.global_step,
         "planned_steps": module.planned_steps,
-        "episodes": trainer.global_step * run.config.data.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
+        "episodes": loader.state_dict()["batches"] * run.config.data.batch_size * trainer.world_size,
         "seconds": round(seconds, 3),
         "resumed": resume is not None,
-        "replaced_episodes": sum(gather_objects(trainer.train_dataloader.replaced)),  # type: ignore[union-attr]  # our stream
+        "replaced_episodes": sum(gather_objects(loader.replaced)),
         **({} if module.lr is None else {"lr": module.lr}),
         "checkpoint": run.config.test.checkpoint.value,
         "checkpoint_sha256": sha256(_chosen(run)) if trainer.is_global_zero else None,
@@ -158,6 +192,7 @@ def _test(run: Run) -> Result:
     module = build.make_module(run, pretrained=False)
     fill(module, path, checkpoint)
     datamodule.check_supply(config.test.shots or [config.shot], training=False)
+    _check_controls(run, datamodule)
     trainer = build.make_trainer(run)
     keeper = FeatureKeeper(trainer, module, datamodule, config.data.feature_cache, config.test.feature_mb)
     log.info("%s", announce.beginning(run, datamodule, module, trainer))

@@ -19,6 +19,8 @@ from mshnet_pl.utils.checkpoint_file import fill, read_checkpoint
 
 log = logging.getLogger(__name__)
 
+_BACKBONE = "method.backbone."
+
 
 def take_weights(run: Run, module: EpisodicModule) -> list[Training]:
     """Give the network the weights that ``init_from`` names, if it names some.
@@ -70,6 +72,13 @@ def checkpoint_to_resume(run: Run, trainer: pl.Trainer) -> Path | None:
     path = Path(config.ckpt_path)
     _check_goes_on(path, _resumable(path, "ckpt_path"), run, trainer)
     return path
+
+
+def take_backbone(module: EpisodicModule, resume: Path | None) -> None:
+    """Give the backbone the weights of the training that is resumed, before its features are kept for this one."""
+    if resume is not None:
+        state = read_checkpoint(resume)["state_dict"]
+        module.load_state_dict({key: x for key, x in state.items() if key.startswith(_BACKBONE)}, strict=False)
 
 
 def _resumable(path: Path, setting: str = "ckpt") -> Mapping[str, Any]:

@@ -62,6 +62,7 @@ class Tester:
             show_queries=shown.guided > 0,
             show_supports=bool(shown.zooms) or test.support is not SupportKind.mask,
             support=test.support,
+            seed=seed,
         )
         started = time.perf_counter()
         self._keeper.before_test()

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mshnet_pl.data.loading.cached_backbone import CachedBackbone
 from mshnet_pl.episode import Episode, Prediction
+from mshnet_pl.errors import ConfigError
 from mshnet_pl.evaluation.metrics import EpisodeIoU, Scores, episode_counts, scores
 from mshnet_pl.inference.labels import margins, predict_labels
 from mshnet_pl.inference.predictor import Predictor
@@ -23,6 +24,7 @@ from mshnet_pl.options import EVERY_FOLD, Criterion, Fusion, LossGrid
 from mshnet_pl.training.dead_taps import single_precision_for_dead_taps
 from mshnet_pl.training.losses import episode_loss
 from mshnet_pl.training.optimizers import grouped, scale_rates
+from mshnet_pl.training.plan import planned_steps, steps_per_epoch
 
 
 class Predicted(NamedTuple):
@@ -128,8 +130,21 @@ class EpisodicModule(pl.LightningModule):
         return loss, parts, prediction
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
-        """The loss of eq. 1."""
-        loss, parts, prediction = self.loss(batch)
+        """The loss of eq. 1.
+
+        Raises:
+            ConfigError: batches too small for batch normalisation.
+        """
+        try:
+            loss, parts, prediction = self.loss(batch)
+        except ValueError as error:
+            if not str(error).startswith("Expected more than 1 value per channel"):
+                raise
+            size, side = len(batch.query), batch.query.shape[-1]
+            raise ConfigError(
+                f"data.batch_size={size} with data.image_size={side} leaves batch normalisation one value a channel; give a "
+                "larger data.batch_size or data.image_size"
+            ) from error
         self._count(self.train_iou, prediction.comparable(batch.query.shape[2:]), batch)
         self.log("train/loss", loss, prog_bar=True)
         for name, part in parts.items():
@@ -205,17 +220,16 @@ class EpisodicModule(pl.LightningModule):
         scale_rates(optimizer)
         if self._schedule is None:
             return optimizer
-        schedule = self._schedule(optimizer, total_steps=self.planned_steps, steps_per_epoch=self._steps_per_epoch)
+        an_epoch = steps_per_epoch(self.trainer, self._batches_per_epoch)
+        schedule = self._schedule(optimizer, total_steps=self.planned_steps, steps_per_epoch=an_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @property
     def planned_steps(self) -> int:
         """How many optimizer steps the trainer's limits ask for; something may stop it earlier."""
-        limits = [self.trainer.max_steps, (self.trainer.max_epochs or -1) * self._steps_per_epoch]
-        return min(limit for limit in limits if limit > 0)
+        return planned_steps(self.trainer, self._batches_per_epoch)
 
     @property
-    def _steps_per_epoch(self) -> int:
+    def _batches_per_epoch(self) -> int:
         # Lightning's own estimate sets the loaders up too early: they would not go on where a checkpoint stopped
-        batches = len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]  # Lightning sets it untyped
-        return -(-batches // self.trainer.accumulate_grad_batches)
+        return len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]  # Lightning sets it untyped

@@ -39,6 +39,7 @@ class EpisodeDataset(Dataset[Episode]):
         show_queries: read the queries' images even so.
         show_supports: read the supports' images even so.
         support: what is shown of the supports' masks; marks stand in ``support_mask`` as ``data.io.marks`` tells them.
+        seed: of the marks.
         replace: from an episode, its number and the bad images to the episode in its place; without it, a bad image is an
             error.
         bad: what is wrong with an image, by its name; what is met is added.
@@ -61,8 +62,9 @@ class EpisodeDataset(Dataset[Episode]):
         replace: Callable[[Draws, int, Collection[str]], Draws] | None = None,
         bad: dict[str, str] | None = None,
         support: SupportKind = SupportKind.mask,
+        seed: int = 0,
     ) -> None:
-        self._support = support
+        self._support, self._seed = support, seed
         self._ids = image_ids(source) if ids is None else ids
         self._left_out, self._replace = left_out, replace
         self.bad = {} if bad is None else bad
@@ -102,7 +104,7 @@ class EpisodeDataset(Dataset[Episode]):
             for name in draw.supports:
                 shown = draw.class_id if draw.shown is None else draw.shown
                 support, masks = self._picture(name, [shown], number, picture=len(supports) + 1)
-                told = weakened((masks[0] == 1).numpy(), self._support, number, len(supports))
+                told = weakened((masks[0] == 1).numpy(), self._support, number, len(supports), self._seed)
                 supports.append(support)
                 support_masks.append(torch.from_numpy(told))
         return Episode(

@@ -108,7 +108,8 @@ class FoldImages:
         )
 
     def _supplied(self, names: Mapping[int, list[str]], classes: list[int]) -> list[int]:
-        left_out = [c for c in classes if len(names.get(c, ())) < self._min_images]
+        usable = self._usable(names)
+        left_out = [c for c in classes if len(usable.get(c, ())) < self._min_images]
         if left_out:
             log.warning(
                 "data.min_images=%d leaves out %s",

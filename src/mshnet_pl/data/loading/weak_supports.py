@@ -17,7 +17,7 @@ _TURN = 0.15
 
 
 def weakened(
-    mask: Bool[np.ndarray, "height width"], kind: SupportKind, number: int, shot: int
+    mask: Bool[np.ndarray, "height width"], kind: SupportKind, number: int, shot: int, seed: int = 0
 ) -> UInt8[np.ndarray, "height width"]:
     """What marks tell of every pixel, see ``data.io.marks``; the same in every process.
 
@@ -30,10 +30,11 @@ def weakened(
         kind: what is marked.
         number: of the episode.
         shot: of the support in it.
+        seed: of the test.
     """
     if kind is SupportKind.mask or not mask.any():
         return mask.astype(np.uint8)
-    rng = np.random.default_rng((number, _MARKED, shot))
+    rng = np.random.default_rng((number, _MARKED, shot, seed))
     marks = Marks(mask.shape[::-1])
     parts, _ = label(mask)
     sizes = np.bincount(parts[mask])[1:]

@@ -34,7 +34,7 @@ def other_class(episodes: Sequence[Draws], contents: Mapping[str, Collection[int
         else:
             raise DataError(
                 f"test.controls: {own.query} has no supports of a class that it does not show among {len(episodes)} "
-                "episodes; test more episodes or classes, or take test.controls=0"
+                "episodes; give a larger test.controls (and at least as many test.episodes), or 0"
             )
     return made
 
