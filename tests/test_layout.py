@@ -1,6 +1,7 @@
 """The floors of the package: a folder imports what stands below it and nothing else, read off the syntax trees."""
 
 import ast
+import importlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +173,21 @@ def test_sizes() -> None:
     lengths = sorted(len(path.read_text().splitlines()) for path in files(PACKAGE))
     assert lengths[-1] <= 350 and lengths[len(lengths) // 2] < 100
     assert len([*PACKAGE.glob("*.py")]) <= 6
+
+
+@pytest.mark.parametrize(
+    ("module", "names", "place"),
+    [
+        ("folder", ["Folder"], "sources.folder"),
+        ("fss1000", ["Fss1000"], "sources.fss1000"),
+        ("own_images", ["read_mask"], "io.masks"),
+        ("pascal", ["Pascal5i"], "sources.pascal5i"),
+        ("source", ["Subset"], "sources.base"),
+    ],
+)
+def test_names_that_scripts_know(module: str, names: list[str], place: str) -> None:
+    known, there = (importlib.import_module(f"mshnet_pl.data.{one}") for one in (module, place))
+    assert all(getattr(known, name) is getattr(there, name) for name in names)
 
 
 @pytest.mark.parametrize("word", ["../shared", "/work/"])
