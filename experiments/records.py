@@ -11,8 +11,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ARCHIVE = HERE / "records.tar.gz"
-PATTERNS = ("**/result.json", "**/episodes_*.csv", "episodes/*.json.gz", "field/**/bench.json")
-"""Result files, pixel counts of every test episode, names of the episodes' images, and benchmarks."""
+PATTERNS = ("**/result.json", "**/episodes_*.csv", "**/controls_*.csv", "episodes/*.json.gz", "field/**/bench.json")
+"""Result files, pixel counts of every test and control episode, names of the episodes' images, and benchmarks."""
 
 
 def unpack(target: Path = HERE) -> None:

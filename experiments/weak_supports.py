@@ -206,7 +206,8 @@ def told(found: list[Row], less: list[Row] | None = None, form: str = ".1f") -> 
         assert counts[0] is not None
         tests.append(Scored(images, tuple(f"class {c}" for c in counts[0].classes), *counts))
     made = estimate(float(np.mean([test.value(MIOU) for test in tests])), [fold_spread([[test]], MIOU) for test in tests])
-    return f"{made.value:{form}} [{made.low:.1f}, {made.high:.1f}]"
+    interval = "" if made.low is None or made.high is None else f" [{made.low:.1f}, {made.high:.1f}]"  # too few images
+    return f"{made.value:{form}}{interval}"
 
 
 if __name__ == "__main__":

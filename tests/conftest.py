@@ -5,10 +5,11 @@ import json
 import logging
 import os
 import runpy
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,6 +20,12 @@ from mshnet_pl import Segmenter
 from mshnet_pl.cli import app, bench, convert, export, predict, prepare, report, test, train
 from mshnet_pl.data.sources.synthetic import Synthetic
 from tiny import TINY, TINY_RUN
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+# Their asserts say what they compared, as those of tests do.
+pytest.register_assert_rewrite("page_server", "peer_decoders", "peer_numbers", "peer_prototypes", "voc_prepared")
 
 # Of the processes that tests start: one thread each, or as many as a run is told, which sleep while they wait.
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -41,8 +48,9 @@ class Done(NamedTuple):
 Command = Callable[..., Done]
 
 LONGEST = (
-    "app", "sweeps", "app_security", "faults", "twice_at_once", "field", "cli", "deterministic", "predict_shards",
+    "app", "sweeps", "app_security", "faults", "twice_at_once", "field_commands", "cli", "deterministic", "predict_shards",
     "other_data", "peers", "interrupts", "foreign_checkpoint", "start", "own_files", "terminal", "export", "formats",
+    "field", "app_limits",
 )  # fmt: skip
 """Files that take longest, the longest first: a worker that came to one of them last would work on alone."""
 
@@ -75,6 +83,25 @@ def _logs_end_with_their_test() -> Iterator[None]:
         if isinstance(handler, logging.FileHandler):
             root.removeHandler(handler)
             handler.close()
+
+
+@pytest.fixture
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is remembered of checked data sets goes with the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Chromium; its tests are skipped where it or Playwright is not there."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium to drive")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture

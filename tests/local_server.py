@@ -3,8 +3,9 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
 
 
 class Server(ThreadingHTTPServer):
@@ -56,9 +57,13 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+S = TypeVar("S", bound=ThreadingHTTPServer)
+
+
 @contextmanager
-def serve(files: dict[str, bytes]) -> Iterator[Server]:
-    with Server(files) as server:
+def answering(server: S) -> Iterator[S]:
+    """A server that answers, in a thread, until the end of the ``with``."""
+    with server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -66,3 +71,7 @@ def serve(files: dict[str, bytes]) -> Iterator[Server]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def serve(files: dict[str, bytes]) -> AbstractContextManager[Server]:
+    return answering(Server(files))

@@ -1,5 +1,6 @@
 """A running ``mshnet-app``, and a visitor who speaks to it over HTTP as its page does."""
 
+import importlib.util
 import json
 import os
 import re
@@ -14,9 +15,16 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 from urllib.request import urlopen
 
-import httpx
+import pytest
 
 import forked
+
+if importlib.util.find_spec("gradio") is None:  # whose import takes seconds
+    pytest.skip("needs gradio", allow_module_level=True)
+httpx = pytest.importorskip("httpx")
+
+API = "/gradio_api"
+MIB = 2**20
 
 
 class Server(NamedTuple):
@@ -122,7 +130,7 @@ class Visitor:
 
     def upload(self, *files: Path) -> list[dict[str, Any]]:
         """Upload; gives what events name the files by."""
-        answer = self.client.post("/gradio_api/upload", files=[("files", (file.name, file.read_bytes())) for file in files])
+        answer = self.client.post(f"{API}/upload", files=[("files", (file.name, file.read_bytes())) for file in files])
         answer.raise_for_status()
         return [named(path) for path in answer.json()]
 
@@ -130,13 +138,13 @@ class Visitor:
         """Queue an event; ``index`` is the chosen picture's, of one that is about a gallery."""
         event = {"data": [*data], "fn_index": self.events[name], "session_hash": self.key, "trigger_id": None}
         chosen = {"event_data": {"index": index, "value": None}} if index is not None else {}
-        return self.client.post("/gradio_api/queue/join", json={**event, **chosen})
+        return self.client.post(f"{API}/queue/join", json={**event, **chosen})
 
     def event(self, name: str, data: Sequence[object] = (), index: object = None) -> Done:
         """An event, and what comes of it."""
         self.join(name, data, index).raise_for_status()
         messages = []
-        with self.client.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.key}) as stream:
+        with self.client.stream("GET", f"{API}/queue/data", params={"session_hash": self.key}) as stream:
             for line in stream.iter_lines():
                 if not line.startswith("data: "):
                     continue
@@ -151,7 +159,7 @@ class Visitor:
         raise AssertionError("the server ended the stream")
 
     def read(self, path: str) -> httpx.Response:
-        return self.client.get(f"/gradio_api/file={path}")
+        return self.client.get(f"{API}/file={path}")
 
 
 def named(path: Path | str, **more: object) -> dict[str, Any]:
@@ -162,3 +170,21 @@ def named(path: Path | str, **more: object) -> dict[str, Any]:
 def drawing(*layers: dict[str, Any]) -> dict[str, Any]:
     """The editor's value."""
     return {"background": None, "layers": [*layers], "composite": None, "id": None}
+
+
+def show(visitor: Visitor, pictures: dict[str, Path]) -> list[Any]:
+    """Give a support with its mask, and a query; gives what events name the query by."""
+    for event, name in (("open", "support"), ("open_mask", "mask")):
+        files = visitor.upload(pictures[name])
+        assert visitor.event(event, [None, *files] if event == "open" else files).messages == []
+    queries = visitor.event("check", [visitor.upload(pictures["query"])]).outputs
+    assert queries
+    return list(queries[0])
+
+
+@pytest.fixture(autouse=True)
+def clients_are_closed() -> Iterator[None]:
+    """After each test of a file that imports it."""
+    yield
+    while Visitor.clients:
+        Visitor.clients.pop().close()

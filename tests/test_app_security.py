@@ -7,30 +7,19 @@ import itertools
 import json
 import re
 import shutil
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Command
+from app_pictures import QUERY, SOURCE, flat
+from app_pictures import pictures as pictures
 from local_server import serve as serve_files
-from mshnet_pl.data.sources.synthetic import Synthetic
+from page_server import API, MIB, Server, Visitor, drawing, httpx, named, serving, show
+from page_server import clients_are_closed as clients_are_closed
 
-if importlib.util.find_spec("gradio") is None:  # whose import takes seconds
-    pytest.skip("needs gradio", allow_module_level=True)
-httpx = pytest.importorskip("httpx")
-from page_server import Server, Visitor, answers, drawing, free_port, named, serving  # noqa: E402 - needs httpx
-
-SOURCE, SUPPORT, QUERY, CLASS_ID = Synthetic(size=384), "val-03-0000", "val-03-0001", 3
-API = "/gradio_api"
-MIB = 2**20
 USED = ("/", "/theme.css", "/favicon.ico", f"{API}/upload_progress", f"{API}/queue/data", f"{API}/heartbeat/x")
 """What the page reads, but for its scripts and files."""
 
@@ -39,39 +28,6 @@ USED = ("/", "/theme.css", "/favicon.ico", f"{API}/upload_progress", f"{API}/que
 def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(checkpoint, tmp_path_factory.mktemp("app"), "hosts=page.example, other.example") as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _clients_are_closed() -> Iterator[None]:
-    yield
-    while Visitor.clients:
-        Visitor.clients.pop().close()
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> dict[str, Path]:
-    """A support, its mask and a query."""
-    paths = {name: tmp_path / f"{name}.png" for name in ("support", "mask", "query")}
-    SOURCE.image(SUPPORT).save(paths["support"])
-    Image.fromarray(SOURCE.mask(SUPPORT, [CLASS_ID])).save(paths["mask"])
-    SOURCE.image(QUERY).save(paths["query"])
-    return paths
-
-
-def show(visitor: Visitor, pictures: dict[str, Path]) -> list[Any]:
-    """Give a support with its mask, and a query; gives what events name the query by."""
-    for event, name in (("open", "support"), ("open_mask", "mask")):
-        files = visitor.upload(pictures[name])
-        assert visitor.event(event, [None, *files] if event == "open" else files).messages == []
-    queries = visitor.event("check", [visitor.upload(pictures["query"])]).outputs
-    assert queries
-    return list(queries[0])
-
-
-def flat(path: Path, side: int, mode: str = "L") -> Path:
-    """A picture of few bytes and many pixels."""
-    Image.new(mode, (side, side)).save(path)
-    return path
 
 
 def asked_as(server: Server, headers: dict[str, str], count: int | None = None) -> list[int]:
@@ -262,127 +218,6 @@ def test_requests_that_are_too_large_or_of_unknown_length_are_refused(server: Se
         assert visitor.client.post(f"{API}/{path}", content=parts()).status_code == 411
 
 
-@pytest.mark.slow
-def test_uploads_fill_no_disk(checkpoint: Path, tmp_path: Path) -> None:
-    with serving(checkpoint, tmp_path, "max_upload_mb=1") as running:
-        visitor, statuses = Visitor(running.url), []
-        for number in range(120):
-            content = number.to_bytes(4) + bytes(MIB - 4)
-            answer = visitor.client.post(f"{API}/upload", files=[("files", (f"{number}.png", content))])
-            statuses.append(answer.status_code)
-        assert set(statuses[:98]) == {200} and set(statuses[101:]) == {503} and "no room for more files" in answer.text
-        assert sum(path.stat().st_size for path in running.files()) <= 100 * MIB
-        assert visitor.event("wipe").messages == []
-
-
-@pytest.mark.slow
-def test_ten_thousand_uploads(checkpoint: Path, tmp_path: Path) -> None:
-    with serving(checkpoint, tmp_path) as running:
-        visitor = Visitor(running.url)
-        before = running.resident()
-
-        def upload(number: int) -> int:
-            return int(visitor.client.post(f"{API}/upload", files=[("files", ("a.png", b"%d" % number))]).status_code)
-
-        with ThreadPoolExecutor(8) as pool:
-            statuses = [*pool.map(upload, range(10_000))]
-        after = running.resident()
-        print(
-            json.dumps({"taken": statuses.count(200), "refused": statuses.count(503), "MiB": [before // MIB, after // MIB]})
-        )
-        assert {*statuses} <= {200, 503} and len(running.files()) < 5020  # old ones go meanwhile, where it takes minutes
-        assert after - before < 100 * MIB and visitor.event("wipe").messages == []
-
-
-@pytest.mark.slow
-def test_five_hundred_events_at_once(checkpoint: Path, tmp_path: Path, pictures: dict[str, Path]) -> None:
-    with serving(checkpoint, tmp_path) as running:
-        visitor = Visitor(running.url)
-        queries = show(visitor, pictures)
-        assert visitor.event("segment", [None, queries, 0.5]).messages == []
-        before = running.resident()
-        with ThreadPoolExecutor(64) as pool:  # one after the other the server would keep pace
-            answers_ = [*pool.map(lambda _: visitor.join("segment", [None, queries, 0.5]), range(500))]
-        refused = [answer for answer in answers_ if answer.status_code == 503]
-        assert len(refused) > 100 and all("Queue is full" in answer.text for answer in refused)
-        assert {answer.status_code for answer in answers_} == {200, 503}
-        after = running.resident()
-        print(json.dumps({"events": len(answers_), "refused": len(refused), "MiB": [before // MIB, after // MIB]}))
-        assert after - before < 300 * MIB and answers(running.url)
-
-
-def test_sessions_are_bounded_and_end_with_the_page(checkpoint: Path, tmp_path: Path, pictures: dict[str, Path]) -> None:
-    with serving(checkpoint, tmp_path, "max_sessions=2") as running:
-        assert httpx.get(running.url, headers={"host": "page.example"}).status_code == 421  # a name that was not given
-        root = running.root
-        first, quick = Visitor(running.url), Visitor(running.url, start=False)
-        assert quick.event("example", [None]).outputs is not None  # before the page's own start
-        third = Visitor(running.url, start=False)
-        refused = third.event("start")
-        assert refused.outputs is None and "2 others use this page" in refused.messages[0]
-        assert "reload it" in third.event("example", [None]).messages[0]
-        queries = show(first, pictures)
-        assert first.event("segment", [None, queries, 0.5]).messages == []
-        with first.client.stream("GET", f"{API}/heartbeat/{first.key}") as heartbeat:
-            assert next(heartbeat.iter_lines()) == "data: ALIVE"
-            assert len([*(root / "sessions").iterdir()]) == 2
-        while third.event("start").outputs is None:
-            time.sleep(0.1)
-        assert len([*(root / "sessions").iterdir()]) == 2
-        assert "reload it" in first.event("wipe").messages[0]
-        assert third.event("example", [None]).outputs is not None
-
-
-def test_idle_sessions_end(checkpoint: Path, tmp_path: Path, pictures: dict[str, Path]) -> None:
-    program = (
-        "import sys; from mshnet_pl.app.serve import serve; from mshnet_pl.config.commands import AppConfig;"
-        "a = dict(x.split('=') for x in sys.argv[1:]);"
-        "serve(AppConfig(ckpt=a['ckpt'], port=int(a['port']), device='cpu', idle_minutes=0.05))"
-    )
-    with serving(checkpoint, tmp_path, program=program) as running:
-        root = running.root
-        visitor = Visitor(running.url)
-        assert visitor.event("example", [None]).outputs is not None
-        assert [*(root / "sessions").rglob("*.png")]
-        while [*(root / "sessions").iterdir()]:
-            time.sleep(0.2)
-        assert "left alone for too long" in visitor.event("wipe").messages[0]
-
-
-@pytest.mark.one_in(3)
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 0), (signal.SIGHUP, 143)], ids=lambda value: str(value)
-)
-def test_no_file_stays_after_the_stop(
-    checkpoint: Path, tmp_path: Path, pictures: dict[str, Path], number: int, code: int
-) -> None:
-    with serving(checkpoint, tmp_path) as running:
-        visitor, exemplified = Visitor(running.url), Visitor(running.url)
-        visitor.upload(*pictures.values())
-        queries = show(visitor, pictures)
-        for threshold in (0.5, 0.6, 0.7):
-            (_, download, *_) = visitor.event("segment", [None, queries, threshold]).outputs or ()
-            assert visitor.read(download["value"]["path"]).status_code == 200
-        assert visitor.event("energy").outputs and exemplified.event("example", [None]).outputs
-        assert len(running.files()) > 15
-        connected = threading.Event()
-
-        def listen() -> None:
-            try:
-                with visitor.client.stream("GET", f"{API}/heartbeat/{visitor.key}") as heartbeat:
-                    for _ in heartbeat.iter_lines():
-                        connected.set()
-            except httpx.TransportError:
-                pass
-
-        listener = threading.Thread(target=listen)
-        listener.start()
-        assert connected.wait(20)
-        assert running.stopped(number) == code
-        listener.join()
-        assert running.files() == [] and [*running.folder.glob("mshnet-app-*")] == []
-
-
 def predict(visitor: Visitor, count: int, rng: np.random.Generator, folder: Path) -> None:
     """Search new pictures, one after the other, as a visitor does."""
     for _ in range(count):
@@ -409,21 +244,6 @@ def test_memory_after_many_predictions(server: Server, tmp_path: Path, pictures:
     assert last < 1.1 * first
 
 
-@pytest.mark.slow
-def test_sessions_of_large_pictures_keep_little(checkpoint: Path, tmp_path: Path, pictures: dict[str, Path]) -> None:
-    large = {**pictures, "query": flat(tmp_path / "large.png", 6300)}
-    assert large["query"].stat().st_size < 140_000
-    with serving(checkpoint, tmp_path) as running:
-        sizes = []
-        for _ in range(5):
-            visitor = Visitor(running.url)
-            (found, *_) = visitor.event("segment", [None, show(visitor, large), 0.5]).outputs or ()
-            assert len(found) == 2
-            sizes.append(running.resident())
-        print(json.dumps({"resident MiB after each session": [size // MIB for size in sizes]}))
-        assert sizes[-1] - sizes[0] < 4 * 30 * MIB
-
-
 def test_masks_of_a_session_are_at_the_pictures_own_size(server: Server, pictures: dict[str, Path]) -> None:
     import zipfile
 
@@ -432,11 +252,3 @@ def test_masks_of_a_session_are_at_the_pictures_own_size(server: Server, picture
     with zipfile.ZipFile(io.BytesIO(visitor.read(download["value"]["path"]).content)) as archive:
         (name,) = archive.namelist()
         assert name == "1_query_mask.png" and Image.open(archive.open(name)).size == (384, 384)
-
-
-def test_a_public_address_that_cannot_be_had_is_said(
-    command: Command, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gradio.networking.GRADIO_API_SERVER", "http://127.0.0.1:9")
-    done = command("mshnet-app", f"ckpt={checkpoint}", f"port={free_port()}", "device=cpu", "share=true")
-    assert done.code == 2 and "share=true: Could not get share link" in done.err and "Traceback" not in done.err

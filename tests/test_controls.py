@@ -165,6 +165,9 @@ def test_command_against_the_segmenter(command: Command, checkpoint: Path, tmp_p
     path.write_text("\n".join(whole.splitlines()[:5]))
     cut = command("mshnet-report", "tested")
     assert cut.code == 2 and "presence_auroc is" in cut.err and f"by {path.name}" in cut.err and "Traceback" not in cut.err
+    path.unlink()
+    gone = command("mshnet-report", "tested")
+    assert gone.code == 0 and "no control episodes for MSHNet" in gone.out and "(controls_*.csv) are not all" in gone.out
     path.write_text(whole)
 
     refused = command("mshnet-test", f"ckpt={checkpoint}", *settings, "test.controls=4", "way=2")

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
-from PIL import Image
 
 from conftest import Command
 from forked import Forked
-from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
+from predict_files import draw_queries
 from test_faults import assert_no_process_is_left
 from tiny import TINY
 
@@ -110,13 +109,7 @@ def test_a_sweep_that_has_just_begun(tmp_path: Path) -> None:
 
 
 def test_predictions_are_recorded(tmp_path: Path, checkpoint: Path, command: Command) -> None:
-    source = Synthetic(size=80)
-    for path in ("support/images", "support/masks", "query"):
-        (tmp_path / path).mkdir(parents=True)
-    source.image("val-00-0000").save(tmp_path / "support/images/a.png")
-    Image.fromarray(255 * source.mask("val-00-0000", [0])).save(tmp_path / "support/masks/a.png")
-    for number in range(400):
-        source.image(f"val-00-{number % 25:04d}").save(tmp_path / f"query/{number}.png")
+    draw_queries(tmp_path, 400)
     arguments = (f"ckpt={checkpoint}", "support=support", "query=query", "out=out")
     process = Forked("mshnet-predict", tmp_path, *arguments)
     code, err = interrupted_when(lambda: any(tmp_path.glob("out/*_mask.png")), process)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from mshnet_pl import results
-from mshnet_pl.data.sources.synthetic import Synthetic
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
+from predict_files import draw_queries
 from test_faults import assert_equal_weights, assert_no_process_is_left, done, started
 from test_interrupts import started as started_alone
 from tiny import TINY
@@ -83,13 +83,7 @@ def test_a_test_that_is_killed(tmp_path: Path, other: Path, kills: int) -> None:
 
 @pytest.mark.parametrize("kills", KILLS)
 def test_a_prediction_that_is_killed(tmp_path: Path, checkpoint: Path, kills: int) -> None:
-    source = Synthetic(size=80)
-    for part in ("support/images", "support/masks", "query"):
-        (tmp_path / part).mkdir(parents=True)
-    source.image("val-00-0000").save(tmp_path / "support/images/a.png")
-    Image.fromarray(255 * source.mask("val-00-0000", [0])).save(tmp_path / "support/masks/a.png")
-    for number in range(20):
-        source.image(f"val-00-{number:04d}").save(tmp_path / f"query/{number}.png")
+    draw_queries(tmp_path, 20)
     given = (f"ckpt={checkpoint}", "support=../support", "query=../query", "out=out", "overwrite=true", "format=coco")
     assert_kills_change_nothing(tmp_path, "out", kills, "predict", *given)
 

@@ -13,6 +13,7 @@ from coco_tree import draw_coco, name
 from conftest import Command
 from mshnet_pl.data.sources import AbstractSource, Coco20i, Fss1000, Pascal5i
 from mshnet_pl.errors import DataError
+from mshnet_pl.inference.query_lists import ListFile
 from mshnet_pl.options import Subset
 
 ENCODINGS: dict[str, Callable[[str], bytes]] = {
@@ -86,6 +87,15 @@ def test_every_list_in_every_encoding(voc: Path, fss: Path, how: str) -> None:
         assert pairs(door()) == expected
 
 
+@pytest.mark.parametrize("how", sorted({*ENCODINGS} - {"joined", "blank lines and comments"}))
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+def test_lists_of_queries(tmp_path: Path, how: str, suffix: str) -> None:
+    text = "path\na.jpg\nb/c.png\n"
+    path = tmp_path / f"list{suffix}"
+    path.write_bytes(ENCODINGS[how](text if suffix == ".csv" else text.removeprefix("path\n")))
+    assert [*ListFile(path)] == [tmp_path / "a.jpg", tmp_path / "b" / "c.png"]
+
+
 @pytest.mark.parametrize("how", WORDS)
 def test_names_as_paths(voc: Path, how: str) -> None:
     for door, lists in (
@@ -145,6 +155,7 @@ def test_an_entry_that_matches_nothing_is_never_passed_over(voc: Path, lines: li
 
 NO_TEXT: dict[str, tuple[bytes, str]] = {
     "latin-1": ("2007_0000é".encode("latin-1"), r"is no text in UTF-8: .* at byte 9 \(0xe9\); save it as UTF-8"),
+    "latin-1 after a mark": (codecs.BOM_UTF8 + "é".encode("latin-1"), r"is no text in UTF-8: .* at byte 3 \(0xe9\)"),
     "png": (b"\x89PNG\r\n\x1a\n", "is no text in UTF-8"),
     "zip": (b"PK\x03\x04\x14\x00\x06\x00\x08\x08", "is no text"),
     "half of UTF-16": ("ab".encode("utf-16")[:-1], "is no text in UTF-16-LE: truncated data"),

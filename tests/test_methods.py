@@ -14,6 +14,7 @@ from mshnet_pl.models import density_ratio
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.baselines import ContrastBaseline, PrototypeBaseline
 from mshnet_pl.models.density_ratio import DensityRatio
+from mshnet_pl.models.layers import directions
 from mshnet_pl.models.mshnet.model import MSHNet
 from mshnet_pl.models.ppnet.parts import region
 from mshnet_pl.similarity.cosine import CosineSimilarity
@@ -132,6 +133,27 @@ def test_density_ratio_is_that_of_kernel_estimates_from_all_shots() -> None:
     assert method.learnable_parameters() == 0
 
 
+def test_density_ratio_counts_pixels_of_other_photos_as_rest() -> None:
+    backbone = EfficientNetLite0("random")
+    plain, method = (DensityRatio(backbone, photo_pixels=count).double() for count in (0, 100))
+    query, support, mask = episode(batch=2, shots=2)
+    torch.testing.assert_close(method(query, support, mask).logits, plain(query, support, mask).logits)  # none seen yet
+    photos = episode(batch=1, shots=1)[0]
+    with torch.no_grad():
+        method.look_at([backbone(photos)], torch.Generator())
+        assert int(method.photos.any(1).sum()) == 64  # all that there are
+        of_query, of_support = method.features(query, support)
+        logits = method.decode(of_query, method.encode(of_support, mask)).logits
+        seen = (of_query, tuple(f.flatten(0, 1) for f in of_support), backbone(photos))
+        q, s, p = (directions(f, 3).flatten(2).mT for f in seen)
+    inside = mask.unflatten(2, (8, 8)).unflatten(4, (8, 8)).mean((3, 5)).flatten(1)
+    kernels = (q @ s.unflatten(0, (2, 2)).flatten(1, 2).mT / 0.05).exp()
+    of_object, of_rest = ((kernels * w[:, None]).sum(2) / w.sum(1)[:, None] for w in (inside, 1 - inside))
+    of_photos = (q @ p.mT / 0.05).exp().mean(2)
+    margin = 2 * (of_object / (2 / 2.3 * of_rest + 0.3 / 2.3 * of_photos) / 2).log().unflatten(1, (8, 8))
+    torch.testing.assert_close(logits, torch.stack([-margin, margin], dim=1) / 2, rtol=0, atol=0.05)  # eight bits a number
+
+
 @pytest.mark.parametrize(("value", "everywhere"), [(0, -1), (1, 1)])
 def test_density_ratio_without_object_or_rest_is_of_one_kind(value: int, everywhere: int) -> None:
     query, support, mask = episode(batch=1, shots=2)
@@ -152,7 +174,7 @@ def test_density_ratio_gains_nothing_from_the_same_support_twice_and_needs_no_ro
     torch.testing.assert_close(method(query, support, mask).logits, expected)
 
 
-@pytest.mark.parametrize("argument", ["blocks=0", "blocks=4", "temperature=0", "min_ratio=-1"])
+@pytest.mark.parametrize("argument", ["blocks=0", "blocks=4", "temperature=0", "min_ratio=-1", "photo_pixels=-1"])
 def test_density_ratio_checks_its_arguments(argument: str) -> None:
     name, value = argument.split("=")
     with pytest.raises(ValueError, match=argument):

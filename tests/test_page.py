@@ -1,8 +1,7 @@
 """The page of ``mshnet-report`` in a browser."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,9 +12,10 @@ from mshnet_pl.report.tables import tables, unexplained
 from report_runs import config, write_run
 from test_cli import TINY
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+if TYPE_CHECKING:
+    from playwright import sync_api
+
 UNKNOWN = "\u2013"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Opened:
@@ -32,16 +32,6 @@ class Opened:
         """A column's texts, without the intervals."""
         script = "([t, c]) => [...document.querySelectorAll('table')[t].tBodies[0].rows].map(r => r.cells[c].innerText)"
         return [text.split("\n")[0] for text in self.page.evaluate(script, [table, place])]
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[sync_api.Browser]":
-    if CHROMIUM is None:
-        pytest.skip("needs chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def test_page_of_real_runs(command: Command, tmp_path: Path, browser: "sync_api.Browser") -> None:

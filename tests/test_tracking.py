@@ -21,10 +21,10 @@ from wandb.proto import wandb_internal_pb2 as protocol
 import tiny
 from conftest import ROOT, Command
 from mshnet_pl import config
-from mshnet_pl.report import config_names
 from mshnet_pl.results import load
 from mshnet_pl.training.callbacks import track_sweep
-from mshnet_pl.training.wandb_logger import labels, method
+from mshnet_pl.training.wandb_logger import labels
+from mshnet_pl.utils.targets import network_name
 
 TINY = (
     *tiny.TINY, "data.image_size=48", "trainer.max_steps=3", "test.episodes=3", "trainer.log_every_n_steps=1",
@@ -208,8 +208,8 @@ def test_how_runs_are_filed() -> None:
         "tags": ["fold2", "5shot", "seed1", "no_" + "x" * 61, "test"],
     }
     config["model"]["_target_"], config["variant"] = "mshnet_pl.models.MSHNetLite", "full"
-    assert labels(config)["group"] == f"Pascal5i {config_names.method(config)} ResNet-50"
-    assert method(config) == config_names.method(config) == "MSHNet-lite cosine"
+    assert labels(config)["group"] == f"Pascal5i {network_name(config)} ResNet-50"
+    assert network_name(config) == "MSHNet-lite cosine"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_the_sweep_of_ablations_composes() -> None:
             raw = hydra.compose("config", overrides=overrides)
         assert (config.typed(raw).fold, raw.logger.mode, raw.data.root) == (fold, "online", "/nowhere")
         hashes.add(config.config_hash(config.plain(raw)))
-        methods.add(method(config.plain(raw)))
+        methods.add(network_name(config.plain(raw)))
     assert len(hashes) == len(values["ablation"]) + 3
     assert len(methods) == len(values["ablation"]) and {"MSHNet cosine", "MSHNet prototype"} < methods
 

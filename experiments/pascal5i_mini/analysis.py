@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from mshnet_pl.report.bootstrap import Scored, estimate, fold_spread
-from mshnet_pl.report.collection import Measured, collect
+from mshnet_pl.report.collection import collect
 from mshnet_pl.report.compare import compare
 from mshnet_pl.report.counts import MIOU, PixelCounts, pooled
 from mshnet_pl.report.formats import aligned
 from mshnet_pl.report.grouping import named_folds
+from mshnet_pl.report.measured import Measured
 
 HERE = Path(__file__).resolve().parent
 PAIRS = (

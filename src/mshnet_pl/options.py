@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from enum import StrEnum
+from numbers import Integral
 
 DEFAULT_NETWORK = "training-free"
 """The network of the package that is used where none is named."""
@@ -191,16 +192,6 @@ class Printed(StrEnum):
     csv = "csv"
 
 
-def augment_problems(crop_scale: float, jitter: float) -> list[str]:
-    """What is wrong with the settings of augmentation, each with the way out."""
-    found = []
-    if not 0 < crop_scale <= 1:
-        found.append(f"data.augment.crop_scale={crop_scale}: give a fraction of the area above 0, or 1 for no crop")
-    if not 0 <= jitter <= 1:
-        found.append(f"data.augment.jitter={jitter}: give a number from 0 (off) to 1")
-    return found
-
-
 def scale_problems(name: str, scales: Sequence[float], image_size: int) -> list[str]:
     """What cannot work about factors of the images' side that predictions are averaged over."""
     if not scales:
@@ -228,3 +219,14 @@ def guided_problems(name: str, radius: float, image_size: int) -> list[str]:
         return []
     least = math.ceil(500 / image_size) / 1000
     return [f"{name}={radius}: give 0 for no filter, or its radius as a share of the side, {least} to 0.5"]
+
+
+def segmenter_problems(image_size: int, batch_size: int, guided: float, scales: Sequence[float]) -> list[str]:
+    """What cannot work about a ``Segmenter``'s numbers."""
+    counts = ("image_size", image_size, MIN_SIDE, MAX_SIDE), ("batch_size", batch_size, 1, math.inf)
+    found = [
+        f"{name}={value}: give a whole number from {least}" + (f" to {most}" if most < math.inf else "")
+        for name, value, least, most in counts
+        if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most
+    ]
+    return found or guided_problems("guided", guided, image_size) + scale_problems("scales", scales, image_size)

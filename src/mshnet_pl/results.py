@@ -304,10 +304,6 @@ def save_counts(path: Path, counts: Iterable[Sequence[int]]) -> str:
 def save_episode_images(folder: Path, content: bytes) -> None:
     """Write the names of episodes' images: which of them share one is what intervals rest on.
 
-    Args:
-        folder: the run's, or one above several runs.
-        content: ``mshnet_pl.data.protocol.sampling.episodes_json`` of the episodes.
-
     Raises:
         DataError: the disk is full.
     """

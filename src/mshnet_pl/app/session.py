@@ -150,9 +150,6 @@ class Session:
     def example(self, queries: Sequence[object]) -> list[str]:
         """Make the example's image the draft, with its mask.
 
-        Args:
-            queries: what the visitor gave already.
-
         Returns:
             The path of the example's photo to search.
 
@@ -171,8 +168,7 @@ class Session:
         Raises:
             DataError: there are too many.
         """
-        if len(queries) > _MAX_QUERIES:
-            raise DataError(f"Too much at once: give at most {_MAX_QUERIES} pictures to search")
+        _check_count(queries)
         return self.folder.adopt("queries", [Path(query) for query in queries])
 
     def edit(self, index: int) -> None:
@@ -211,10 +207,6 @@ class Session:
     def segment(self, segmenter: Segmenter, queries: Sequence[str]) -> None:
         """Find the object in the queries that can be read.
 
-        Args:
-            segmenter: a fresh one, for this call alone.
-            queries: paths.
-
         Raises:
             DataError: there is no support, an unpainted one, no query, or too much of them; or, when the others are
                 segmented, queries that cannot be read.
@@ -222,6 +214,7 @@ class Session:
         shots = self.supports()
         if not queries:
             raise DataError("Give pictures to search in step 2")
+        _check_count(queries)
         images, problems, pixels = [], [], 0
         for path in queries:
             try:
@@ -232,6 +225,7 @@ class Session:
                 problems.append(str(error))
             if pixels > MAX_PIXELS:
                 raise DataError(f"Too much at once: give pictures of at most {MAX_PIXELS // 10**6} megapixels together")
+        self.found = []
         if images:
             fitted = _fitted(segmenter, shots)
             _fit(segmenter, fitted)
@@ -292,6 +286,11 @@ class Session:
         paths = self.folder.save("energy", [heat(values) for _, values in named])
         captions = [f"{name}: {values.min():.2f} to {values.max():.2f}" for name, values in named]
         return [*zip(paths, captions, strict=True)]
+
+
+def _check_count(queries: Sequence[str]) -> None:
+    if len(queries) > _MAX_QUERIES:
+        raise DataError(f"Too much at once: give at most {_MAX_QUERIES} pictures to search")
 
 
 def _fitted(segmenter: Segmenter, shots: Sequence[Shot]) -> list[Fitted]:

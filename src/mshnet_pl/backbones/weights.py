@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import get_weight
 
 from mshnet_pl.utils.checkpoint_file import load_tensors
+from mshnet_pl.utils.places import given_place
 
 
 def load_weights(model: nn.Module, path: str | Path, classifier: str) -> None:
@@ -20,10 +21,11 @@ def load_weights(model: nn.Module, path: str | Path, classifier: str) -> None:
         classifier: prefix of the classifier's entries, the only ones that may be missing or left over.
 
     Raises:
+        ConfigError: see ``given_place``.
         FileNotFoundError: there is no such file.
         ValueError: the file is no state dict, lacks an entry, holds one too many, or one of another shape.
     """
-    path = Path(path).expanduser()
+    path = given_place(path, "backbone.weights")
     if not path.is_file():
         raise FileNotFoundError(f"weights={path}: no such file; give a .pth or .safetensors file, 'imagenet' or 'random'")
     load_state(model, read_state_dict(path), classifier, origin=str(path))
@@ -88,6 +90,7 @@ def load_named(model: nn.Module, weights: str, imagenet: str, classifier: str) -
         classifier: prefix of the classifier's entries.
 
     Raises:
+        ConfigError: see ``given_place``.
         ConnectionError: torchvision's download failed.
         FileNotFoundError: there is no such file.
         ValueError: the file does not fit.

@@ -78,7 +78,8 @@ def _step(
         if isinstance(method, SimilarityMethod):
             method.segment = torch.compile(method.segment)  # type: ignore[method-assign]
     if case["what"] == "forward":
-        return _forward(method.eval(), inputs, case, device)
+        method.eval()
+        return _without_graph(lambda: method(*inputs), case, device)
     truth = (torch.rand(case["batch"], case["size"], case["size"], device=device) > 0.5).to(torch.uint8)
     optimizer = instantiate(raw.optimizer)([p for p in method.parameters() if p.requires_grad])
     method.train()
@@ -93,24 +94,17 @@ def _step(
     return train
 
 
-def _forward(method: AbstractMethod, inputs: EpisodeTensors, case: Mapping[str, Any], device: torch.device) -> Step:
-    def forward() -> None:
+def _without_graph(work: Step, case: Mapping[str, Any], device: torch.device) -> Step:
+    def step() -> object:
         with torch.no_grad(), _precision(case, device):
-            method(*inputs)
+            return work()
 
-    return forward
+    return step
 
 
 def _parts(method: AbstractMethod, inputs: EpisodeTensors, case: Mapping[str, Any], device: torch.device) -> dict[str, Step]:
     """What a forward pass consists of, each part on inputs that are there already."""
     query, support, mask = inputs
-
-    def without_graph(work: Step) -> Step:
-        def part() -> object:
-            with torch.no_grad(), _precision(case, device):
-                return work()
-
-        return part
 
     with torch.no_grad(), _precision(case, device):
         of_query, of_support = method.features(query, support)
@@ -123,7 +117,7 @@ def _parts(method: AbstractMethod, inputs: EpisodeTensors, case: Mapping[str, An
         else:
             parts["encode"] = lambda: method.encode(of_support, mask)
             parts["decode"] = lambda: method.decode(of_query, code)
-    return {name: without_graph(part) for name, part in parts.items()}
+    return {name: _without_graph(part, case, device) for name, part in parts.items()}
 
 
 def _unit(device: torch.device) -> Step:

@@ -20,6 +20,7 @@ from mshnet_pl.config.settings import Described, settings
 from mshnet_pl.errors import ConfigError, Interrupted, RunFailed, UserError, on_screen
 from mshnet_pl.utils.files import if_unusable
 from mshnet_pl.utils.log_lines import ScreenFormatter
+from mshnet_pl.utils.places import given_place
 
 _T = TypeVar("_T")
 
@@ -51,12 +52,6 @@ def run(name: str, schema: type[_T], act: Callable[[_T], None], example: str, wo
 def parse(arguments: Sequence[str], schema: type[_T], name: str = "the command", words: Sequence[str] = ()) -> _T:
     """The settings that arguments give; one that is empty or ``null`` counts as left out.
 
-    Args:
-        arguments: as on the command line.
-        schema: of the settings.
-        name: of the command, for messages.
-        words: as for ``run``.
-
     Raises:
         ConfigError: an unknown setting, one given twice or that is lacking, or a value that may not be.
     """
@@ -64,7 +59,7 @@ def parse(arguments: Sequence[str], schema: type[_T], name: str = "the command",
     for argument in arguments:
         key, separator, text = argument.partition("=")
         if words and not re.match(r"-|[\w.]+=", argument):
-            key, value = left[0], Path(argument).expanduser()
+            key, value = left[0], given_place(argument, left[0])
             left = left[1:] or left
             if get_origin(known[key].kind) is list:
                 given.setdefault(key, []).append(value)
@@ -101,18 +96,19 @@ def _value(one: Described, text: str) -> Any:  # noqa: ANN401 - of its kind
     read = quoting.value_of(one.key, quoting.quoted([f"{one.key}={text}"], {one.key: str} if kind in (str, Path) else {}))
     if read in (None, ""):
         return None
-    value = [_as(element, each) for each in read] if element and isinstance(read, list) else _as(kind, read)
+    several = element and isinstance(read, list)
+    value = [_as(one.key, element, each) for each in read] if several else _as(one.key, kind, read)
     if not fits(value, one.kind) or not all(map(one.about.allows, value if isinstance(value, list) else [value])):
         raise ConfigError(f"{one.key}={text}: give {called(kind, one.about.range)}")
     return value
 
 
-def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type as annotations write it, and what Hydra reads
+def _as(key: str, kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type as annotations write it, and what Hydra reads
     """Paths and members of an enum, of texts; numbers of whole ones."""
     if kind is float and type(value) is int:
         return float(value)
     if kind is Path and isinstance(value, str):
-        return Path(value).expanduser()
+        return given_place(value, key)
     return kind.__members__.get(str(value), value) if isinstance(kind, EnumType) else value
 
 
@@ -160,12 +156,9 @@ def about_path(error: OSError | RuntimeError) -> UserError:
     """
     if isinstance(error, OSError):
         return if_unusable(error)
-    if "Symlink loop" in str(error):  # pathlib's words, as below
-        return ConfigError(f"{error}; give another path")
-    if "home directory" not in str(error):
+    if "Symlink loop" not in str(error):  # pathlib's words
         raise error
-    given = [argument for argument in sys.argv[1:] if re.match(r"([\w.]+=)?['\"]?~", argument)]
-    return ConfigError(f"{' '.join(given)}: there is no user of that name here; give the whole path")
+    return ConfigError(f"{error}; give another path")
 
 
 def fail(error: UserError | RunFailed | Interrupted, code: int = 2) -> NoReturn:

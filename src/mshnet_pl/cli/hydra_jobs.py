@@ -32,13 +32,7 @@ OmegaConf.register_new_resolver("help", help.text, replace=True)
 
 
 def run_on_checkpoint(job: Callable[[DictConfig], float | None], config_name: str, default: str | None = None) -> None:
-    """Run ``job`` on what is taken of the configuration in the checkpoint that ``ckpt`` names, with the command line's.
-
-    Args:
-        job: the work.
-        config_name: of the command's own configuration.
-        default: the network where none is named.
-    """
+    """Run ``job`` on what is taken of the configuration in the checkpoint that ``ckpt`` names, with the command line's."""
     sys.argv[1:] = quoting.quoted(sys.argv[1:])
     if {"-h", "--help", "--hydra-help", "--version"} & {*sys.argv[1:]}:
         ConfigStore.instance().store(name="checkpoint", node={}, package="_global_")
@@ -201,7 +195,7 @@ def _explain(error: Exception) -> str:
         lines.append(str(error.__cause__).strip())
     unknown = re.search(r"Could not override '([^']+)'", lines[0])
     if unknown and re.search(r"Key '.*' (is )?not in ", "\n".join(lines)):
-        keys = {key.rpartition(".")[2]: key for key in _known_keys()}
+        keys = {key.rpartition(".")[2]: key for key in _flatten(config.compose())}
         close = [keys[name] for name in difflib.get_close_matches(unknown[1].rpartition(".")[2], keys, n=3)]
         close = [key for key in close if key != unknown[1]]
         lines = [f"{unknown[1]}: there is no such setting"]
@@ -217,10 +211,6 @@ def _explain(error: Exception) -> str:
         known = sorted(path.name.removesuffix(".yaml") for path in (files("mshnet_pl.conf") / choice[1]).iterdir())
         lines = [f"{choice[1]}/{choice[2]}: there is no such choice; {choice[1]} has {', '.join(known)}"]
     return "\n".join(lines)
-
-
-def _known_keys() -> list[str]:
-    return [*_flatten(config.compose())]
 
 
 def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The command line of ``mshnet-report``."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -12,7 +12,7 @@ from mshnet_pl.config.commands import CompareConfig, PowerConfig, ReportConfig
 from mshnet_pl.errors import ConfigError, on_screen
 from mshnet_pl.options import Printed
 from mshnet_pl.report import compare, figures, formats, page, power, terminal
-from mshnet_pl.report.collection import CollectedRuns, FailedRun, collect
+from mshnet_pl.report.collection import collect
 from mshnet_pl.report.formats import Table
 from mshnet_pl.report.notes import doubts
 from mshnet_pl.report.tables import INTERVALS, by_class, tables, unexplained
@@ -65,28 +65,10 @@ def _report(config: ReportConfig) -> None:
     notes += [*(f"note: {line}" for line in noticed), "", INTERVALS]
     print("", *map(on_screen, notes), sep="\n", file=sys.stderr if printed in (Printed.latex, Printed.csv) else sys.stdout)
     if with_files:
-        for written in _write(made, found, others, noticed, target, pictures, config.episodes, not config.masks_only):
-            print(written, file=sys.stderr)
-
-
-def _write(
-    made: Sequence[Table],
-    found: CollectedRuns,
-    others: Sequence[FailedRun],
-    noticed: Sequence[str],
-    target: Path,
-    pictures: Path,
-    each: int,
-    photographs: bool,
-) -> Iterator[str]:
-    """Write the pictures and the page, and say where each is.
-
-    Raises:
-        DataError: one cannot be written; names it.
-    """
-    yield from (f"episodes: {path}" for path in figures.episode_grids(found.tests, pictures, each, photographs))
-    write_whole(target, page.render(made, found, others, noticed, each, photographs).encode())
-    yield f"page: {target}"
+        for path in figures.episode_grids(found.tests, pictures, config.episodes, not config.masks_only):
+            print(f"episodes: {path}", file=sys.stderr)
+        write_whole(target, page.render(made, found, others, noticed, config.episodes, not config.masks_only).encode())
+        print(f"page: {target}", file=sys.stderr)
 
 
 def _compare(config: CompareConfig) -> None:

@@ -8,6 +8,7 @@ from omegaconf import MISSING
 from mshnet_pl.config.settings import setting
 from mshnet_pl.options import (
     DEFAULT_NETWORK,
+    MAX_SIDE,
     MIN_SIDE,
     Exported,
     Fusion,
@@ -64,7 +65,7 @@ class ExportConfig:
     ckpt: str = setting(DEFAULT_NETWORK, _CKPT)
     format: Exported = setting(MISSING, "What is written.")
     out: Path = setting(MISSING, "File that is written, its model card beside it.")
-    image_size: int | None = setting(None, "Side of the images in pixels; null leaves it free.", min=MIN_SIDE)
+    image_size: int | None = setting(None, "Side of the images in pixels; null leaves it free.", min=MIN_SIDE, max=MAX_SIDE)
     shots: int | None = setting(None, "Number of supports; null leaves it free.", min=1)
     overwrite: bool = setting(False, _OVERWRITE)
 

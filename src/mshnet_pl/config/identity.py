@@ -36,12 +36,9 @@ def config_hash(config: dict[str, Any]) -> str:
     setting or an argument that is added later leaves the hash of a finished run as it is.
 
     Several processes train on batches several times as large; they test the same episodes.
-
-    Args:
-        config: the resolved configuration as a plain dictionary.
     """
     changed = dict(_changed(config))
-    processes = _processes(config.get("trainer") or {})
+    processes = process_count(config.get("trainer") or {})
     if processes != "1" and config.get("ckpt") is None:
         changed["processes"] = processes
     if config.get("ckpt_path") is None:  # trained from the start, as with this configuration's own checkpoint
@@ -129,10 +126,6 @@ def _text(value: object) -> str:
 def run_digest(raw: DictConfig, network_digest: Callable[[str], str]) -> str:
     """SHA-256 that identifies a run: its configuration, and the content of the network that it tests or starts from.
 
-    Args:
-        raw: the composed configuration.
-        network_digest: of the network that ``ckpt`` names.
-
     Raises:
         ConfigError: there is no such network.
     """
@@ -147,7 +140,7 @@ def run_digest(raw: DictConfig, network_digest: Callable[[str], str]) -> str:
     return config_hash(config)
 
 
-def _processes(trainer: dict[str, Any]) -> str:
+def process_count(trainer: dict[str, Any]) -> str:
     """How many share a batch; of what the checks will refuse, the text."""
     devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
     count = len(devices) if isinstance(devices, list) else devices

@@ -65,24 +65,18 @@ def stored_config(path: Path) -> Stored:
 
 
 def held_to(config: Mapping[str, Any], path: str | Path) -> Stored:
-    """What is taken of the configuration of ``path``.
+    """What is taken of the configuration of ``path``, as ``mshnet-train`` stores it.
 
     Raises:
         ConfigError: as ``stored_config``.
     """
     try:
-        return taken(config)
+        return _taken(config)
     except (ValueError, ImportError, RecursionError) as error:
         raise ConfigError(f"ckpt={path} is not loaded: {error}") from error
 
 
-def taken(config: Mapping[str, Any]) -> Stored:
-    """What may be taken of a configuration as ``mshnet-train`` stores it.
-
-    Raises:
-        ValueError: it holds what no checkpoint of this project does.
-        ImportError: it needs a library that is not installed.
-    """
+def _taken(config: Mapping[str, Any]) -> Stored:
     if not isinstance(config, dict):
         raise ValueError(f"its configuration is a {type(config).__name__}")
     for key in config:

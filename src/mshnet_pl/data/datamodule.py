@@ -16,6 +16,7 @@ from mshnet_pl.data.loading.loaders import (
     LoadedEpisodes,
     LoadedImages,
     collate_loaded,
+    unwrap,
 )
 from mshnet_pl.data.protocol.sampling import Draws
 from mshnet_pl.data.sources.base import AbstractSource
@@ -237,7 +238,9 @@ class EpisodeDataModule(pl.LightningDataModule):
         Raises:
             DataError: it cannot be read.
         """
-        return LoadedImages(self._source, [self.image_names[image_id]], self.image_size, self._cache)[0][None]
+        loaded = LoadedImages(self._source, [self.image_names[image_id]], self.image_size, self._cache)[0]
+        image: Tensor = unwrap(loaded)
+        return image[None]
 
     def images(self, ids: Sequence[int]) -> ImageLoader:
         """Normalised images (1, 3, S, S) one after the other."""

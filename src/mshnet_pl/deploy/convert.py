@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from mshnet_pl.config import compose, plain
@@ -12,8 +13,8 @@ from mshnet_pl.deploy.authors_names import authors_name, authors_shape
 from mshnet_pl.errors import DataError
 from mshnet_pl.inference import model_card, pretrained
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.runs import build, run
-from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.models.builder import PREFIX
+from mshnet_pl.runs import build
 from mshnet_pl.utils.checkpoint_file import load_tensors
 from mshnet_pl.utils.files import whole_path
 from mshnet_pl.utils.hashing import sha256
@@ -42,10 +43,11 @@ def convert(config: ConvertConfig) -> Path:
     raw = compose("recipe=authors_code", *overrides)
     method = build.make_method(raw, pretrained=False)
     _fill(method, state, source)
-    module = EpisodicModule(method, config=plain(raw, resolve=False))
-    module.save_hyperparameters({"origin": f"{source.name}, a checkpoint of the authors', SHA-256 {sha256(source)}"})
+    origin = f"{source.name}, a checkpoint of the authors', SHA-256 {sha256(source)}"
+    weights = {f"{PREFIX}{name}": value for name, value in method.state_dict().items()}
+    told = {"config": plain(raw, resolve=False), "origin": origin}
     with whole_path(output.card_path(out)) as card, whole_path(out) as partial:
-        run.write_checkpoint(module, partial)
+        torch.save({"state_dict": weights, "hyper_parameters": told}, partial)
         written = pretrained.load(partial)
         card.write_text(model_card.text(out.name, written.sha256, written.describe(), written.trained.image_size))
     return out

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,8 @@ from mshnet_pl.deploy import output
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference import model_card, pretrained
 from mshnet_pl.models.base import AbstractMethod
+from mshnet_pl.models.builder import prediction_settings
+from mshnet_pl.options import MAX_SIDE
 from mshnet_pl.utils.files import whole_path
 from mshnet_pl.utils.hashing import sha256
 
@@ -84,8 +87,6 @@ def export(
         ConfigError: a setting that is impossible, or a file that would be overwritten.
         DataError: the disk is full, or the folder cannot be written.
     """
-    if kind not in _WRITERS:
-        raise ConfigError(f"format={kind}: there are {' and '.join(_WRITERS)}")
     absent = [name for name in _NEEDS.get(kind, ()) if importlib.util.find_spec(name) is None]
     if absent:
         raise ConfigError(f"format={kind} needs {' and '.join(absent)}; pip install 'mshnet_pl[export]'")
@@ -104,11 +105,18 @@ def export(
     with whole_path(output.card_path(out)) as card, whole_path(out) as partial:
         with torch.no_grad():
             _WRITERS[kind](ExportedNetwork(trained.method), inputs, axes, metadata, partial)
-        made_of = f"exported from {Path(ckpt).name}, SHA-256 {network.sha256}"
+        made_of = f"exported from {Path(ckpt).name}, SHA-256 {network.sha256}{_left_out(trained.prediction)}"
         card.write_text(model_card.text(
             out.name, sha256(partial), network.describe(), trained.image_size, made_of, _signature(size, shots)
         ))  # fmt: skip
     return out
+
+
+def _left_out(prediction: Mapping[str, Any]) -> str:
+    """What the network's own predictions do beside running it, which no file holds."""
+    plain = prediction_settings({}, MAX_SIDE)
+    changes = [f"{key}={value}" for key, value in prediction.items() if value != plain.get(key)]
+    return f"; without {', '.join(changes)}, with which its scores were measured" if changes else ""
 
 
 def _example(size: int | None, shots: int | None) -> tuple[ExampleInputs, Axes]:

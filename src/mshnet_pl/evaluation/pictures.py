@@ -40,12 +40,6 @@ def save(
 ) -> str:
     """Write the chosen episodes as compressed ``.npz``, arrays named ``PLACE/WHAT``.
 
-    Args:
-        path: the file.
-        chosen: as ``select_episodes`` gave them.
-        episodes: batches that hold them.
-        predicted: the labels of each batch.
-
     Returns:
         The file's SHA-256.
     """

@@ -1,7 +1,6 @@
 """Any network, by name, in the form of a checkpoint: what the commands read that test one as ``mshnet-train`` would."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mshnet_pl.inference import lineage, pretrained
@@ -9,6 +8,7 @@ from mshnet_pl.models.builder import PREFIX, Trained
 from mshnet_pl.options import EVERY_FOLD
 from mshnet_pl.results import Training
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
+from mshnet_pl.utils.places import expanded
 
 _NO_TRAINING = {
     "optimizer": {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.01},
@@ -27,7 +27,7 @@ def read(name: str) -> Mapping[str, Any]:
         ConfigError: as ``pretrained.load``.
     """
     if pretrained.finder(name) is None:
-        return read_checkpoint(Path(name).expanduser())
+        return read_checkpoint(expanded(name))
     network = pretrained.load(name)
     learned_from, method = network.describe(), network.trained.method
     told = learned_from.trainings or [vars(Training(learned_from.data, None, None, tuned=False))]

@@ -1,13 +1,11 @@
 """The guided filter (He et al., TPAMI 2013): smooths a map along with the colours of an image, not across its edges."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mshnet_pl.inference.labels import margins
-from mshnet_pl.models.layers import resize
+from mshnet_pl.models.layers import resize_if_needed
 
 _LEAST_PROBABILITY = 1e-4
 _PENALTY = 2e-3
@@ -58,13 +56,11 @@ def guided_filter(
 def _filtered(image: Tensor, x: Tensor, radius: int) -> Tensor:
     stride = max(round(max(image.shape[2:]) / _FITTED_SIDE), 1)
     grid = [(side - 1) // stride + 1 for side in image.shape[2:]]
-    functions = _functions(_resized(image, grid), _resized(x, grid), max(round(radius / stride), 1) if radius else 0)
-    slopes, offset = _resized(functions, image.shape[2:]).split([3, 1], dim=1)
+    functions = _functions(
+        resize_if_needed(image, grid), resize_if_needed(x, grid), max(round(radius / stride), 1) if radius else 0
+    )
+    slopes, offset = resize_if_needed(functions, image.shape[2:]).split([3, 1], dim=1)
     return (slopes * image).sum(1, keepdim=True) + offset
-
-
-def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
-    return x if x.shape[2:] == torch.Size(size) else resize(x, size)
 
 
 def _functions(

@@ -23,10 +23,6 @@ _VOC = {
 def trainings(known: Mapping[str, Any], name: str) -> list[Training]:
     """The trainings that a checkpoint's weights went through; of a file that lists none, what its settings tell.
 
-    Args:
-        known: the checkpoint's hyperparameters.
-        name: what a message calls it, as ``ckpt=FILE``.
-
     Raises:
         ConfigError: the list in it is none.
     """

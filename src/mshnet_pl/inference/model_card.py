@@ -7,7 +7,7 @@ from typing import Any
 from mshnet_pl import results
 from mshnet_pl.episode import MEAN, STD
 from mshnet_pl.inference.provenance import Provenance
-from mshnet_pl.utils.markdown import escaped
+from mshnet_pl.utils.text import escaped
 
 _SCORES = {
     "shot": "shots", "seed": "seed", "protocol": "protocol", "resolution": "resolution", "episodes": "episodes",

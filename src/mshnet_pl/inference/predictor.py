@@ -20,7 +20,7 @@ from mshnet_pl.inference.completion import complete
 from mshnet_pl.inference.guided_filter import guided_logits
 from mshnet_pl.inference.zoom import around, cut
 from mshnet_pl.models.base import AbstractMethod, SupportCode
-from mshnet_pl.models.layers import count_votes, resize
+from mshnet_pl.models.layers import count_votes, resize_if_needed
 from mshnet_pl.options import EVERY_FOLD, Fusion, zoom_problems
 
 SupportCodes = tuple[tuple[SupportCode, ...], ...]
@@ -45,7 +45,7 @@ class View(NamedTuple):
 
     def show(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
         """Resized bilinearly, then mirrored."""
-        return self._mirror(_resized(images, self._size(images)))
+        return self._mirror(resize_if_needed(images, self._size(images)))
 
     def show_masks(self, masks: Float[Tensor, "batch shots h w"]) -> Float[Tensor, "batch shots h2 w2"]:
         """Resized to the nearest pixel, then mirrored."""
@@ -53,7 +53,7 @@ class View(NamedTuple):
 
     def undo(self, logits: Float[Tensor, "batch 2 h w"], size: Sequence[int]) -> Float[Tensor, "batch 2 height width"]:
         """Mirrored back, and resized to the query's size."""
-        return _resized(self._mirror(logits), size)
+        return resize_if_needed(self._mirror(logits), size)
 
     def _size(self, images: Tensor) -> tuple[int, int]:
         height, width = (round(self.scale * side) for side in images.shape[2:])
@@ -111,8 +111,9 @@ class Predictor:
         batch_size: int | None = None,
         fold: int | str = EVERY_FOLD,
     ) -> None:
+        flip, guided, scales, zooms = bool(flip), float(guided), [*map(float, scales)], [*map(float, zooms)]
         if not scales or not all(0 < scale < float("inf") for scale in scales):
-            raise ConfigError(f"scales={[*scales]}: give one or more positive numbers")
+            raise ConfigError(f"scales={scales}: give one or more positive numbers")
         if fusion not in [*Fusion]:
             raise ConfigError(f"fusion={fusion}: give {', '.join(Fusion)}")
         if not 0 <= guided <= 0.5:
@@ -121,10 +122,10 @@ class Predictor:
             raise ConfigError(problem)
         self._method, self._backbone = method, backbone or CachedBackbone(method.backbone)
         self._views = [View(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,))]
-        self._fusion, self._guided, self._batch_size, self._zooms = Fusion(fusion), guided, batch_size, [*zooms]
+        self._fusion, self._guided, self._batch_size, self._zooms = Fusion(fusion), guided, batch_size, zooms
         self._fold = fold
         self.settings: dict[str, Any] = {
-            "flip": flip, "scales": [*scales], "fusion": self._fusion.value, "guided": guided, "zooms": [*zooms]
+            "flip": flip, "scales": scales, "fusion": self._fusion.value, "guided": guided, "zooms": zooms
         }  # fmt: skip
         """``PredictionSettings`` as plain values."""
 
@@ -257,10 +258,6 @@ def _as_shots(looks: Sequence[Tensor], shots: torch.Size) -> Float[Tensor, "batc
     """Every look at the n supports, (n, ...), as further shots of the batch."""
     first, *further = (look.unflatten(0, shots) for look in looks)
     return torch.cat([first, *further], dim=1) if further else first
-
-
-def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
-    return x if x.shape[2:] == torch.Size(size) else resize(x, size)
 
 
 def _vote(logits: Float[Tensor, "shots batch 2 height width"]) -> Float[Tensor, "batch 2 height width"]:

@@ -7,8 +7,6 @@ from torch import Tensor
 
 _SHARE = 0.01
 """Of an image: so many of its pixels, the likeliest ones, tell presence."""
-MIN_PRESENCE = 0.82
-"""From which on a class counts as found: chosen on ten base classes of PASCAL-5i with the default network."""
 
 
 def presence(margin: Float[Tensor, "height width"]) -> float:

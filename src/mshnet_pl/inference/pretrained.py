@@ -11,7 +11,8 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from mshnet_pl.options import DEFAULT_NETWORK
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from mshnet_pl.utils.files import write_whole
 from mshnet_pl.utils.hashing import sha256
+from mshnet_pl.utils.places import expanded, given_place
 from mshnet_pl.utils.records import as_record, read_json
 
 log = logging.getLogger(__name__)
@@ -118,7 +120,7 @@ def load(name: str | os.PathLike[str] = DEFAULT_NETWORK) -> Pretrained:
         DataError: weights at an address that cannot be fetched.
     """
     find = finder(name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     return _read_checkpoint(path) if find is None else _read(str(path), find)
 
 
@@ -129,7 +131,7 @@ def digest(name: str | os.PathLike[str]) -> str:
         ConfigError: there is nothing of that name.
     """
     find = finder(name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if find is None and not path.is_file():
         raise ConfigError(f"ckpt={path}: no such file; give a checkpoint that mshnet-train wrote")
     return sha256(find(CONFIG) if find else path)
@@ -143,7 +145,7 @@ def finder(name: str | os.PathLike[str]) -> Callable[[str], Path] | None:
     """
     if not isinstance(name, str | os.PathLike):
         raise ConfigError(f"a network's name of type {type(name).__name__}; give a text or a path")
-    path, text = Path(name).expanduser(), name if isinstance(name, str) else ""
+    path, text = given_place(name, "ckpt"), name if isinstance(name, str) else ""
     if text in names():
         return lambda file: _fetched(file) if "://" in file else _OURS / text / file
     if path.is_dir():
@@ -162,7 +164,7 @@ def _read_checkpoint(path: Path) -> Pretrained:
     trained, digest = read_method(path), sha256(path)
     told = read_checkpoint(path)["hyper_parameters"]
     synthetic = is_synthetic(told["config"], trained.method)
-    return Pretrained(str(path), digest, trained, synthetic, lambda: of_checkpoint(path, digest, told, trained.method))
+    return Pretrained(str(path), digest, trained, synthetic, partial(of_checkpoint, path, digest, told, trained.method))
 
 
 def _read(name: str, find: Callable[[str], Path]) -> Pretrained:
@@ -186,7 +188,7 @@ def _read(name: str, find: Callable[[str], Path]) -> Pretrained:
         raise
     except Exception as error:  # a damaged or hostile folder raises almost anything
         raise ConfigError(f"ckpt={name} holds no network that can be built: {error}") from error
-    return Pretrained(name, sha256(path), trained, config.learned_from.synthetic, lambda: config.learned_from)
+    return Pretrained(name, sha256(path), trained, config.learned_from.synthetic, partial(replace, config.learned_from))
 
 
 def _record(content: object) -> NetworkConfig:
@@ -208,10 +210,6 @@ def _file_name(name: str) -> str:
 
 def _weights(path: Path, stated: WeightFile) -> dict[str, Tensor]:
     """The tensors of a safetensors file with the size and the SHA-256 that are stated."""
-    return safetensors.torch.load(_verified(path, stated))
-
-
-def _verified(path: Path, stated: WeightFile) -> bytes:
     size = path.stat().st_size
     content = path.read_bytes() if size == stated.size else b""
     digest = hashlib.sha256(content).hexdigest()
@@ -220,7 +218,7 @@ def _verified(path: Path, stated: WeightFile) -> bytes:
             path.unlink()
         found = f"SHA-256 {digest}" if size == stated.size else f"{size:,} bytes"
         raise ValueError(f"{path} has {found}, but {CONFIG} states {stated.size:,} bytes and SHA-256 {stated.sha256}")
-    return content
+    return safetensors.torch.load(content)
 
 
 def _check_installed(stated: WeightFile) -> None:
@@ -272,12 +270,6 @@ def save(folder: Path, network: Pretrained, overwrite: bool = False, half: bool 
     """Write a network as a folder that ``load`` reads.
 
     Weights of a backbone that are the installed package's are not written again.
-
-    Args:
-        folder: made where it is not there.
-        network: what to write.
-        overwrite: replace files that are there.
-        half: write floating-point weights as float16.
 
     Raises:
         ConfigError: files of these names are there and ``overwrite`` is not set, or a weight is too large for float16.

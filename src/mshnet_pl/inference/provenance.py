@@ -12,7 +12,7 @@ from mshnet_pl.inference import lineage
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import prediction_settings
 from mshnet_pl.results import Result, Training
-from mshnet_pl.utils.targets import class_name
+from mshnet_pl.utils.targets import backbone_name, class_name
 
 _UNKNOWN = "not recorded"
 _DATA_TERMS = {
@@ -55,14 +55,7 @@ class Provenance:
 
 
 def of_checkpoint(path: Path, digest: str, hyper_parameters: Mapping[str, Any], method: AbstractMethod) -> Provenance:
-    """What a checkpoint says, and the result of its run where that lies beside it.
-
-    Args:
-        path: of the checkpoint.
-        digest: its SHA-256.
-        hyper_parameters: in it.
-        method: its network.
-    """
+    """What a checkpoint says, and the result of its run where that lies beside it."""
     config, origin = hyper_parameters["config"], hyper_parameters.get("origin")
     result = _result(path, digest)
     tests = [test for test in result.tests if test.weights != "untrained"] if result else []
@@ -126,14 +119,9 @@ def _network(config: Mapping[str, Any], method: AbstractMethod) -> str:
         parts.append(f"similarities {', '.join(config['similarity'])}, width {model['width']}")
     weights = Path(str(config["backbone"].get("weights"))).name
     state = "trained" if config["backbone"].get("trainable") else "frozen"
-    parts.append(f"backbone {_backbone(config['backbone'])} (weights: {weights}), {state}")
+    name = "timm's " * ("name" in config["backbone"]) + backbone_name(config["backbone"])
+    parts.append(f"backbone {name} (weights: {weights}), {state}")
     return f"{', '.join(parts)}; {method.learnable_parameters():,} trainable parameters"
-
-
-def _backbone(node: Mapping[str, Any]) -> str:
-    if "name" in node:
-        return f"timm's {node['name']}"
-    return class_name(node["_target_"]) + (f"-{node['depth']}" if node.get("depth") else "")
 
 
 def _refinements(result: Result) -> list[str]:

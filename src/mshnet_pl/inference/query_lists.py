@@ -1,19 +1,19 @@
 """Which files are to be segmented: those of a folder, of a pattern, or of a list of any length."""
 
-import codecs
 import csv
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
-from mshnet_pl.data.io.folders import list_images, passed_over_lines
+from mshnet_pl.data.io.folders import Listing, list_images, passed_over_lines
 from mshnet_pl.data.io.images import is_image
-from mshnet_pl.data.io.places import entries, given_place, written_place
 from mshnet_pl.data.io.tables import read_rows
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.utils.parquet import parquet
+from mshnet_pl.utils.places import entries, given_place, written_place
+from mshnet_pl.utils.text import encoding_of
 
 _COLUMN = "path"
 _NO_TEXT = "it is no text in UTF-8 or UTF-16, so save it as that"
@@ -21,19 +21,12 @@ _START = 4096
 """Bytes by which a list's encoding is told."""
 
 
-class Wanted(NamedTuple):
-    """Files, which can be iterated again, and those that are passed over, with the reason."""
-
-    paths: Iterable[Path]
-    passed_over: dict[Path, str]
-
-
 class ListFile:
     """The files that a list names, in its order; it is read while one iterates, and never held.
 
     A text file has a path a line (``#`` begins a comment), a CSV or Parquet file a column ``path``. Paths may be relative to
-    the list's folder, and have the backslashes of Windows; nobody looks here whether something is there. Text is in UTF-8
-    or UTF-16, a CSV as ``tables.read_rows`` takes it.
+    the list's folder, and have the backslashes of Windows; nobody looks here whether something is there. Text is in UTF-8,
+    UTF-16 or UTF-32, a CSV as ``tables.read_rows`` takes it.
 
     Args:
         path: of the list; its extension is one of ``KINDS``.
@@ -57,7 +50,7 @@ class ListFile:
             raise DataError(f"query={self._path} cannot be read: {said}; {way_out}") from error
 
 
-def wanted_files(wanted: str) -> Wanted:
+def wanted_files(wanted: str) -> Listing:
     """The images of a folder or of a pattern such as ``photos/**/*.jpg``, by path; a file; or the files of a list.
 
     Raises:
@@ -68,14 +61,14 @@ def wanted_files(wanted: str) -> Wanted:
         paths: Iterable[Path] = ListFile(place) if _is_list(place) else [place]
         if next(iter(paths), None) is None:
             raise ConfigError(f"query={wanted}: it lists no image; give a path a line, or a column {_COLUMN}")
-        return Wanted(paths, {})
+        return Listing(paths, {})
     candidates = entries(place) if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
     images, passed_over = list_images(path for path in candidates if place.is_dir() or not path.is_dir())
     if not images:
         reasons = "".join(f"\n  {line}" for line in passed_over_lines(passed_over))
         found = f"no image that can be read:{reasons}\n" if reasons else "no image there; "
         raise ConfigError(f"query={wanted}: {found}give a folder of images, a file, a list, or a pattern in quotes")
-    return Wanted(images, passed_over)
+    return Listing(images, passed_over)
 
 
 def _is_list(path: Path) -> bool:
@@ -83,14 +76,10 @@ def _is_list(path: Path) -> bool:
 
 
 def _opened(path: Path) -> TextIO:
-    """A list in UTF-8 or UTF-16, where the zeros of Latin letters show it; names of files need not be UTF-8."""
+    """A list in one of the encodings of ``read_text``; names of files need not be UTF-8."""
     with path.open("rb") as file:
         start = file.read(_START)
-    zeros = start[::2].count(0), start[1::2].count(0)
-    encoding = "utf-8-sig" if all(zeros) or not any(zeros) else "utf-16-be" if zeros[0] else "utf-16-le"
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    return path.open(encoding=encoding, errors="surrogateescape", newline="")
+    return path.open(encoding=encoding_of(start), errors="surrogateescape", newline="")
 
 
 def _lines(path: Path) -> Iterator[str]:

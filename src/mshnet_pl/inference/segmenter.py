@@ -23,7 +23,8 @@ from mshnet_pl.inference.predictor import PredictionSettings, Predictor, Support
 from mshnet_pl.inference.shots import MarkOptions, MaskOptions, arguments, at_size, marks_of, read_shots
 from mshnet_pl.inference.tiling import batches, blend, boxes, check_tile
 from mshnet_pl.models.base import AbstractMethod
-from mshnet_pl.options import DEFAULT_NETWORK, Fusion, guided_problems, scale_problems
+from mshnet_pl.options import DEFAULT_NETWORK, Fusion, segmenter_problems
+from mshnet_pl.utils.places import given_place
 
 Labels = Integer[np.ndarray, "height width"]
 Probabilities = Float[np.ndarray, "*classes height width"]
@@ -79,9 +80,8 @@ class Segmenter:
         zooms: Sequence[float] = (),
         source: pretrained.Pretrained | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size}: give a number of at least 1")
-        for problem in guided_problems("guided", guided, image_size) + scale_problems("scales", scales, image_size):
+        scales, zooms = [*scales], [*zooms]
+        for problem in segmenter_problems(image_size, batch_size, guided, scales):
             raise ConfigError(problem)
         try:
             self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -158,7 +158,7 @@ class Segmenter:
         if self.source is None:
             raise ConfigError("save_pretrained: made of a method alone, whose settings are unknown; take from_pretrained")
         trained = self.source.trained._replace(prediction=self.settings)
-        pretrained.save(Path(folder).expanduser(), self.source._replace(trained=trained), overwrite, half)
+        pretrained.save(given_place(folder, "folder"), self.source._replace(trained=trained), overwrite, half)
 
     def fresh(self) -> "Segmenter":
         """One that shares the network and the settings, with nothing fitted."""
@@ -206,7 +206,8 @@ class Segmenter:
         if marks is not None:
             pictures, drawn = marks_of(name, pictures, marks)
             masks = self.complete(pictures, drawn)
-        images, small, bits = read_shots(name, pictures, masks, value, self.image_size, self.bits)
+        others = not {*self._codes} <= {name}
+        images, small, bits = read_shots(name, pictures, masks, value, self.image_size, self.bits, others)
         with self._precision():
             codes = self._predictor.encode(self._inputs(images)[None], small[None].to(self._device, torch.float32))
         self._negatives = self._negatives | {name} if negative else self._negatives - {name}
@@ -331,8 +332,7 @@ class Segmenter:
         """
         if not self._codes:
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
-        file = Path(path).expanduser()
-        support_file.save(file, self._codes, self._negatives, self._fingerprint(), self.bits, overwrite)
+        support_file.save(given_place(path, "path"), self._codes, self._negatives, self._fingerprint(), self.bits, overwrite)
 
     def load_support(self, path: str | os.PathLike[str]) -> "Segmenter":
         """Take over what ``save_support`` wrote, as ``fit`` would: a class of the same name is replaced.
@@ -341,9 +341,9 @@ class Segmenter:
             DataError: the file cannot be read, or was written with another network, image size, precision or prediction
                 settings; only ``guided``, which concerns no support, may differ.
         """
-        loaded, negatives, bits = support_file.load(Path(path).expanduser(), self._fingerprint(), self._device, self._logits)
-        self._negatives = self._negatives - {*loaded} | negatives
-        self._codes, self.bits = {**self._codes, **loaded}, max(self.bits, bits)
+        new, negatives, bits = support_file.load(given_place(path, "path"), self._fingerprint(), self._device, self._logits)
+        self._negatives = self._negatives - {*new} | negatives
+        self._codes, self.bits = {**self._codes, **new}, max(self.bits, bits)
         return self
 
     def _fingerprint(self) -> str:

@@ -77,7 +77,7 @@ def marks_of(name: str, images: ImagesLike, marks: Mapping[str, Any]) -> tuple[l
     by_kind: dict[str, list[Any]] = {}
     for kind, given in marks.items():
         listed = [given] if is_one(images) else given
-        if not isinstance(listed, Sequence | np.ndarray) or len(listed) != len(pictures):
+        if not isinstance(listed, Sequence | np.ndarray | Tensor) or len(listed) != len(pictures):
             count = f"{len(listed)}" if hasattr(listed, "__len__") else type(given).__name__
             raise DataError(f"{name}: {len(pictures)} images and {kind} for {count}; give a list with an entry an image")
         by_kind[kind] = [*listed]
@@ -103,7 +103,7 @@ def at_size(made: Float[Tensor, "side side"], told: UInt8[np.ndarray, "height wi
 
 
 def read_shots(
-    name: str, images: ImagesLike, masks: ImagesLike, value: int | None, side: int, bits: int
+    name: str, images: ImagesLike, masks: ImagesLike, value: int | None, side: int, bits: int, others: bool = False
 ) -> tuple[list[Image.Image], UInt8[Tensor, "shots side side"], int]:
     """A class's images, their masks resized to ``side`` x ``side``, and how deep the images are.
 
@@ -114,13 +114,20 @@ def read_shots(
         value: the object's value in masks that are label maps.
         side: of the network's images.
         bits: how deep images are at least, see ``bits_of``.
+        others: whether other classes are fitted, which were looked at on that scale.
 
     Raises:
         DataError: what is no image, whose type it names; not as many masks as images, or none; a file that cannot be read;
-            a mask of another size than its image, or one without an object, at ``side`` too.
+            a mask of another size than its image, or one without an object, at ``side`` too; images that are deeper than
+            those of other classes.
     """
     pictures, drawn = [*as_iterable(images, f"{name}: images")], [*as_iterable(masks, f"{name}: masks")]
-    bits = max((bits, *map(bits_of, pictures)))
+    deepest = max((bits, *map(bits_of, pictures)))
+    if others and 8 < bits < deepest:
+        raise DataError(
+            f"{name}: images of {deepest} bits, but other classes were fitted on a scale of {bits}; fit the deepest first"
+        )
+    bits = deepest
     read = [read_image(picture, f"{name}: image {i}", bits=bits) for i, picture in enumerate(pictures)]
     shown = [read_mask(picture, value, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
     if len(read) != len(shown) or not read:

@@ -106,14 +106,7 @@ def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str
 
 
 def fingerprint(method: AbstractMethod, image_size: int, bf16: bool, settings: Mapping[str, Any]) -> str:
-    """SHA-256 of a network, and of how it looks at supports.
-
-    Args:
-        method: the network.
-        image_size: side of its images.
-        bf16: whether it computes in bfloat16.
-        settings: of prediction; ``guided`` concerns no support.
-    """
+    """SHA-256 of a network, and of how it looks at supports."""
     layout = [(name, part.stride, part.dilation) for name, part in method.named_modules() if isinstance(part, nn.Conv2d)]
     views = {key: value for key, value in settings.items() if key != "guided"}
     described = [weights_digest(method), image_size, bf16, layout, views]

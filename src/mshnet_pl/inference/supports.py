@@ -12,8 +12,8 @@ from mshnet_pl.data.io.folders import is_system, list_images
 from mshnet_pl.data.io.manifest import read_pairs, read_tree
 from mshnet_pl.data.io.marks import Marks
 from mshnet_pl.data.io.outlines import Known, Outlined, united
-from mshnet_pl.data.io.places import entries, given_place
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.places import entries, given_place
 
 
 class Support(NamedTuple):

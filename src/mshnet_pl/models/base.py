@@ -11,6 +11,14 @@ from torch import Tensor, nn
 from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Features
 from mshnet_pl.episode import Prediction
 
+SupportFeatures = tuple[Float[Tensor, "batch shots _ _ _ _"], ...]
+"""(B, K, L, d, h, w) floating features, one tensor a block, finest block first."""
+Masks = Float[Tensor, "batch shots height width"]
+"""(B, K, H, W) float32, 1 on the object and 0 elsewhere."""
+QueryImages = Float[Tensor, "batch 3 height width"]
+SupportImages = Float[Tensor, "batch shots 3 height width"]
+"""Normalised, float32."""
+
 SupportCode = Mapping[str, tuple[Tensor, ...]]
 """All that a method keeps of the supports, by name; the first axis of every tensor is the batch's."""
 
@@ -35,11 +43,7 @@ class AbstractMethod(nn.Module, ABC):
     """Whether one graph serves all supports: not where its shape follows from what the masks show."""
 
     @abstractmethod
-    def encode(
-        self,
-        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SupportCode:
+    def encode(self, support: SupportFeatures, support_mask: Masks) -> SupportCode:
         """Keep of the supports what ``decode`` needs.
 
         Args:
@@ -62,12 +66,7 @@ class AbstractMethod(nn.Module, ABC):
             Floating logits (B, 2, h, w), channel 1 foreground, at the method's own grid.
         """
 
-    def forward(
-        self,
-        query: Float[Tensor, "batch 3 height width"],
-        support: Float[Tensor, "batch shots 3 height width"],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> Prediction:
+    def forward(self, query: QueryImages, support: SupportImages, support_mask: Masks) -> Prediction:
         """Segment queries from images: ``features``, ``encode``, ``decode``.
 
         Args:
@@ -84,9 +83,7 @@ class AbstractMethod(nn.Module, ABC):
         del of_support  # not kept for the backward pass
         return self.decode(of_query, code)
 
-    def features(
-        self, query: Float[Tensor, "batch 3 height width"], support: Float[Tensor, "batch shots 3 height width"]
-    ) -> tuple[Features, tuple[Float[Tensor, "batch shots _ _ _ _"], ...]]:
+    def features(self, query: QueryImages, support: SupportImages) -> tuple[Features, SupportFeatures]:
         """Query and support features of every block.
 
         From one pass of the backbone, except on a CPU, where images pass one by one anyway: the supports' memory is then
@@ -128,12 +125,7 @@ class SimilarityMethod(AbstractMethod):
         """``compare``, then ``segment``."""
         return self.segment(self.compare(query, code), query[0].shape[3:])
 
-    def similarity_maps(
-        self,
-        query: Float[Tensor, "batch 3 height width"],
-        support: Float[Tensor, "batch shots 3 height width"],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SimilarityMaps:
+    def similarity_maps(self, query: QueryImages, support: SupportImages, support_mask: Masks) -> SimilarityMaps:
         """``compare`` from images."""
         of_query, of_support = self.features(query, support)
         return self.compare(of_query, self.encode(of_support, support_mask))

@@ -1,13 +1,12 @@
 """Two training-free baselines: prototypes of object and background, and the contrast of mean-subtracted cosines."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cosine_similarity, interpolate
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
-from mshnet_pl.models.base import AbstractMethod, SupportCode
+from mshnet_pl.models.base import AbstractMethod, Masks, SupportCode, SupportFeatures
 from mshnet_pl.models.layers import resize
 from mshnet_pl.similarity.contrast import ContrastSimilarity
 from mshnet_pl.similarity.masks import object_masks
@@ -32,11 +31,7 @@ class PrototypeBaseline(AbstractMethod):
         self.backbone = backbone
         self.relu = nn.ReLU()
 
-    def encode(
-        self,
-        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SupportCode:
+    def encode(self, support: SupportFeatures, support_mask: Masks) -> SupportCode:
         """(B, 2, d) prototypes of background and foreground."""
         pixels = self.relu(support[-1][:, :, -1])  # (B, K, d, h, w)
         mask = interpolate(support_mask, pixels.shape[3:], mode="bilinear", align_corners=True)
@@ -66,11 +61,7 @@ class ContrastBaseline(AbstractMethod):
         self.backbone, self._min_contrast = backbone, min_contrast
         self._contrast = ContrastSimilarity(backbone.blocks[-1].channels, centred=True)
 
-    def encode(
-        self,
-        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SupportCode:
+    def encode(self, support: SupportFeatures, support_mask: Masks) -> SupportCode:
         """What the contrast needs of each of the deepest blocks, finest first."""
         objects = object_masks(support_mask, [(f.shape[4], f.shape[5]) for f in support])
         pairs = [*zip(support, objects, strict=True)][-_DEEPEST:]

@@ -17,6 +17,11 @@ def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n
     return interpolate(x, (size[0], size[1]), mode="bilinear", align_corners=True)
 
 
+def resize_if_needed(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c h2 w2"]:
+    """``resize``, or ``x`` itself where it has that size."""
+    return x if x.shape[2:] == torch.Size(size) else resize(x, size)
+
+
 def middle_maps(
     fine: Float[Tensor, "n _ _ _ _"], coarse: Float[Tensor, "n _ _ _ _"], coarse_first: bool = False
 ) -> Float[Tensor, "n c h w"]:

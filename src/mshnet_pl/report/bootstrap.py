@@ -122,12 +122,7 @@ class FoldSpread(NamedTuple):
 
 
 def fold_spread(trainings: Sequence[Sequence[Scored]], score: str) -> FoldSpread:
-    """How the mean over trainings of the means over tests varies.
-
-    Args:
-        trainings: the tests of each training.
-        score: which.
-    """
+    """How the mean over trainings of the means over tests varies."""
     of, influences = fold_influence(trainings, score)
     tests = [(test, len(trainings) * len(own)) for own in trainings for test in own]
     drawn = np.sum([test.resampled(score, of) / share for test, share in tests], axis=0)

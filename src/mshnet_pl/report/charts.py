@@ -89,13 +89,7 @@ def training_curves(runs: Sequence[tuple[str, Curves]], title: str) -> list[str]
 
 
 def class_bars(classes: Sequence[str], scores: Mapping[str, Mapping[str, Estimate]], title: str) -> str:
-    """A bar a class and method with its interval.
-
-    Args:
-        classes: from top to bottom.
-        scores: by method, then by class, in percent.
-        title: read aloud in place of the picture.
-    """
+    """A bar a class and method with its interval."""
     with mpl.rc_context(_STYLE):
         height = 0.8 / len(scores)
         figure = Figure(

@@ -12,8 +12,8 @@ from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.formats import aligned
 from mshnet_pl.report.grouping import Cell, FoldName, Row, sorted_folds
 from mshnet_pl.report.imagenet import occurs
-from mshnet_pl.utils.markdown import escaped
 from mshnet_pl.utils.numbers import percent
+from mshnet_pl.utils.text import escaped
 
 _LIMITS = (0, 5, 10, 15, 100)
 SIZES = tuple(f"{low}-{high}%" if high < _LIMITS[-1] else f"> {low}%" for low, high in pairwise(_LIMITS))

@@ -12,10 +12,9 @@ from jaxtyping import Float64
 from mshnet_pl import results
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.options import EVERY_FOLD
-from mshnet_pl.report import controls, verification
-from mshnet_pl.report.counts import PixelCounts, episode_counts
-from mshnet_pl.report.episode_images import EpisodeImages, find
-from mshnet_pl.results import Measurement, Result, Training
+from mshnet_pl.report import verification
+from mshnet_pl.report.measured import Measured
+from mshnet_pl.results import Result, Training
 from mshnet_pl.utils.files import find_files
 from mshnet_pl.utils.records import as_record, check_type
 
@@ -41,61 +40,6 @@ _TRAINING: Mapping[str, Any] = {
     "steps?": int,
     "planned_steps?": int,
 }
-
-
-class Measured(NamedTuple):
-    """One measurement of one run."""
-
-    result: Result
-    test: Measurement
-    folder: Path | None = None
-    """Where the result file lies; None where it is not known."""
-
-    @property
-    def counts(self) -> PixelCounts | None:
-        """The pixel counts of its episodes; None where none were recorded.
-
-        Raises:
-            DataError: a damaged file.
-        """
-        path = self.counts_file
-        return None if path is None else _read_counts(path)
-
-    @property
-    def counts_file(self) -> Path | None:
-        """Where the pixel counts of its episodes are, if they were recorded."""
-        return self._beside("episodes", "csv")
-
-    @property
-    def images(self) -> EpisodeImages | None:
-        """The images of its episodes; None where they were not recorded.
-
-        Raises:
-            DataError: a damaged file.
-        """
-        test = self.test
-        return find(self.folder, test.episodes_sha256, test.episodes) if self.folder else None
-
-    @property
-    def class_names(self) -> dict[int, str]:
-        """The names of the classes that occur; empty where its counts were not recorded."""
-        counts = self.counts  # its classes and the test's are in the same order
-        return dict(zip(counts.classes.tolist(), self.test.class_iou, strict=True)) if counts else {}
-
-    @property
-    def controls_file(self) -> Path | None:
-        """Where the counts of its control episodes are, if there were such."""
-        return self._beside("controls", "csv")
-
-    @property
-    def pictures(self) -> Path | None:
-        """The file with its recorded pictures, if there is one."""
-        return self._beside("pictures", "npz")
-
-    def _beside(self, what: str, suffix: str) -> Path | None:
-        test = self.test
-        name = f"{what}_{test.weights}_{test.shot}shot_seed{test.seed}.{suffix}"
-        return self.folder / name if self.folder and (self.folder / name).is_file() else None
 
 
 @dataclass(frozen=True)
@@ -147,31 +91,11 @@ def collect(folders: Iterable[Path]) -> CollectedRuns:
         raise DataError(f"no {results.FILE} below {', '.join(map(str, folders))}; run mshnet-train first")
     loaded = [(_load(path), path.parent) for path in paths]
     tests = [Measured(result, test, folder) for result, folder in loaded for test in result.tests]
-    problems = [problem for result, folder in loaded for problem in _wrong(result, folder)]
+    problems = [problem for result, folder in loaded for problem in verification.wrong(result, folder)]
     if problems:
         way_out = "Move these folders away and run their commands again: a result has to be as it was written."
         raise DataError.listing("results that cannot be right:", problems, way_out)
     return CollectedRuns(tests, failures)
-
-
-def _wrong(result: Result, folder: Path) -> list[str]:
-    """What contradicts itself in a result and its counts; if nothing does, in the images of its episodes."""
-    counts: dict[int, tuple[Path, PixelCounts]] = {}
-    control_rows: dict[int, tuple[Path, list[controls.ControlRow]]] = {}
-    for place, test in enumerate(result.tests):
-        measured = Measured(result, test, folder)
-        if (path := measured.controls_file) is not None:
-            control_rows[place] = path, controls.read(path)
-        if (path := measured.counts_file) is not None and (own := measured.counts) is not None:
-            counts[place] = path, own
-    found = [*verification.wrong(folder / results.FILE, result, counts, control_rows)]
-    if found:
-        return found
-    for place, (path, own) in counts.items():
-        images = Measured(result, result.tests[place], folder).images
-        if images is not None and not images.fits(own.classes, own.pixels[..., 4] > 0):
-            found.append(f"{path}: its episodes show other classes than the file of their images says")
-    return found
 
 
 def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:
@@ -222,18 +146,3 @@ def _check(name: str, value: Any, shape: Mapping[str, Any]) -> None:  # noqa: AN
             _check(f"{name}.{plain}", value.get(plain), part)
         elif plain in value or plain == key:
             check_type(f"{name}.{plain}", value.get(plain), part)
-
-
-def _read_counts(path: Path) -> PixelCounts:
-    try:
-        with path.open() as file:
-            names = file.readline().strip().split(",")
-            lines = file.readlines()
-        if names != list(results.COUNTS) or not any(map(str.strip, lines)):
-            raise ValueError(f"expected rows of {','.join(results.COUNTS)}")
-        rows = np.loadtxt(lines, np.int64, comments=None, delimiter=",", ndmin=2)
-        return episode_counts(rows)
-    except ValueError as error:
-        raise DataError(
-            f"{path} does not hold pixel counts of episodes: {error}; move it away, and its interval is left out"
-        ) from error

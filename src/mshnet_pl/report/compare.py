@@ -9,13 +9,13 @@ import numpy as np
 
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.report.bootstrap import LEVEL, PERMUTATIONS, Estimate, Scored, estimate, fold_spread, p_value
-from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.counts import FB_IOU, MIOU
 from mshnet_pl.report.episode_images import Behind, EpisodeImages, few, single
 from mshnet_pl.report.formats import aligned
 from mshnet_pl.report.grouping import Cell, FoldName, Row, named_folds, rows
+from mshnet_pl.report.measured import Measured
 from mshnet_pl.results import EPISODE_IMAGES
-from mshnet_pl.utils.markdown import escaped
+from mshnet_pl.utils.text import escaped
 
 
 class Difference(NamedTuple):

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mshnet_pl.config.identity import process_count
 from mshnet_pl.config.schema import Config
 from mshnet_pl.config.settings import Effect, effects
 from mshnet_pl.results import Result
-from mshnet_pl.utils.targets import class_name, method_name
+from mshnet_pl.utils.targets import backbone_name, class_name
 
 _APART = {key for key, effect in effects(Config).items() if effect is not Effect.YES}
 """Settings that change no number, that a table shows anyway, or that repeat another."""
@@ -23,21 +24,10 @@ def data(config: Mapping[str, Any]) -> str:
     return class_name(config["data"]["source"]["_target_"])
 
 
-def method(config: Mapping[str, Any]) -> str:
-    """``MSHNet cosine+prototype`` and the like, with the ablation's name where there is one."""
-    model = config["model"]
-    name = method_name(model["_target_"])
-    if "similarities" in model:
-        name += " " + "+".join(model["similarities"])
-    variant = config.get("variant", "full")
-    return name if variant == "full" else f"{name}, {variant}"
-
-
 def backbone(config: Mapping[str, Any]) -> str:
     """``ResNet-50`` and the like, of timm's networks the name; ``ResNet-50, trained`` where it is not frozen."""
-    node = config["backbone"]
-    name = node.get("name") or class_name(node["_target_"]) + (f"-{node['depth']}" if "depth" in node else "")
-    return f"{name}, trained" if node.get("trainable") else str(name)
+    name = backbone_name(config["backbone"])
+    return f"{name}, trained" if config["backbone"].get("trainable") else name
 
 
 def of_result(result: Result, scope: Sequence[str] = ()) -> dict[str, str]:
@@ -48,18 +38,11 @@ def of_result(result: Result, scope: Sequence[str] = ()) -> dict[str, str]:
         scope: groups and settings to keep; all if empty.
     """
     evaluation = {**_PLAIN, **result.config.get("eval", {})}
-    processes = _processes(result.config.get("trainer") or {})
+    processes = process_count(result.config.get("trainer") or {})
     given = {"way": 1, **result.config, "eval": evaluation, "splits": result.splits, "processes": processes}
     flat = sorted(_flat(given))
     kept = [(name, value) for name, value in flat if not scope or _inside(name, scope)]
     return {name: str(value) for name, value in kept if not _inside(name, _APART)}
-
-
-def _processes(trainer: Mapping[str, Any]) -> str:
-    """How many share a batch; ``auto`` where the configuration leaves it open."""
-    devices = trainer.get("devices", 1)
-    count = len(devices) if isinstance(devices, list) else devices
-    return str(count * trainer.get("num_nodes", 1) if isinstance(count, int) else count)
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

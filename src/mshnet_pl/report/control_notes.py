@@ -16,10 +16,11 @@ _WORDS = {
 def notes(row: Row) -> Iterator[str]:
     """A sentence a number of shots: means over folds and seeds, with intervals over query images."""
     for shot in row.shots:
-        files = [
-            path for fold in row.folds(shot) for one in row.tests[Cell(shot, fold)].values() if (path := one.controls_file)
-        ]
-        if files:
+        tests = [one for fold in row.folds(shot) for one in row.tests[Cell(shot, fold)].values() if one.test.controls]
+        files = [path for one in tests if (path := one.controls_file)]
+        if len(files) < len(tests):
+            yield f"no control episodes for {row.label}, {shot}-shot: their counts (controls_*.csv) are not all there"
+        elif files:
             rows = [controls.read(path) for path in files]
             found = controls.intervals(rows)
             said = [f"{_WORDS[name]} {value:.1f} [{low:.1f}, {high:.1f}]" for name, (value, low, high) in found.items()]

@@ -83,13 +83,7 @@ def row_pixels(
 
 
 def influence(counts: PixelCounts, images: EpisodeImages, score: Score) -> Float64[np.ndarray, "rows"]:
-    """What every episode and class adds to a score in percent, to first order.
-
-    Args:
-        counts: of the episodes.
-        images: theirs.
-        score: which.
-    """
+    """What every episode and class adds to a score in percent, to first order."""
     _, pixels = row_pixels(counts, images)
     intersection, predicted, true, known, _ = pixels.T
     union = predicted + true - intersection

@@ -5,7 +5,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -112,11 +112,8 @@ def find(folder: Path, episodes_hash: str, episodes: int) -> EpisodeImages | Non
         DataError: a damaged file.
     """
     name = EPISODE_IMAGES.format(episodes_hash)
-    return next((_read(place, episodes_hash, episodes) for place in _places(folder, name) if place.is_file()), None)
-
-
-def _places(folder: Path, name: str) -> Iterator[Path]:
-    yield from (place / name for place in (folder, *folder.parents))
+    path = next((path for place in (folder, *folder.parents) if (path := place / name).is_file()), None)
+    return None if path is None else _read(path, episodes_hash, episodes)
 
 
 @lru_cache(maxsize=1024)

@@ -12,10 +12,10 @@ from scipy.ndimage import binary_erosion
 
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import UNKNOWN
-from mshnet_pl.report.collection import Measured
-from mshnet_pl.report.config_names import method
+from mshnet_pl.report.measured import Measured
 from mshnet_pl.utils.files import whole_file
 from mshnet_pl.utils.hashing import sha256
+from mshnet_pl.utils.targets import network_name as method
 
 _DIM = 0.3
 """Brightness of what a mask leaves out."""

@@ -10,7 +10,7 @@ from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.collection import FailedRun
 from mshnet_pl.report.episode_images import Behind
 from mshnet_pl.report.grouping import FoldName, Row
-from mshnet_pl.utils.markdown import escaped
+from mshnet_pl.utils.text import escaped
 
 _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from mshnet_pl.options import EVERY_FOLD
 from mshnet_pl.report.bootstrap import Estimate, FoldSpread, Scored, estimate, fold_spread
-from mshnet_pl.report.collection import Measured
-from mshnet_pl.report.config_names import OF_EPISODES, OF_NETWORKS, backbone, data, method, of_result
+from mshnet_pl.report.config_names import OF_EPISODES, OF_NETWORKS, backbone, data, of_result
 from mshnet_pl.report.counts import FB_IOU, MIOU, everything_foreground
 from mshnet_pl.report.episode_images import Behind
+from mshnet_pl.report.measured import Measured
 from mshnet_pl.results import Measurement, Result, Training
 from mshnet_pl.utils.records import as_record
-from mshnet_pl.utils.targets import class_name
+from mshnet_pl.utils.targets import class_name, network_name
 
 EVERYTHING = "everything foreground"
 AS_TESTED = "as tested"
@@ -106,21 +106,6 @@ class Row:
         return str(self.results[0].config.get("variant", "full"))
 
     @property
-    def trainable(self) -> int | None:
-        """Learnable parameters; None for the baseline."""
-        return None if self.is_baseline else self.results[0].learnable_parameters
-
-    @property
-    def lacks_counts(self) -> bool:
-        """Whether the episodes' counts of some test of recorded folders are not there."""
-        return any(one.counts_file is None for one in self.measured)
-
-    @property
-    def lacks_images(self) -> bool:
-        """Whether the names of some test's images are not there."""
-        return any(one.images is None for one in self.measured)
-
-    @property
     def measured(self) -> list[Measured]:
         """Every test."""
         return [one for tests in self.tests.values() for one in tests.values()]
@@ -147,7 +132,7 @@ class Row:
     @property
     def results(self) -> list[Result]:
         """The results behind the row, each once."""
-        return list({id(one.result): one.result for tests in self.tests.values() for one in tests.values()}.values())
+        return list({id(one.result): one.result for one in self.measured}.values())
 
     def estimate(self, shot: int, folds: Sequence[FoldName], score: str = MIOU) -> Estimate | None:
         """Mean over folds of the means over training seeds of the means over test seeds, with its interval.
@@ -261,7 +246,7 @@ def _key(measured: Measured, shots: Mapping[str | None, int]) -> Key:
         shot = config["shot"] if result.command == "train" else of_checkpoint
         other = [] if shot == measured.test.shot else [f"{'?' if shot is None else f'{shot}-shot'} training"]
         trained = ", ".join([*other, *_classes_trained(result, weights)]) or AS_TESTED
-    return Key(data(config), backbone(config), method(config), weights, trained)
+    return Key(data(config), backbone(config), network_name(config), weights, trained)
 
 
 def _classes_trained(result: Result, weights: str) -> Iterator[str]:

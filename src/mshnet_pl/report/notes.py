@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mshnet_pl import results
-from mshnet_pl.report.collection import Measured
 from mshnet_pl.report.grouping import Row, rows
+from mshnet_pl.report.measured import Measured
 
 
 def doubts(tests: Iterable[Measured]) -> list[str]:

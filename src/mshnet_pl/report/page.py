@@ -17,13 +17,15 @@ from PIL import Image
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.report import charts
 from mshnet_pl.report.classes import class_scores
-from mshnet_pl.report.collection import CollectedRuns, FailedRun, Measured, curves
-from mshnet_pl.report.config_names import backbone, method
+from mshnet_pl.report.collection import CollectedRuns, FailedRun, curves
+from mshnet_pl.report.config_names import backbone
 from mshnet_pl.report.episode_images import Behind
 from mshnet_pl.report.figures import EpisodePicture, episode_pictures
 from mshnet_pl.report.formats import Table
 from mshnet_pl.report.grouping import Cell, Row
+from mshnet_pl.report.measured import Measured
 from mshnet_pl.report.tables import INTERVALS, TITLES, learned
+from mshnet_pl.utils.targets import network_name
 
 _SIDE = 288  # pixels of a picture: a click enlarges it
 _GENERATOR = '<meta name="generator" content="mshnet-report">'
@@ -135,12 +137,6 @@ def _data_url(image: UInt8[np.ndarray, "height width 3"]) -> str:
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _images(measured: Measured) -> dict[str, str | int | float]:
-    images = measured.images
-    behind = Behind.of([images]) if images else ("", "")
-    return dict(zip(("query images", "support images"), behind, strict=True))
-
-
 def _common(tests: Sequence[dict[str, str | int | float]]) -> dict[str, str | int | float]:
     """What is the same of all of several tests, empty values apart."""
     if len(tests) < 2:
@@ -150,9 +146,10 @@ def _common(tests: Sequence[dict[str, str | int | float]]) -> dict[str, str | in
 
 def _provenance(measured: Measured) -> dict[str, str | int | float]:
     """What is known of a test, by column."""
-    result, test = measured.result, measured.test
+    result, test, images = measured.result, measured.test, measured.images
+    behind = Behind.of([images]) if images else ("", "")
     return {
-        "method": f"{method(result.config)}, {backbone(result.config)}",
+        "method": f"{network_name(result.config)}, {backbone(result.config)}",
         "weights": test.weights,
         "fold": result.config["fold"],
         "shot": test.shot,
@@ -160,7 +157,7 @@ def _provenance(measured: Measured) -> dict[str, str | int | float]:
         "test seed": test.seed,
         "mIoU": test.miou,
         "episodes": test.episodes,
-        **_images(measured),
+        **dict(zip(("query images", "support images"), behind, strict=True)),
         "episodes' SHA-256": test.episodes_sha256,
         "protocol": test.protocol,
         "resolution": test.resolution,

@@ -16,12 +16,7 @@ _TABLES = {
 
 
 def published(data: str, single: bool = False) -> list[Line]:
-    """The lines of the paper's table for a data source's class; none for other data.
-
-    Args:
-        data: ``Pascal5i``, ``Coco20i`` and the like.
-        single: the table of single similarities.
-    """
+    """The lines of the paper's table for a data source's class; none for other data."""
     return [_line(row) for row in published_numbers().get(_TABLES.get((data, single), ""), ())]
 
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from mshnet_pl.report import classes, control_notes
 from mshnet_pl.report.bootstrap import LEVEL
-from mshnet_pl.report.collection import FailedRun, Measured
+from mshnet_pl.report.collection import FailedRun
 from mshnet_pl.report.counts import FB_IOU, MIOU
 from mshnet_pl.report.episode_images import Behind, EpisodeImages, few, single
 from mshnet_pl.report.formats import CellScores, Line, Shots, Table
 from mshnet_pl.report.grouping import AS_TESTED, EVERY_CLASS, Cell, FoldName, Row, named_folds, order, rows, sorted_folds
+from mshnet_pl.report.measured import Measured
 from mshnet_pl.report.published import published
 from mshnet_pl.results import Result
 
@@ -94,9 +95,9 @@ def _table(title: str, own: list[Row], beside: list[Row], reference: list[Line],
     for row in own:
         explanations += [f"left out of {row.label}: {old.folder}, as there is a newer result" for old in row.superseded]
         explanations += control_notes.notes(row) if not row.is_baseline else ()
-        if row.lacks_counts:
+        if any(one.counts_file is None for one in row.measured):
             explanations.append(f"no interval for {row.label}: the pixel counts of its episodes are not all there")
-        elif row.lacks_images:
+        elif any(one.images is None for one in row.measured):
             explanations.append(
                 f"no interval over images for {row.label}: the names of its episodes' images are not all there"
             )
@@ -143,7 +144,7 @@ def _lines(own: Sequence[Row], folds: Sequence[FoldName]) -> list[Line]:
             row.key.backbone,
             row.key.method,
             {shot: _shots(row, shot, folds) for shot in row.shots},
-            row.trainable,
+            None if row.is_baseline else row.results[0].learnable_parameters,
             row,
         )
         for row in own

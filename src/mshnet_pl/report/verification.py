@@ -1,15 +1,18 @@
 """Whether results are what they say: scores have to follow from the counts beside them."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import isclose, nan
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
-from mshnet_pl.report.controls import ControlRow, measures
+from mshnet_pl import results
+from mshnet_pl.report import controls
+from mshnet_pl.report.controls import ControlRow
 from mshnet_pl.report.counts import PixelCounts
+from mshnet_pl.report.measured import Measured
 from mshnet_pl.results import METRIC, Measurement, Result
 from mshnet_pl.utils.hashing import sha256
 from mshnet_pl.utils.numbers import percent
@@ -19,37 +22,33 @@ _MAX_NAMED = 3  # differences that a line names
 _DIGEST = 10  # characters of the configuration's hash in a folder's name
 
 
-def wrong(
-    path: Path,
-    result: Result,
-    counts: Mapping[int, tuple[Path, PixelCounts]],
-    controls: Mapping[int, tuple[Path, Sequence[ControlRow]]],
-) -> Iterator[str]:
-    """What cannot be right about a result file, each with the file's name.
+def wrong(result: Result, folder: Path) -> list[str]:
+    """What cannot be right about a result, each with the file's name; if nothing is, about the images of its episodes."""
+    tests = [Measured(result, test, folder) for test in result.tests]
+    return [*_wrong(folder / results.FILE, result, tests)] or [
+        f"{one.counts_file}: its episodes show other classes than the file of their images says"
+        for one in tests
+        if (own := one.counts) and (images := one.images) and not images.fits(own.classes, own.pixels[..., 4] > 0)
+    ]
 
-    Args:
-        path: the result file.
-        result: its content.
-        counts: files of the episodes' pixel counts and what they hold, by the test's place in the result.
-        controls: files of the control episodes and what they hold, in the same way.
-    """
+
+def _wrong(path: Path, result: Result, tests: Sequence[Measured]) -> Iterator[str]:
     if result.metric != METRIC:
         yield f"{path}: scored by version {result.metric} of the metric, but this is version {METRIC}: test it again"
     named = re.search(rf"_([0-9a-f]{{{_DIGEST}}})$", path.parent.name)
     of_training = result.command == "train"  # a test's folder tells the path of its checkpoint, the result its content
     if of_training and named and not result.config_hash.startswith(named[1]):
         yield f"{path}: of configuration {result.config_hash[:_DIGEST]}, but in the folder of {named[1]}: move it back"
-    for place, test in enumerate(result.tests):
+    for one in tests:
+        test, counts, file = one.test, one.counts, one.counts_file
         where = f"{path}: {test.weights}, {test.shot}-shot, seed {test.seed}"
         yield from _listed(where, "follows as {} from the other numbers", _contradictions(test))
-        if place in counts:
-            file, own = counts[place]
+        if counts and file:
             if test.counts_sha256 is not None and test.counts_sha256 != sha256(file):
                 yield f"{file}: not the file that was written with the result"
-            yield from _listed(where, f"{{}} by {file.name}", _differences(test, own))
-        if place in controls:
-            file, rows = controls[place]
-            yield from _listed(where, f"{{}} by {file.name}", _of_controls(test, rows))
+            yield from _listed(where, f"{{}} by {file.name}", _differences(test, counts))
+        if file := one.controls_file:
+            yield from _listed(where, f"{{}} by {file.name}", _of_controls(test, controls.read(file)))
 
 
 def _listed(where: str, rule: str, found: Iterator[tuple[str, float, float]]) -> Iterator[str]:
@@ -76,7 +75,7 @@ def _contradictions(test: Measurement) -> Iterator[tuple[str, float, float]]:
 
 def _of_controls(test: Measurement, rows: Sequence[ControlRow]) -> Iterator[tuple[str, float, float]]:
     """Measures of control episodes, what the file says, and what the rows give."""
-    found = measures(rows)
+    found = controls.measures(rows)
     for name, value in (test.controls or {}).items():
         if not isclose(value, found.get(name, nan), abs_tol=_TOLERANCE, rel_tol=0):
             yield name, value, found.get(name, nan)

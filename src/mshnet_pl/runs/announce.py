@@ -10,23 +10,16 @@ from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.report import config_names, tables
 from mshnet_pl.runs.job import Run
 from mshnet_pl.training.module import EpisodicModule
+from mshnet_pl.utils.targets import network_name
 
 
 def beginning(run: Run, datamodule: EpisodeDataModule, module: EpisodicModule, trainer: pl.Trainer, step: int = 0) -> str:
-    """What is trained and tested, with which data, where, and where the files go: a line each.
-
-    Args:
-        run: the run.
-        datamodule: set up.
-        module: the network.
-        trainer: runs it.
-        step: where training begins.
-    """
+    """What is trained and tested, with which data, where, and where the files go: a line each."""
     config, raw = run.config, plain(run.raw)
     trainable, data = module.method.learnable_parameters(), config_names.data(raw)
     tested = config.test.shots or [config.shot]
     lines = {
-        "method": config_names.method(raw),
+        "method": network_name(raw),
         "backbone": config_names.backbone(raw) + ", frozen" * (not module.method.backbone.trainable),
         "trainable": f"{trainable:,} parameters",
         "data": f"{tables.TITLES.get(data, data)}, {config.data.image_size} x {config.data.image_size} pixels",

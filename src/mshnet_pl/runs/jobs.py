@@ -7,8 +7,8 @@ import shlex
 import signal
 import socket
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,6 @@ def start(work: str, raw: DictConfig) -> float:
     its death is another job's matter; a run with several processes gets those. A job of a sweep that another process is at
     is left to that one: sweeps started twice share their jobs.
 
-    Args:
-        work: ``train`` or ``test``, a function of ``run``.
-        raw: the composed configuration.
-
     Returns:
         mIoU of the last test, for a sweep's optimiser; NaN for a failed job of a sweep.
 
@@ -71,7 +67,12 @@ def start(work: str, raw: DictConfig) -> float:
     shared = {}
     if in_sweep:
         total, *swept = os.environ.get(SWEEP, "").split() or ["?"]
-        log.info("job %s of %s: %s", job.job.num + 1, total, " ".join(o for o in job.overrides.task if _key(o) in swept))
+        log.info(
+            "job %s of %s: %s",
+            job.job.num + 1,
+            total,
+            " ".join(o for o in job.overrides.task if o.partition("=")[0] in swept),
+        )
         shared = {} if job.launcher._target_.endswith(".BasicLauncher") else {_LINES: "1"}
     try:
         result = _result(work, Run.of(raw, folder), in_sweep, shared)
@@ -100,10 +101,6 @@ def start(work: str, raw: DictConfig) -> float:
     if not in_sweep:
         log.info("%s", _what_next(raw, folder))
     return result.tests[-1].miou
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0]
 
 
 def _what_next(raw: DictConfig, folder: Path) -> str:
@@ -147,12 +144,7 @@ class _Taken(ConfigError):
 
 
 def wait_for_others(folder: Path, before: Mapping[Path, bytes]) -> None:
-    """Wait while other processes are at work on jobs below ``folder`` that came to no result here.
-
-    Args:
-        folder: of the sweep.
-        before: what had failed before it, see ``results.failures``.
-    """
+    """Wait while other processes are at work on jobs below ``folder`` that came to no result here."""
     for run in results.failures(folder, before):
         lock = FileLock(run / _LOCK)
         try:
@@ -163,26 +155,18 @@ def wait_for_others(folder: Path, before: Mapping[Path, bytes]) -> None:
         lock.release()
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> AbstractContextManager[object]:
     """Keep other processes of this machine, or of others that share the file system, away from a run's folder.
 
     Raises:
         _Taken: another process is at work there.
     """
-    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
-    if rank:  # torchrun or srun started these processes, and the first one keeps others away
-        yield
-        return
-    lock = FileLock(folder / _LOCK, timeout=0)
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))):
+        return nullcontext()  # torchrun or srun started these processes, and the first one keeps others away
     try:
-        lock.acquire()
+        return FileLock(folder / _LOCK, timeout=0).acquire()
     except Timeout:
         raise _Taken(f"{folder}: another process is at work on this run; let it finish, or stop it first") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _in_processes(work: str, run: Run, processes: int, environment: Mapping[str, str]) -> None:

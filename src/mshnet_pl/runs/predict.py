@@ -53,9 +53,6 @@ _MAX_PANELS = 100
 def predict(given: PredictConfig) -> list[str]:
     """Segment every query into ``out``: ``NAME_mask.png``, ``NAME_overlay.png``, a contact sheet and ``predictions.json``.
 
-    Args:
-        given: the job.
-
     Returns:
         What is wrong with the queries that could not be read, or whose results could not be made.
 

@@ -4,11 +4,9 @@ import logging
 import os
 import shutil
 import signal
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy
 import PIL
@@ -33,8 +31,8 @@ from mshnet_pl.runs.prediction import (
     save_png,
 )
 from mshnet_pl.runs.shard_worker import ShardWorker
-from mshnet_pl.runs.shards import Counts, Digest, Folder, Plan, supports_digest, write_queries
-from mshnet_pl.runs.worker_pools import Workers
+from mshnet_pl.runs.shards import Counts, Folder, Plan, count_and_digest, names_of, supports_digest, write_queries
+from mshnet_pl.runs.worker_pools import Workers, on_ray, on_this_machine
 from mshnet_pl.utils.files import whole_path, write_whole
 from mshnet_pl.utils.parquet import parquet
 from mshnet_pl.utils.signals import AGAIN, Interruption, interrupted
@@ -52,9 +50,6 @@ def predict_shards(given: PredictConfig) -> Counts:
     """Segment every query into parts of ``out``: Parquet files with a row an object, see ``runs.shard_worker``.
 
     Parts that are there are kept, so the same command, killed at whatever moment, resumes where it stopped.
-
-    Args:
-        given: the job.
 
     Returns:
         What the parts of this command hold.
@@ -74,7 +69,8 @@ def predict_shards(given: PredictConfig) -> Counts:
         left = [number for number in share if not folder.part(number).exists()]
         log.info("%s: %s of %s parts are done", given.out, len(share) - len(left), len(share))
         try:
-            with closing(_work(given, segmenter, workers, left)) as work, Interruption(), _bar(plan, left) as bar:
+            bar = tqdm(total=sum(map(plan.size, left)), unit="image", disable=None)
+            with closing(_work(given, segmenter, workers, left)) as work, Interruption(), bar:
                 for number in work:
                     bar.update(plan.size(number))
         except (Interrupted, RunFailed) as end:
@@ -92,13 +88,9 @@ def predict_shards(given: PredictConfig) -> Counts:
 def _work(given: PredictConfig, segmenter: Segmenter, workers: Workers, parts: list[int]) -> Generator[int, None, None]:
     """Do the parts, one worker's in this process; gives the number of each that is done."""
     if parts and (workers.kind == "ray" or workers.number > 1):
-        return workers.run(given, parts)
+        return (on_ray if workers.kind == "ray" else on_this_machine)(given, parts, workers.number)
     worker = ShardWorker(given, segmenter.fresh())
     return (worker.write(number) for number in parts)
-
-
-def _bar(plan: Plan, parts: list[int]) -> "tqdm[Any]":
-    return tqdm(total=sum(map(plan.size, parts)), unit="image", disable=None)
 
 
 def _planned(given: PredictConfig, workers: Workers) -> tuple[PredictConfig, Plan, Segmenter]:
@@ -110,13 +102,13 @@ def _planned(given: PredictConfig, workers: Workers) -> tuple[PredictConfig, Pla
     log_passed_over(passed_over | supports.passed_over)
     device = "cpu" if workers.kind == "ray" and not torch.cuda.is_available() else None  # the workers' may lie elsewhere
     given, segmenter = prepared(given, supports, (), device)
-    with _alone(folder.path):
+    with _locked(folder.path):
         plan = _plan(given, segmenter, workers, wanted, supports_digest(given.support, supports))
         old = _old(folder, given.overwrite)
         if old is None or plan.differences(old):
             _make_room(folder, plan, old, given.overwrite)
             with whole_path(folder.queries) as partial:
-                write_queries(partial, Digest(wanted, folder.path), given.shard_size)
+                write_queries(partial, names_of(wanted, folder.path), given.shard_size)
             panels, _ = fit(segmenter, supports, given)
             segmenter.save_support(folder.support, overwrite=True)
             if panels:
@@ -128,14 +120,11 @@ def _planned(given: PredictConfig, workers: Workers) -> tuple[PredictConfig, Pla
 def _plan(given: PredictConfig, segmenter: Segmenter, workers: Workers, paths: Iterable[Path], supports: str) -> Plan:
     import pyarrow
 
-    listed = Digest(paths, given.out)
-    deque(listed, maxlen=0)
     gpu = given.gpus_per_worker > 0 if workers.kind == "ray" else torch.cuda.is_available()
     device = torch.device(given.device or ("cuda" if gpu else "cpu")).type
     libraries = {"torch": torch, "numpy": numpy, "pillow": PIL, "pyarrow": pyarrow}
     return Plan(
-        listed.count,
-        listed.sha256,
+        *count_and_digest(names_of(paths, given.out)),
         given.shard_size,
         segmenter.source.sha256 if segmenter.source else "",
         supports,
@@ -177,8 +166,7 @@ def _make_room(folder: Folder, plan: Plan, old: Plan | None, overwrite: bool) ->
             shutil.rmtree(place)
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _locked(out: Path) -> AbstractContextManager[object]:
     """Keep other commands from a folder while its plan is made.
 
     Raises:
@@ -186,14 +174,9 @@ def _alone(out: Path) -> Iterator[None]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".lock")
-        lock.acquire()
+        return FileLock(out / ".lock").acquire()
     except OSError as error:
         raise DataError(f"out={out} cannot be written: {error.strerror or error}; give another folder") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

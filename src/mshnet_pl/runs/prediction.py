@@ -69,18 +69,10 @@ def check(given: PredictConfig) -> None:
 
 def _check_writable(out: Path) -> None:
     try:
-        with tempfile.TemporaryFile(dir=next(place for place in (out, *out.parents) if _is_there(place))):
+        with tempfile.TemporaryFile(dir=next(place for place in (out, *out.parents) if os.path.lexists(place))):
             pass
     except OSError as error:
         raise DataError(f"out={out} cannot be written: {error.strerror or error}; give another folder") from error
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def check_apart(given: PredictConfig, supports: Supports, results: Sequence[Path]) -> None:
@@ -112,10 +104,6 @@ def check_apart(given: PredictConfig, supports: Supports, results: Sequence[Path
 def load_network(given: PredictConfig, device: str | None = None) -> Segmenter:
     """The network with the job's settings, nothing fitted.
 
-    Args:
-        given: the job.
-        device: instead of the job's.
-
     Raises:
         ConfigError: there is no such network or device, or the threshold is none of its predictions.
     """
@@ -131,12 +119,6 @@ def prepared(
     given: PredictConfig, supports: Supports, queries: Iterable[Query], device: str | None = None
 ) -> tuple[PredictConfig, Segmenter]:
     """The job with the network's own settings and one scale of deep images, and the network; a support file is fitted.
-
-    Args:
-        given: the job.
-        supports: its supports.
-        queries: those whose depths count.
-        device: instead of the job's.
 
     Raises:
         ConfigError: as ``load_network``, or an impossible depth.

@@ -247,12 +247,3 @@ def _concluded(
             if isinstance(logger, WandbTracker):
                 logger.conclude(run.folder, result)
     return result
-
-
-def write_checkpoint(module: EpisodicModule, path: Path) -> None:
-    """A checkpoint in the form that ``mshnet-train`` writes, of a module that was not trained here."""
-    trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
-    )
-    trainer.strategy.connect(module)
-    trainer.save_checkpoint(path, weights_only=True)

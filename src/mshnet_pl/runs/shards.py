@@ -18,35 +18,22 @@ from mshnet_pl.utils.parquet import parquet
 _WHAT = "format=parquet"
 
 
-class Folder(NamedTuple):
-    """The folder of the results. Readers of Parquet folders pass over names that begin with ``_`` or a dot."""
+class Folder:
+    """The folder of the results. Readers of Parquet folders pass over names that begin with ``_`` or a dot.
 
-    path: Path
+    Attributes:
+        path: of the folder.
+        plan: see ``Plan``; written last of what is in its folder.
+        queries: the files to segment, in order: a row group a part.
+        support: what was fitted, of ``Segmenter.save_support``.
+        sheet: the supports, to look at.
+        masks: folder of a folder of masks a part.
+    """
 
-    @property
-    def plan(self) -> Path:
-        """See ``Plan``; written last of what is in its folder."""
-        return self.path / "_plan" / "plan.json"
-
-    @property
-    def queries(self) -> Path:
-        """The files to segment, in order: a row group a part."""
-        return self.path / "_plan" / "queries.parquet"
-
-    @property
-    def support(self) -> Path:
-        """What was fitted, of ``Segmenter.save_support``."""
-        return self.path / "_plan" / "support.safetensors"
-
-    @property
-    def sheet(self) -> Path:
-        """The supports, to look at."""
-        return self.path / "_plan" / "contact_sheet.png"
-
-    @property
-    def masks(self) -> Path:
-        """Folder of a folder of masks a part."""
-        return self.path / "_masks"
+    def __init__(self, path: Path) -> None:
+        self.path, inside = path, path / "_plan"
+        self.plan, self.queries, self.support = (inside / n for n in ("plan.json", "queries.parquet", "support.safetensors"))
+        self.sheet, self.masks = inside / "contact_sheet.png", path / "_masks"
 
     @property
     def parts(self) -> list[Path]:
@@ -117,33 +104,26 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: json.loads(json.dumps(value)) for one in nested for key, value in one.items()}
 
 
-class Digest:
-    """Passes paths on; counts them and takes their SHA-256.
+def names_of(paths: Iterable[Path], out: Path) -> Iterator[bytes]:
+    """The paths as the file system has them.
 
-    Args:
-        paths: in order.
-        out: folder of the results, in which none of them may lie.
+    Raises:
+        ConfigError: one lies in ``out``, the folder of the results.
     """
+    inside = os.path.join(os.path.abspath(out), "")
+    for path in paths:
+        if os.path.abspath(path).startswith(inside):
+            raise ConfigError(f"out={inside} holds queries, such as {path}; give another folder")
+        yield os.fsencode(path)
 
-    def __init__(self, paths: Iterable[Path], out: Path) -> None:
-        self._paths, self._out = paths, os.path.join(os.path.abspath(out), "")
-        self._hash = hashlib.sha256()
-        self.count = 0
 
-    def __iter__(self) -> Iterator[bytes]:
-        """The paths as the file system has them."""
-        for path in self._paths:
-            if os.path.abspath(path).startswith(self._out):
-                raise ConfigError(f"out={self._out} holds queries, such as {path}; give another folder")
-            name = os.fsencode(path)
-            self._hash.update(len(name).to_bytes(8, "little") + name)
-            self.count += 1
-            yield name
-
-    @property
-    def sha256(self) -> str:
-        """Of those that were passed on."""
-        return self._hash.hexdigest()
+def count_and_digest(names: Iterable[bytes]) -> tuple[int, str]:
+    """How many there are, and their SHA-256."""
+    digest, count = hashlib.sha256(), 0
+    for name in names:
+        count += 1
+        digest.update(len(name).to_bytes(8, "little") + name)
+    return count, digest.hexdigest()
 
 
 def write_queries(path: Path, names: Iterable[bytes], shard_size: int) -> None:

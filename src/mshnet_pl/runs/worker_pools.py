@@ -62,17 +62,8 @@ class Workers(NamedTuple):
             ) from None
         return range((task - first) // step, parts, count)
 
-    def run(self, given: PredictConfig, parts: Sequence[int]) -> Generator[int, None, None]:
-        """Have others do these parts; gives the number of each that is done.
 
-        Raises:
-            UserError: as a worker raised it.
-            RunFailed: a worker ended otherwise.
-        """
-        return _on_ray(given, parts, self.number) if self.kind == "ray" else _on_this_machine(given, parts, self.number)
-
-
-def _on_this_machine(given: PredictConfig, parts: Sequence[int], count: int) -> Generator[int, None, None]:
+def on_this_machine(given: PredictConfig, parts: Sequence[int], count: int) -> Generator[int, None, None]:
     """Fresh processes, each of which gets a part at a time."""
     context: Any = fresh_processes("mshnet_pl.runs.worker_pools")
     left = iter(parts)
@@ -111,7 +102,7 @@ def _on_this_machine(given: PredictConfig, parts: Sequence[int], count: int) -> 
 
 
 def _serve(given: PredictConfig, place: str, rank: int, parent: Connection) -> None:
-    """A process of ``_on_this_machine``: signals are its parent's matter, which ends it."""
+    """A process of ``on_this_machine``: signals are its parent's matter, which ends it."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -158,7 +149,7 @@ class RayWorker:
         return {"part": self._worker.write(int(row["part"]))}
 
 
-def _on_ray(given: PredictConfig, parts: Sequence[int], count: int) -> Generator[int, None, None]:
+def on_ray(given: PredictConfig, parts: Sequence[int], count: int) -> Generator[int, None, None]:
     """Actors of the cluster that runs (``RAY_ADDRESS``, ``ray start``), or of one that is started here.
 
     It is started before the first part is asked for: Ray takes SIGTERM, which the caller then takes.

@@ -8,6 +8,10 @@ from torch import Tensor, nn
 
 from mshnet_pl.similarity.masks import ObjectMask
 
+SupportMaps = Float[Tensor, "batch shots layers channels height width"]
+QueryMaps = Float[Tensor, "batch layers channels height width"]
+ShotMaps = Float[Tensor, "batch shots layers height width"]
+
 
 class AbstractSimilarity(nn.Module, ABC):
     """One similarity on one block, for all its layers and all shots.
@@ -23,9 +27,7 @@ class AbstractSimilarity(nn.Module, ABC):
     """Shot-Conv with parallel dilated convolutions instead of one plain convolution."""
 
     @abstractmethod
-    def encode(
-        self, support: Float[Tensor, "batch shots layers channels height width"], objects: ObjectMask
-    ) -> tuple[Tensor, ...]:
+    def encode(self, support: SupportMaps, objects: ObjectMask) -> tuple[Tensor, ...]:
         """Keep of the supports what ``compare`` needs.
 
         Args:
@@ -37,9 +39,7 @@ class AbstractSimilarity(nn.Module, ABC):
         """
 
     @abstractmethod
-    def compare(
-        self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
-    ) -> Float[Tensor, "batch shots layers height width"]:
+    def compare(self, query: QueryMaps, code: tuple[Tensor, ...]) -> ShotMaps:
         """Compare queries with encoded supports.
 
         Args:

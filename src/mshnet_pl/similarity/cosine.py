@@ -1,10 +1,9 @@
 """Cosine similarity to the selected support pixels (CS, eq. 5)."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from mshnet_pl.similarity.base import AbstractSimilarity
+from mshnet_pl.similarity.base import AbstractSimilarity, QueryMaps, ShotMaps, SupportMaps
 from mshnet_pl.similarity.masks import ObjectMask
 from mshnet_pl.similarity.pixels import positive_cosines, unit_pixels
 
@@ -29,9 +28,7 @@ class CosineSimilarity(AbstractSimilarity):
         super().__init__()
         self._centred = centred
 
-    def encode(
-        self, support: Float[Tensor, "batch shots layers channels height width"], objects: ObjectMask
-    ) -> tuple[Tensor, ...]:
+    def encode(self, support: SupportMaps, objects: ObjectMask) -> tuple[Tensor, ...]:
         """Each shot's selected pixels.
 
         Returns:
@@ -39,9 +36,7 @@ class CosineSimilarity(AbstractSimilarity):
         """
         return unit_pixels(self._centre(support), objects), objects.size.clamp(min=1)
 
-    def compare(
-        self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
-    ) -> Float[Tensor, "batch shots layers height width"]:
+    def compare(self, query: QueryMaps, code: tuple[Tensor, ...]) -> ShotMaps:
         """See the class."""
         pixels, count = code
         total = positive_cosines(self._centre(query), pixels)  # (B, L, K, h, w)

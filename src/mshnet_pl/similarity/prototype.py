@@ -1,10 +1,9 @@
 """Generative prototype similarity (GPS, eq. 3 and 4)."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from mshnet_pl.similarity.base import AbstractSimilarity
+from mshnet_pl.similarity.base import AbstractSimilarity, QueryMaps, ShotMaps, SupportMaps
 from mshnet_pl.similarity.masks import ObjectMask
 
 
@@ -26,18 +25,14 @@ class PrototypeSimilarity(AbstractSimilarity):
         self.weight = nn.Parameter(torch.empty(2, channels))  # query half, prototype half
         nn.init.uniform_(self.weight, -((2 * channels) ** -0.5), (2 * channels) ** -0.5)  # as nn.Linear(2 d, 1)
 
-    def encode(
-        self, support: Float[Tensor, "batch shots layers channels height width"], objects: ObjectMask
-    ) -> tuple[Tensor, ...]:
+    def encode(self, support: SupportMaps, objects: ObjectMask) -> tuple[Tensor, ...]:
         """Eq. 3: (B, K, L, d) prototypes, and (B, K) flags, 0 for an empty mask and 1 else."""
         weight = (objects.weight / objects.size.clamp(min=1)[:, :, None, None]).to(support.dtype)
         pixels = support.permute(0, 1, 2, 4, 5, 3).flatten(3, 4)  # (B, K, L, hw, d)
         prototypes = weight.flatten(2)[:, :, None, None] @ pixels  # (B, K, L, 1, d)
         return prototypes.squeeze(3), (objects.size > 0).to(support.dtype)
 
-    def compare(
-        self, query: Float[Tensor, "batch layers channels height width"], code: tuple[Tensor, ...]
-    ) -> Float[Tensor, "batch shots layers height width"]:
+    def compare(self, query: QueryMaps, code: tuple[Tensor, ...]) -> ShotMaps:
         """Eq. 4: W [x_q || x_p] is the sum of the two halves' products."""
         prototypes, present = code
         of_query, of_prototype = self.weight  # (d) each

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mshnet_pl.backbones.base import Features
 from mshnet_pl.data.datamodule import EpisodeDataModule
-from mshnet_pl.data.loading.feature_cache import AbstractFeatureCache, FeatureFile, FeatureMemory, FeatureShape
+from mshnet_pl.data.loading.feature_cache import FeatureCache, FeatureFile, FeatureMemory, FeatureShape
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.training.module import EpisodicModule
 from mshnet_pl.utils.hashing import weights_digest
@@ -38,7 +38,7 @@ class FeatureKeeper:
     ) -> None:
         self._trainer, self._module, self._datamodule = trainer, module, datamodule
         self._folder, self._megabytes = folder, megabytes
-        self._cache: AbstractFeatureCache | None = None
+        self._cache: FeatureCache | None = None
         self._parts: FeatureMemory | None = None
         backbone = module.method.backbone
         learns = backbone.batch_statistics or any(p.requires_grad for p in backbone.parameters())
@@ -75,7 +75,7 @@ class FeatureKeeper:
             features: Features = self._module.method.backbone(images.to(self._trainer.strategy.root_device))
         return features
 
-    def _make(self) -> AbstractFeatureCache:
+    def _make(self) -> FeatureCache:
         size, backbone = self._datamodule.image_size, self._module.method.backbone
         blocks = [FeatureShape(_as_stored(x), x.dtype) for x in self._compute(torch.zeros(1, 3, size, size))]
         self._parts = FeatureMemory(blocks, self._megabytes)

@@ -12,61 +12,31 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def exponential(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, final: float = 0.1) -> LambdaLR:
-    """Exponential decay from the initial rate to ``final`` times it (the paper gives no rate).
-
-    Args:
-        optimizer: has the initial rates.
-        total_steps: optimizer steps after which the rate is ``final`` times the initial one.
-        steps_per_epoch: unused.
-        final: multiple of the initial rate.
-    """
+    """Exponential decay from the initial rate to ``final`` times it after ``total_steps`` (the paper gives no rate)."""
     return _scaled(optimizer, lambda step: final ** (step / total_steps))
 
 
 def every_epochs(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, epochs: int = 5, factor: float = 0.9
 ) -> LambdaLR:
-    """The authors' code: times ``factor`` every ``epochs`` epochs.
-
-    Args:
-        optimizer: has the initial rates.
-        total_steps: unused.
-        steps_per_epoch: optimizer steps of an epoch.
-        epochs: how many epochs a rate lasts.
-        factor: multiple of the rate before.
-    """
+    """The authors' code: times ``factor`` every ``epochs`` epochs."""
     return _scaled(optimizer, lambda step: factor ** (step // (epochs * steps_per_epoch)))
 
 
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LambdaLR:
-    """No decay: every rate stays at its initial value. ``total_steps`` and ``steps_per_epoch`` are unused."""
+    """No decay: every rate stays at its initial value."""
     return LambdaLR(optimizer, lambda _: 1.0)
 
 
 def every_steps(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, steps: int = 10_000, factor: float = 0.1
 ) -> LambdaLR:
-    """Times ``factor`` every ``steps`` steps.
-
-    Args:
-        optimizer: has the initial rates.
-        total_steps: unused.
-        steps_per_epoch: unused.
-        steps: how many optimizer steps a rate lasts.
-        factor: multiple of the rate before.
-    """
+    """Times ``factor`` every ``steps`` optimizer steps."""
     return _scaled(optimizer, lambda step: factor ** (step // steps))
 
 
 def polynomial(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, power: float = 0.9) -> LambdaLR:
-    """The initial rate times ``(1 - step / total_steps) ** power``.
-
-    Args:
-        optimizer: has the initial rates.
-        total_steps: optimizer steps after which the rate is 0.
-        steps_per_epoch: unused.
-        power: exponent; 1 is a straight line.
-    """
+    """The initial rate times ``(1 - step / total_steps) ** power``; 1 is a straight line."""
     return _scaled(optimizer, lambda step: max(1 - step / total_steps, 0) ** power)
 
 

@@ -18,7 +18,7 @@ from mshnet_pl import results
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.options import UNKNOWN
 from mshnet_pl.results import Result
-from mshnet_pl.utils.targets import class_name, method_name
+from mshnet_pl.utils.targets import backbone_name, class_name, method_name, network_name
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class WandbTracker(WandbLogger):
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Before anything is logged: say what run this is, from its whole configuration and ``method``, which it implies."""
-        told = {**config, "method": method(config)}
+        told = {**config, "method": network_name(config)}
         self._wandb_init |= labels(config) | {"config": told, "name": Path(self.save_dir or "").name}
 
     @property
@@ -158,34 +158,20 @@ class WandbTracker(WandbLogger):
 def labels(config: Mapping[str, Any]) -> dict[str, Any]:
     """How a run is filed.
 
-    Args:
-        config: the whole configuration, resolved.
-
     Returns:
         ``group``, the experiment: data, model, similarities and backbone; ``job_type``, the cell of its table, such as
         ``fold0-1shot``; ``tags``: fold, shot, seed, variant, and whether it trains.
     """
     model, backbone = config["model"], config["backbone"]
     kinds = [class_name(config["data"]["source"]["_target_"]), method_name(model["_target_"])]
-    kinds += ["+".join(model.get("similarities") or ()), backbone.get("name", class_name(backbone["_target_"]))]
+    kinds += ["+".join(model.get("similarities") or ()), backbone_name(backbone)]
     fold, shot = f"fold{config['fold']}", f"{config['shot']}shot"
     tags = [fold, shot, f"seed{config['seed']}", config.get("variant"), "test" if config.get("ckpt") else "train"]
     return {
-        "group": " ".join(filter(None, kinds)) + (f"-{backbone['depth']}" if "depth" in backbone else ""),
+        "group": " ".join(filter(None, kinds)),
         "job_type": f"{fold}-{shot}",
         "tags": [tag[:_LONGEST_TAG] for tag in tags if tag],
     }
-
-
-def method(config: Mapping[str, Any]) -> str:
-    """What ablations compare, such as ``MSHNet cosine`` or ``MSHNet cosine+prototype, no_atrous``.
-
-    Args:
-        config: the whole configuration, resolved.
-    """
-    model, variant = config["model"], config.get("variant", "full")
-    name = " ".join(filter(None, (method_name(model["_target_"]), "+".join(model.get("similarities") or ()))))
-    return name if variant == "full" else f"{name}, {variant}"
 
 
 def track_sweep(runs: Sequence[Result]) -> None:

@@ -18,11 +18,6 @@ MAX_WEIGHT = 1e12
 def read_checkpoint(path: Path, setting: str = "ckpt", finite: bool = True) -> dict[str, Any]:
     """A checkpoint of ``mshnet-train``, read without executing anything in it.
 
-    Args:
-        path: the file.
-        setting: what messages call it.
-        finite: refuse weights that are not.
-
     Raises:
         ConfigError: no such file, none of ours, one with a wrong checksum or with weights that no network works with.
     """
@@ -71,10 +66,6 @@ def _check_zip(path: Path) -> None:
 def check_weights(state: object, finite: bool = True) -> None:
     """Refuse what is no state dict of a network that works.
 
-    Args:
-        state: tensors by name.
-        finite: refuse NaN, infinite and huge values.
-
     Raises:
         ValueError: names the first tensor that is wrong, and how.
     """
@@ -94,12 +85,6 @@ def check_weights(state: object, finite: bool = True) -> None:
 
 def fill(module: nn.Module, path: Path, checkpoint: Mapping[str, Any], setting: str = "ckpt") -> None:
     """Load a checkpoint's weights into the module that it describes; into one on the device ``meta``, compare shapes alone.
-
-    Args:
-        module: takes the weights.
-        path: the checkpoint's.
-        checkpoint: its content.
-        setting: what messages call it.
 
     Raises:
         ConfigError: the weights are of another network.

@@ -9,19 +9,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    return _digest(path, "sha256")
-
-
-def md5(path: Path) -> str:
-    """MD5 of a file."""
-    return _digest(path, "md5")
-
-
-def _digest(path: Path, algorithm: str) -> str:
+def digest(path: Path, algorithm: str) -> str:
+    """Of a file, such as its MD5."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    return digest(path, "sha256")
 
 
 def checksum(place: str, *content: bytes | memoryview) -> bytes:

@@ -8,9 +8,6 @@ from mshnet_pl.errors import ConfigError
 def parquet(setting: str) -> Any:  # noqa: ANN401 - a module without types
     """The module ``pyarrow.parquet``.
 
-    Args:
-        setting: what needs it.
-
     Raises:
         ConfigError: it is not installed.
     """

@@ -1,6 +1,6 @@
 """What a ``_target_`` of a configuration names: a class or a function, by its dotted path."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from types import FunctionType
 from typing import Any
@@ -26,6 +26,18 @@ def method_name(target: object) -> str:
     """What tables and trackers call the method that a ``_target_`` names."""
     name = class_name(target)
     return _METHODS.get(name, name)
+
+
+def backbone_name(node: Mapping[str, Any]) -> str:
+    """``ResNet-50`` and the like of a backbone's node; of timm's networks the name."""
+    return str(node.get("name") or class_name(node["_target_"]) + (f"-{node['depth']}" if node.get("depth") else ""))
+
+
+def network_name(config: Mapping[str, Any]) -> str:
+    """What ablations compare, such as ``MSHNet cosine+prototype, no_atrous``, by a whole configuration."""
+    model, variant = config["model"], config.get("variant", "full")
+    name = " ".join(filter(None, (method_name(model["_target_"]), "+".join(model.get("similarities") or ()))))
+    return name if variant == "full" else f"{name}, {variant}"
 
 
 def class_name(target: object) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 from mshnet_pl.data.io.coco import read_coco
 from mshnet_pl.data.io.labelme import read_labelme
 from mshnet_pl.data.io.marks_file import read_marks_file
-from mshnet_pl.data.io.outlines import ANNOTATION_FOLDERS, UNREADABLE, ImageFinder, Known, Outlines
-from mshnet_pl.data.io.places import entries
+from mshnet_pl.data.io.outlines import ANNOTATION_FOLDERS, UNREADABLE, ImageFinder, Known, Outlines, said
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.places import entries
 
 
 def annotation_files(root: Path) -> list[Path]:
@@ -30,10 +30,6 @@ def annotation_files(root: Path) -> list[Path]:
 def read_annotations(path: Path, known: Known | None = None) -> Outlines:
     """What one JSON file outlines, by class and image, and what in it cannot be used.
 
-    Args:
-        path: of the file.
-        known: as ``ImageFinder`` takes it.
-
     Raises:
         DataError: it is neither LabelMe's nor COCO's, or nothing of it can be used; names all places.
     """
@@ -48,8 +44,7 @@ def read_annotations(path: Path, known: Known | None = None) -> Outlines:
         else:
             raise ValueError("neither LabelMe's shapes nor COCO's images and annotations are in it")
     except (*UNREADABLE, RecursionError, DataError) as error:
-        said = f"no {error.args[0]}" if isinstance(error, KeyError) and error.args else error
-        raise DataError(f"{path}: {said}; give JSON of LabelMe or COCO") from error
+        raise DataError(f"{path}: {said(error)}; give JSON of LabelMe or COCO") from error
     if outlines.problems and not outlines.found:
         raise DataError.listing(f"{path}: no outline that can be used:", outlines.problems, "Mend them.")
     return outlines

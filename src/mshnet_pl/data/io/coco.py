@@ -10,8 +10,8 @@ import numpy as np
 
 from mshnet_pl.data.io.images import Frame, frame_of
 from mshnet_pl.data.io.marks import Marks
-from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlines, check_memory, is_as_stored
-from mshnet_pl.data.io.places import whole_name
+from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlines, check_memory, is_as_stored, said
+from mshnet_pl.utils.places import whole_name
 
 _Rows = dict[Any, dict[str, Mapping[str, Any]]]
 """Images or categories by id, and those of one id by name."""
@@ -45,7 +45,7 @@ def read_coco(path: Path, document: Mapping[str, Any], finder: ImageFinder) -> O
             for encoded in _encoded(annotation, height, width, problems, where):
                 parts.setdefault(key, []).append(encoded)
         except UNREADABLE as error:
-            problems.append(f"{where}: {_said(error)}")
+            problems.append(f"{where}: {said(error)}")
     outlined = {name for name, _ in parts}
     for name, image_id in [key for key in boxed if key[0] in outlined]:
         why = f"a box without outline; other annotations of {name} have outlines, which are used"
@@ -133,10 +133,6 @@ def _place(path: Path, annotation: Any) -> str:  # noqa: ANN401 - parsed JSON
         return f"{path}: annotation {str(annotation)[:40]}"
     image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
     return f"{path}: annotation {annotation.get('id')} (image {image_id}, category {category_id})"
-
-
-def _said(error: Exception) -> str:
-    return f"no {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)
 
 
 def _encoded(

@@ -19,9 +19,9 @@ _MAX_NAMES = 20
 
 
 class Listing(NamedTuple):
-    """Images by path, and the other files with the reason why they are passed over."""
+    """Images by path, which can be iterated again, and the other files with the reason why they are passed over."""
 
-    images: list[Path]
+    images: Iterable[Path]
     passed_over: dict[Path, str]
 
 
@@ -30,14 +30,15 @@ def list_images(paths: Iterable[Path]) -> Listing:
 
     An image has an extension of a format that is read, or none or a number as extension and such content.
     """
-    listing = Listing([], {})
+    images: list[Path] = []
+    listing = Listing(images, {})
     for path in sorted(paths):
         if not is_system(path):
             reason = _reason(path)
             if reason:
                 listing.passed_over[path] = reason
             else:
-                listing.images.append(path)
+                images.append(path)
     return listing
 
 

@@ -14,8 +14,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, bfloat16, strided
 
 from mshnet_pl.data.io.deep_colours import has_deep_colours, name_planes, take_lower_bytes
-from mshnet_pl.data.io.places import expanded
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.places import expanded
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 """A path, a Pillow image, an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W)."""

@@ -13,8 +13,8 @@ from mshnet_pl.data.io.images import Frame, decoding, frame_of, read_image
 from mshnet_pl.data.io.marks import OBJECT, Marks
 from mshnet_pl.data.io.masks import mark
 from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlines, check_memory, checked, is_as_stored
-from mshnet_pl.data.io.places import whole_name
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.places import whole_name
 
 _BOXES = ("rectangle", "rotation", "oriented_rectangle")
 _OUTLINES = ("polygon", "quadrilateral")

@@ -12,9 +12,9 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from mshnet_pl.data.io.folders import is_system, list_images, passed_over_lines, plain
-from mshnet_pl.data.io.places import entries, whole_name, written_place
 from mshnet_pl.data.io.tables import read_rows
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.places import entries, whole_name, written_place
 from mshnet_pl.utils.text import read_text
 
 log = logging.getLogger(__name__)

@@ -136,7 +136,7 @@ def read_marks(size: tuple[int, int], boxes: Any, points: Any, scribbles: Any, n
     for x, y, *sign in _rows(points, (2, 3), f"{name}: points", "x, y and if wanted 1 (object) or 0 (background)"):
         if sign not in ([], [0.0], [1.0]):
             raise DataError(f"{name}: points: ({x:g}, {y:g}) is marked {sign[0]:g}; give 1 for the object, 0 for background")
-        _within([(x, y)], size, f"{name}: points")
+        _within([(x, y)], size, f"{name}: points", edges=False)
         marks.scribble([(x, y)], positive=sign != [0.0])
     for stroke in _strokes(scribbles, f"{name}: scribbles"):
         if stroke.dtype == bool:
@@ -192,7 +192,7 @@ def _numbers(given: Any, name: str) -> np.ndarray:  # noqa: ANN401
         ) from error
 
 
-def _within(points: Iterable[Place], size: tuple[int, int], name: str) -> None:
+def _within(points: Iterable[Place], size: tuple[int, int], name: str, edges: bool = True) -> None:
     for x, y in points:
-        if not (0 <= x <= size[0] and 0 <= y <= size[1]):
+        if not (0 <= x <= size[0] and 0 <= y <= size[1]) or (not edges and (x == size[0] or y == size[1])):
             raise DataError(f"{name}: ({x:g}, {y:g}) lies outside of the image of {size[0]} x {size[1]} pixels")

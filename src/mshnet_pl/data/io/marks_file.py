@@ -6,9 +6,9 @@ from typing import Any
 
 from mshnet_pl.data.io.images import frame_of
 from mshnet_pl.data.io.marks import Marks, read_marks
-from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlines
-from mshnet_pl.data.io.places import whole_name
+from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlines, said
 from mshnet_pl.errors import DataError
+from mshnet_pl.utils.places import whole_name
 
 _KINDS = ("boxes", "points", "scribbles")
 
@@ -32,6 +32,5 @@ def read_marks_file(path: Path, document: Mapping[str, Any], finder: ImageFinder
             marks = read_marks(frame_of(image).turned, boxes, points, scribbles, image.name)
             marked.setdefault((whole_name(row.get("label", "object")), image), Marks(marks.size)).add(marks)
         except (*UNREADABLE, DataError) as error:
-            said = f"no {error.args[0]}" if isinstance(error, KeyError) and error.args else error
-            problems.append(f"{path}: mark {number}: {said}")
+            problems.append(f"{path}: mark {number}: {said(error)}")
     return Outlines([Outlined(label, image, marks, image) for (label, image), marks in marked.items()], problems)

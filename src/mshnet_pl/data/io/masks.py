@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Shaped
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from mshnet_pl.data.io.images import ImageLike, as_array, decoding
-from mshnet_pl.data.io.places import expanded
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import UNKNOWN
+from mshnet_pl.utils.places import expanded
 
 _BLACK = 1 / 8
 """Share of the full range up to which a value counts as black, where the other is bright."""
@@ -280,8 +280,3 @@ def _listed(values: np.ndarray, colours: Mapping[int, str] | None = None) -> str
     parts = [f"{name} ({count}{'' if i else ' pixels'})" for i, (name, count) in enumerate(zip(names, counts, strict=True))]
     more = len(parts) - _MAX_LISTED
     return ", ".join(parts[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
-
-
-def coded(marked: Marked) -> UInt8[np.ndarray, "height width"]:
-    """1 where the object is, 255 where nothing is known, 0 elsewhere."""
-    return np.where(marked.shown, np.uint8(1), np.where(marked.unknown, np.uint8(UNKNOWN), np.uint8(0)))

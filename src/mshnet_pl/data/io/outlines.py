@@ -31,6 +31,11 @@ Known = dict[Path, dict[str, list[Path]]]
 """The images in a folder and those below it, by the plain name."""
 
 
+def said(error: Exception) -> str:
+    """What an error of ``UNREADABLE`` says; of a missing key, its name."""
+    return f"no {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)
+
+
 class Outlined(NamedTuple):
     """A class, an image, and where the image shows the class."""
 

@@ -9,7 +9,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from mshnet_pl.episode import MEAN
 from mshnet_pl.errors import ConfigError
-from mshnet_pl.options import UNKNOWN, augment_problems
+from mshnet_pl.options import UNKNOWN
 
 _AUGMENT = 2  # a stream of the seed's own, beside those that draw the episodes
 
@@ -45,8 +45,10 @@ class Augment:
         zoom: float = 0.0,
         blur: bool = False,
     ) -> None:
-        for problem in augment_problems(crop_scale, jitter):
-            raise ConfigError(problem)
+        if not 0 < crop_scale <= 1:
+            raise ConfigError(f"data.augment.crop_scale={crop_scale}: give a fraction of the area above 0, or 1 for no crop")
+        if not 0 <= jitter <= 1:
+            raise ConfigError(f"data.augment.jitter={jitter}: give a number from 0 (off) to 1")
         self._seed, self._flip, self._crop_scale, self._jitter = seed, flip, crop_scale, jitter
         self._rotate, self._zoom, self._blur = rotate, zoom, blur
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mshnet_pl.data.loading.feature_cache import AbstractFeatureCache, FeatureMemory, Features, join, pixels
+from mshnet_pl.data.loading.feature_cache import FeatureCache, FeatureMemory, Features, join, pixels
 
 
 class CachedBackbone:
@@ -20,7 +20,7 @@ class CachedBackbone:
 
     def __init__(self, backbone: Callable[[Tensor], Features]) -> None:
         self._backbone = backbone
-        self._cache: AbstractFeatureCache | None = None
+        self._cache: FeatureCache | None = None
         self._read: Callable[[int], Tensor] | None = None
         self._parts: FeatureMemory | None = None
 
@@ -31,7 +31,7 @@ class CachedBackbone:
 
     def use(
         self,
-        cache: AbstractFeatureCache | None,
+        cache: FeatureCache | None,
         read: Callable[[int], Tensor] | None = None,
         parts: FeatureMemory | None = None,
     ) -> None:

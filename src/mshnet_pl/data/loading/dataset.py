@@ -169,31 +169,6 @@ class Unusable(Exception):
         self.name = name
 
 
-class ImageDataset(Dataset[Tensor]):
-    """Normalised images (3, S, S) by their place in ``names``; arguments as ``EpisodeDataset``'s."""
-
-    def __init__(
-        self, source: AbstractSource, names: Sequence[str], image_size: int, cache: ImageCache | None = None
-    ) -> None:
-        self._source, self._names, self._size, self._cache = source, names, image_size, cache
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self._names)
-
-    def __getitem__(self, place: int) -> Tensor:
-        """The image at that place.
-
-        Raises:
-            DataError: it cannot be read.
-        """
-        name = self._names[place]
-        try:
-            return normalise(square(self._source, name, self._size, self._cache))
-        except Unusable as error:
-            raise DataError(f"{error}\n{name} cannot be read; mend or replace its file") from error
-
-
 def image_ids(source: AbstractSource) -> dict[str, int]:
     """The number of every image of a data set in the list of all of them, which is in the order of their names."""
     names = {name for subset in Subset for name, _ in source.pairs(subset)}

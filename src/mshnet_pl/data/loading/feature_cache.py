@@ -7,11 +7,9 @@ import hashlib
 import json
 import logging
 import shutil
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from io import FileIO
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.hashing import checksum
+from mshnet_pl.utils.places import given_place
 
 log = logging.getLogger(__name__)
 
@@ -46,72 +45,43 @@ class FeatureShape(NamedTuple):
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
 
-class AbstractFeatureCache(ABC):
-    """Features of images by id."""
-
-    lock: AbstractContextManager[Any] = nullcontext()
-    """To be held from ``absent`` to the last ``put``, so that one process at a time computes."""
-
-    @abstractmethod
-    def absent(self, ids: Sequence[int]) -> list[int]:
-        """Those of ``ids`` whose features are to be computed, as far as there is room.
-
-        Raises:
-            DataError: there is no room.
-        """
-
-    @abstractmethod
-    def put(self, image_id: int, features: Features) -> None:
-        """Keep one image's features, (1, L, d, h, w) of every block."""
-
-    @abstractmethod
-    def __contains__(self, image_id: object) -> bool:
-        """Whether the image's features are kept for this process."""
-
-    @abstractmethod
-    def get(self, ids: Sequence[int], compute: Callable[[int], Features]) -> Features:
-        """The features of images that are kept, on the CPU or where they were computed.
-
-        Args:
-            ids: of N images.
-            compute: gives the features of an image whose record turns out to be damaged.
-        """
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "AbstractFeatureCache":
-        """Itself: a copy of what reads from it, as averages of weights are, reads the same features."""
-        return self
-
-
-class FeatureMemory(AbstractFeatureCache):
-    """Features in memory, on the device that computed them.
+class FeatureMemory:
+    """Features of images by id in memory, on the device that computed them.
 
     Args:
         blocks: what the backbone gives for an image.
         megabytes: budget in units of 2**20 bytes; images beyond it are not kept.
     """
 
+    lock: AbstractContextManager[Any] = nullcontext()
+    """To be held from ``absent`` to the last ``put``, so that one process at a time computes."""
+
     def __init__(self, blocks: Sequence[FeatureShape], megabytes: int) -> None:
         self._max_images = megabytes * _MB // sum(block.size for block in blocks)
         self._kept: dict[int, Features] = {}
 
     def absent(self, ids: Sequence[int]) -> list[int]:
-        """See ``AbstractFeatureCache``."""
+        """Those of ``ids`` whose features are to be computed, as far as there is room."""
         return [i for i in dict.fromkeys(ids) if i not in self][: self._max_images - len(self._kept)]
 
     def put(self, image_id: int, features: Features) -> None:
-        """See ``AbstractFeatureCache``."""
+        """Keep one image's features, (1, L, d, h, w) of every block."""
         self._kept[image_id] = features
 
     def __contains__(self, image_id: object) -> bool:
-        """See ``AbstractFeatureCache``."""
+        """Whether the image's features are kept for this process."""
         return image_id in self._kept
 
     def get(self, ids: Sequence[int], compute: Callable[[int], Features] | None = None) -> Features:
-        """See ``AbstractFeatureCache``; none is ever damaged."""
+        """The features of N images that are kept, where they were computed; none is ever damaged."""
         return join([self._kept[i] for i in ids])
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "FeatureMemory":
+        """Itself: a copy of what reads from it, as averages of weights are, reads the same features."""
+        return self
 
-class FeatureFile(AbstractFeatureCache):
+
+class FeatureFile:
     """Features in a file, where later runs and other processes find them.
 
     The file is as long as all images' features, but takes room only for those that were computed. A checksum of file, id,
@@ -124,6 +94,7 @@ class FeatureFile(AbstractFeatureCache):
         blocks: what the backbone gives for an image.
 
     Raises:
+        ConfigError: see ``given_place``.
         DataError: the folder cannot be written.
     """
 
@@ -136,7 +107,7 @@ class FeatureFile(AbstractFeatureCache):
         shapes = [[*block.shape, str(block.dtype)] for block in blocks]
         described = [*identity, torch.__version__, _CHECKSUM, shapes, [*names]]
         key = hashlib.sha256(json.dumps(described).encode()).hexdigest()
-        self._path = Path(folder).expanduser() / f"features-{key[:32]}.bin"
+        self._path = given_place(folder, "data.feature_cache") / f"features-{key[:32]}.bin"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
@@ -146,7 +117,11 @@ class FeatureFile(AbstractFeatureCache):
         self.lock = FileLock(self._path.with_suffix(".lock"))
 
     def absent(self, ids: Sequence[int]) -> list[int]:
-        """See ``AbstractFeatureCache``; a record counts as there once it has a checksum."""
+        """As ``FeatureMemory``'s; a record counts as there once it has a checksum.
+
+        Raises:
+            DataError: there is no room.
+        """
         wanted = [*dict.fromkeys(ids)]
         with self._path.open("rb", buffering=0) as file:
             new = [i for i in wanted if not any(self._head(file, i))]
@@ -165,7 +140,7 @@ class FeatureFile(AbstractFeatureCache):
         return new
 
     def put(self, image_id: int, features: Features) -> None:
-        """See ``AbstractFeatureCache``; the checksum is written last.
+        """Keep one image's features; the checksum is written last.
 
         Raises:
             DataError: it cannot be written.
@@ -183,11 +158,11 @@ class FeatureFile(AbstractFeatureCache):
         self._kept.add(image_id)
 
     def __contains__(self, image_id: object) -> bool:
-        """See ``AbstractFeatureCache``."""
+        """Whether the image's features are kept for this process."""
         return image_id in self._kept
 
     def get(self, ids: Sequence[int], compute: Callable[[int], Features]) -> Features:
-        """See ``AbstractFeatureCache``; every record is held to its checksum."""
+        """As ``FeatureMemory``'s, on the CPU; what does not fit its checksum is computed anew."""
         blocks = [torch.empty(len(ids), *block.shape, dtype=block.dtype) for block in self._blocks]
         with self._path.open("rb", buffering=0) as file:
             for row, image_id in enumerate(ids):
@@ -200,6 +175,10 @@ class FeatureFile(AbstractFeatureCache):
                 for part, x in zip(record, features, strict=True):
                     part.copy_(pixels(x)[0])
         return tuple(block.permute(0, 1, 4, 2, 3) for block in blocks)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "FeatureFile":
+        """Itself, as ``FeatureMemory``."""
+        return self
 
     def _head(self, file: FileIO, image_id: int) -> bytes:
         """The checksum as it stands in the file; nothing but zeros where no record was written."""
@@ -221,6 +200,9 @@ class FeatureFile(AbstractFeatureCache):
             f"data.feature_cache={self._path.parent}: {error}; "
             "make room, give another folder, or leave data.feature_cache=null"
         )
+
+
+FeatureCache = FeatureMemory | FeatureFile
 
 
 def join(features: Sequence[Features]) -> Features:

@@ -22,9 +22,9 @@ from jaxtyping import UInt8
 from PIL import features
 from torch import Tensor
 
-from mshnet_pl.data.io.places import given_place
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.utils.hashing import checksum
+from mshnet_pl.utils.places import given_place
 
 log = logging.getLogger(__name__)
 

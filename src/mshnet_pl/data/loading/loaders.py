@@ -4,9 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mshnet_pl.data.loading.dataset import EpisodeDataset, ImageDataset, collate
+from mshnet_pl.data.io.transforms import normalise
+from mshnet_pl.data.loading.dataset import EpisodeDataset, Unusable, collate, square
+from mshnet_pl.data.loading.image_cache import ImageCache
+from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.episode import Episode
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.signals import ignore_interrupts
@@ -39,18 +42,25 @@ class LoadedEpisodes(EpisodeDataset):
         return loaded
 
 
-class LoadedImages(ImageDataset):
-    """What loaders read: images, errors as values."""
+class LoadedImages(Dataset[Loaded]):
+    """Normalised images (3, S, S) by their place in ``names``, as loaders read them; arguments as ``EpisodeDataset``'s."""
 
-    def __getitems__(self, places: Sequence[int]) -> list[Loaded]:
-        """The images at these places."""
-        loaded = []
-        for place in places:
-            try:
-                loaded.append(Loaded(self[place]))
-            except DataError as error:
-                loaded.append(Loaded(error=str(error)))
-        return loaded
+    def __init__(
+        self, source: AbstractSource, names: Sequence[str], image_size: int, cache: ImageCache | None = None
+    ) -> None:
+        self._source, self._names, self._size, self._cache = source, names, image_size, cache
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._names)
+
+    def __getitem__(self, place: int) -> Loaded:
+        """The image at that place, or that it cannot be read."""
+        name = self._names[place]
+        try:
+            return Loaded(normalise(square(self._source, name, self._size, self._cache)))
+        except Unusable as error:
+            return Loaded(error=f"{error}\n{name} cannot be read; mend or replace its file")
 
 
 def collate_loaded(loaded: Sequence[Loaded]) -> Loaded:
@@ -166,8 +176,8 @@ class EpisodeLoader(DataLoader[Episode]):
         return (unwrap(loaded, self.dataset) for loaded in super().__iter__())
 
 
-class ImageLoader(DataLoader[Tensor]):
-    """A loader of ``ImageDataset``, one by one."""
+class ImageLoader(DataLoader[Loaded]):
+    """A loader of images, one by one."""
 
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]  # as EpisodeStream's
         """The images (1, 3, S, S).

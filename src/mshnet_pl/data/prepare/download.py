@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from mshnet_pl.errors import DataError
-from mshnet_pl.utils import hashing
+from mshnet_pl.utils.hashing import digest
 
 _CHUNK = 1 << 20
 _PATIENCE = 60
@@ -40,7 +40,7 @@ def fetch(address: str, path: Path, md5: str | None = None) -> None:
     if expected is not None and size > expected:
         partial.unlink()
         raise DataError(f"{address}: {partial} had {size:,} of {expected:,} bytes and was removed; run this again")
-    if md5 is not None and (found := hashing.md5(partial)) != md5:
+    if md5 is not None and (found := digest(partial, "md5")) != md5:
         partial.unlink()
         raise DataError(f"{address}: MD5 {found} of what arrived is not the published {md5}; it was removed, run this again")
     partial.replace(path)

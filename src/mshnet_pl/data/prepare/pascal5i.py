@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -110,11 +109,6 @@ def _complete_images(root: Path) -> None:
                 shutil.copyfileobj(source, target)
 
 
-class _Job(NamedTuple):
-    source: Path
-    target: Path
-
-
 def _make_masks(root: Path) -> list[str]:
     """Every mask of VOC, and those of SBD for other images, as ``SegmentationClassAug/NAME.png``; returns what is wrong."""
     sources = {path.stem: path for path in visible(root / "dataset" / "cls", "*.mat")}
@@ -122,14 +116,16 @@ def _make_masks(root: Path) -> list[str]:
     folder = root / "SegmentationClassAug"
     folder.mkdir(exist_ok=True)
     ledger = Ledger(root, folder.name)
-    jobs = [_Job(source, folder / f"{name}.png") for name, source in sorted(sources.items())]
-    jobs = [job for job in jobs if not (ledger.is_ours(job.target) and ledger.is_made_from(job.target, job.source))]
+    jobs = [(source, folder / f"{name}.png") for name, source in sorted(sources.items())]
+    jobs = [(source, made) for source, made in jobs if not (ledger.is_ours(made) and ledger.is_made_from(made, source))]
     problems = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda job: _make_mask(job, ledger), jobs)
-        for job, problem in zip(jobs, tqdm(results, "making masks", len(jobs), leave=False, delay=1), strict=True):
+        results = pool.map(lambda job: _make_mask(job[0], job[1], ledger), jobs)
+        for (source, target), problem in zip(
+            jobs, tqdm(results, "making masks", len(jobs), leave=False, delay=1), strict=True
+        ):
             if problem is None:
-                ledger.note(job.target, job.source)
+                ledger.note(target, source)
             else:
                 problems.append(problem)
     sync_all()
@@ -137,21 +133,21 @@ def _make_masks(root: Path) -> list[str]:
     return problems
 
 
-def _make_mask(job: _Job, ledger: Ledger) -> str | None:
+def _make_mask(source: Path, target: Path, ledger: Ledger) -> str | None:
     """Write one label map, unless it is there; returns what is wrong."""
     try:
-        labels = _read_voc_labels(job.source) if job.source.suffix == ".png" else _read_sbd_labels(job.source)
+        labels = _read_voc_labels(source) if source.suffix == ".png" else _read_sbd_labels(source)
     except ValueError as error:
         return str(error)
-    if job.target.is_file():
+    if target.is_file():
         try:
-            if np.array_equal(read_labels(job.target), labels):
+            if np.array_equal(read_labels(target), labels):
                 return None
         except ValueError as error:
-            return f"{error}; delete it to have it made anew from {job.source}"
-        if not ledger.is_ours(job.target):
-            return f"{job.target}: differs from {job.source}; delete it to have it made anew"
-    with whole_file(job.target, sync=False) as file:
+            return f"{error}; delete it to have it made anew from {source}"
+        if not ledger.is_ours(target):
+            return f"{target}: differs from {source}; delete it to have it made anew"
+    with whole_file(target, sync=False) as file:
         Image.fromarray(labels).save(file, "PNG")
     return None
 

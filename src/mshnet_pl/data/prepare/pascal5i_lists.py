@@ -23,7 +23,7 @@ def write_lists(root: Path, lists: Lists) -> list[str]:
     problems = []
     for subset, pairs in lists.items():
         for fold in range(_FOLDS):
-            path = _path(root / "splits", subset, fold)
+            path = root / "splits" / subset.value / f"fold{fold}.txt"
             novel = make_fold(fold, _CLASSES, _FOLDS).novel
             text = "".join(f"{_line(pair)}\n" for pair in pairs if pair[1] in novel).encode()
             if path.is_file() and path.read_bytes() != text and not ledger.is_ours(path):
@@ -49,21 +49,13 @@ def compare_with_published(lists: Lists, published: Mapping[Subset, Collection[P
 
 def table(pairs: Sequence[Pair], classes: Sequence[str]) -> str:
     """Training images of every class beside the paper's Table 1."""
-    paper = _table1()
+    by_fold = published_numbers()["table1_pascal_train_images"]
+    paper = {name: number for fold in by_fold.values() for name, number in fold.items()}
     counts = Counter(classes[class_id] for _, class_id in pairs)
     rows = [(name, counts[name], paper[name]) for name in classes]
     rows.append(("all", sum(counts.values()), sum(paper.values())))
     head = f"{'class':<12} {'training pairs':>14} {'Table 1':>8} {'difference':>10}"
     return "\n".join([head, *(f"{name:<12} {here:>14,} {there:>8,} {here - there:>+10,}" for name, here, there in rows)])
-
-
-def _table1() -> dict[str, int]:
-    table = published_numbers()["table1_pascal_train_images"]
-    return {name: number for fold in table.values() for name, number in fold.items()}
-
-
-def _path(folder: Path, subset: Subset, fold: int) -> Path:
-    return folder / subset.value / f"fold{fold}.txt"
 
 
 def _line(pair: Pair) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from mshnet_pl.data.prepare.coco20i import prepare_coco20i
 from mshnet_pl.data.prepare.fss1000 import prepare_fss1000
 from mshnet_pl.data.prepare.pascal5i import prepare_pascal5i
-from mshnet_pl.errors import ConfigError, DataError
+from mshnet_pl.errors import DataError
 
 
 def _prepare_folder(root: Path, splits_dir: Path | None, download: bool, any_archive: bool) -> list[str]:
@@ -35,11 +35,8 @@ def prepare(
         any_archive: unpack archives that are there, too, if their MD5 is not the published one.
 
     Raises:
-        ConfigError: no such data set.
         DataError: lists what is missing or damaged; everything else is in order then.
     """
-    if data not in PREPARE:
-        raise ConfigError(f"data={data}: what can be prepared is {', '.join(PREPARE)}")
     try:
         if download and data != "folder" and not root.exists():
             root.mkdir(parents=True)

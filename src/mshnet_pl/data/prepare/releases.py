@@ -10,7 +10,7 @@ from mshnet_pl.data.prepare.archives import unpack
 from mshnet_pl.data.prepare.download import fetch
 from mshnet_pl.data.prepare.ledger import FOLDER, Ledger
 from mshnet_pl.errors import DataError
-from mshnet_pl.utils import hashing
+from mshnet_pl.utils.hashing import digest
 
 
 class Archive(NamedTuple):
@@ -76,15 +76,15 @@ def obtain(root: Path, archives: Sequence[Archive], download: bool, any_archive:
 
 def _directions(root: Path, archive: Archive) -> tuple[str, str]:
     lacking = archive.lacks(root)
-    alone = "; copy it from any other folder of this data set, or:" if [*map(_is_text, lacking)] == [True] else ""
+    alone = (
+        "; copy it from any other folder of this data set, or:"
+        if [one.endswith(".txt") for one in lacking] == [True]
+        else ""
+    )
     return (
         f"{archive.name}: no {', no '.join(lacking)}{alone}",
         f"    fetch {archive.address} (about {archive.size}) and put it at {archive.path(root)}",
     )
-
-
-def _is_text(landmark: str) -> bool:
-    return landmark.endswith(".txt")
 
 
 def _fetch_once(root: Path, archive: Archive) -> None:
@@ -102,7 +102,7 @@ def _unpack_once(root: Path, archive: Archive, any_archive: bool) -> None:
     known = ledger.results()
     if known and all(file.is_file() and ledger.is_made_from(file, path) for file in known):
         return
-    if archive.md5 is not None and not any_archive and (found := hashing.md5(path)) != archive.md5:
+    if archive.md5 is not None and not any_archive and (found := digest(path, "md5")) != archive.md5:
         raise DataError(
             f"{path}: its MD5 is {found}, the published one {archive.md5}: damaged, or another archive; fetch it again from "
             f"{archive.address}, or give any_archive=true if you trust it"

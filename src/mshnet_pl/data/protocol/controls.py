@@ -17,10 +17,6 @@ def other_class(episodes: Sequence[Draws], contents: Mapping[str, Collection[int
     The supports are those of the next episode whose class is not in the query, and whose supports do not show the query's
     class. After the last episode comes the first.
 
-    Args:
-        episodes: one class each.
-        contents: the classes of every image.
-
     Raises:
         DataError: there is no such episode.
     """

@@ -11,15 +11,15 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.io.images import read_image
-from mshnet_pl.data.io.places import given_place
 from mshnet_pl.data.protocol.folds import Fold
 from mshnet_pl.data.protocol.sampling import Draws, published_classwise
 from mshnet_pl.data.protocol.split_lists import Pair, bare, by_class, read_pickle_list
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.data.sources.coco_index import CocoIndex, open_index
-from mshnet_pl.data.sources.verification import AbstractMaskReader, Files, fingerprint, take_inventory
+from mshnet_pl.data.sources.verification import Files, MaskReader, fingerprint, take_inventory
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import Subset
+from mshnet_pl.utils.places import given_place
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Coco20i(AbstractSource):
         if bad is not None:
             bad |= {name: f"data.root={self._root}: no image {name}" for name in missing}
             files = {name: Files(self._path(name), self._annotations(_subset(name))) for name in names if name not in bad}
-            take_inventory(files, len(self.classes), reader=_Sizes(self._indices), bad=bad)
+            take_inventory(files, len(self.classes), reader=MaskReader("Sizes()", self._blank, lambda *_: {}), bad=bad)
         self._pairs = pairs
 
     def _listed(self, subset: Subset) -> list[Pair]:
@@ -193,25 +193,12 @@ class Coco20i(AbstractSource):
             self._indices[subset] = open_index(self._annotations(subset), len(self.classes))
         return self._indices[subset]
 
+    def _blank(self, name: str, path: Path) -> np.ndarray:
+        """Of a mask the size alone: masks are made of the annotations, which were checked when these were indexed."""
+        return np.broadcast_to(np.uint8(0), self._index(_subset(name)).size(_id(name))[::-1])
+
     def _annotations(self, subset: Subset) -> Path:
         return self._root / "annotations" / f"instances_{_YEAR_FOLDER[subset]}.json"
-
-
-class _Sizes(AbstractMaskReader):
-    """The masks' sizes alone: they are made of the annotations, which were checked when these were indexed."""
-
-    def __init__(self, indices: Mapping[Subset, CocoIndex]) -> None:
-        self._indices = indices
-
-    def __repr__(self) -> str:
-        return "Sizes()"
-
-    def read(self, name: str, path: Path) -> np.ndarray:
-        width, height = self._indices[_subset(name)].size(_id(name))
-        return np.broadcast_to(np.uint8(0), (height, width))
-
-    def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
-        return {}
 
 
 def _name(subset: Subset, image_id: int) -> str:

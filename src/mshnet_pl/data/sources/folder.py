@@ -11,14 +11,14 @@ from PIL import Image
 
 from mshnet_pl.data.io.images import bits_of, read_image
 from mshnet_pl.data.io.manifest import Record, read_manifest, read_tree
-from mshnet_pl.data.io.places import given_place
 from mshnet_pl.data.protocol.folds import Fold, make_fold
 from mshnet_pl.data.protocol.split_lists import Pair
 from mshnet_pl.data.sources.base import AbstractSource
-from mshnet_pl.data.sources.folder_masks import FolderMasks, own_value, read_values
+from mshnet_pl.data.sources.folder_masks import folder_masks, own_value, read_values
 from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, take_inventory
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.options import EVERY_FOLD, UNKNOWN, Subset
+from mshnet_pl.utils.places import given_place
 
 
 class Folder(AbstractSource):
@@ -123,7 +123,7 @@ class Folder(AbstractSource):
         """See the base class."""
         keys = {_key(name, class_id): record for (name, class_id), record in self._records.items()}
         files = {key: Files(record.image, record.mask) for key, record in keys.items()}
-        reader = FolderMasks({key: (self.classes.index(r.class_name), r.value) for key, r in keys.items()}, self._value_of)
+        reader = folder_masks({key: (self.classes.index(r.class_name), r.value) for key, r in keys.items()}, self._value_of)
         self._bits = max(bits_of(self._path(name)) for name in self._by_name)
         entries: dict[str, str] = {}
         self._areas = take_inventory(files, len(self.classes), reader=reader, bad=None if bad is None else entries)

@@ -9,11 +9,12 @@ from jaxtyping import Integer
 from PIL import ImageOps
 
 from mshnet_pl.data.io.images import decoding
-from mshnet_pl.data.io.masks import coded, mark, one_channel
-from mshnet_pl.data.sources.verification import AbstractMaskReader
+from mshnet_pl.data.io.masks import mark, one_channel
+from mshnet_pl.data.sources.verification import MaskReader
+from mshnet_pl.options import UNKNOWN
 
 
-class FolderMasks(AbstractMaskReader):
+def folder_masks(wanted: Mapping[str, tuple[int, int | None]], value_of: Mapping[int, int]) -> MaskReader:
     """Masks of one object by the rule of ``data.io.masks``, and label maps; turned as their EXIF orientation says.
 
     Args:
@@ -21,25 +22,14 @@ class FolderMasks(AbstractMaskReader):
         value_of: the pixel value of every class where all masks agree on it.
     """
 
-    turned = True
-
-    def __init__(self, wanted: Mapping[str, tuple[int, int | None]], value_of: Mapping[int, int]) -> None:
-        self._wanted, self._value_of = wanted, value_of
-
-    def __repr__(self) -> str:
-        """See the base class."""
-        settings = sorted(self._wanted.items(), key=lambda item: item[0]), sorted(self._value_of.items())
-        return f"FolderMasks(turned, by colours, {hashlib.sha256(repr(settings).encode()).hexdigest()})"
-
-    def read(self, name: str, path: Path) -> np.ndarray:
-        """See the base class."""
-        return read_values(path, self._wanted[name][1])
-
-    def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
-        """See the base class."""
-        class_id, value = self._wanted[name]
-        others = {c: int((mask == v).sum()) for c, v in self._value_of.items()}
+    def areas(name: str, mask: np.ndarray) -> dict[int, int]:
+        class_id, value = wanted[name]
+        others = {c: int((mask == v).sum()) for c, v in value_of.items()}
         return {**{c: n for c, n in others.items() if n}, class_id: int((mask == own_value(value)).sum())}
+
+    settings = sorted(wanted.items(), key=lambda item: item[0]), sorted(value_of.items())
+    said = f"FolderMasks(turned, by colours, {hashlib.sha256(repr(settings).encode()).hexdigest()})"
+    return MaskReader(said, lambda name, path: read_values(path, wanted[name][1]), areas, turned=True)
 
 
 def own_value(value: int | None) -> int:
@@ -55,4 +45,6 @@ def read_values(path: Path, value: int | None) -> Integer[np.ndarray, "height wi
     """
     with decoding(path) as stored:
         marked = mark(stored, value)
-        return coded(marked) if value is None else one_channel(np.asarray(ImageOps.exif_transpose(stored)))
+        if value is not None:
+            return one_channel(np.asarray(ImageOps.exif_transpose(stored)))
+    return np.where(marked.shown, np.uint8(1), np.where(marked.unknown, np.uint8(UNKNOWN), np.uint8(0)))

@@ -9,14 +9,14 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mshnet_pl.data.io.images import decoding, read_image
-from mshnet_pl.data.io.places import given_place
 from mshnet_pl.data.protocol.folds import Fold
 from mshnet_pl.data.protocol.sampling import Draws, published_walk
 from mshnet_pl.data.protocol.split_lists import Pair, read_classes
 from mshnet_pl.data.sources.base import AbstractSource
-from mshnet_pl.data.sources.verification import AbstractMaskReader, Files, fingerprint, take_inventory
+from mshnet_pl.data.sources.verification import Files, MaskReader, fingerprint, take_inventory
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import EVERY_FOLD, Subset
+from mshnet_pl.utils.places import given_place
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Fss1000(AbstractSource):
                 f"data.root={self._root}: no folders of these classes:", gone, "Check data.root and data.splits_dir."
             )
         pairs = [pair for subset in Subset for pair in self.pairs(subset)]
-        areas = take_inventory({name: self._files(name) for name, _ in pairs}, 1, reader=_WhiteOnBlack(), bad=bad)
+        areas = take_inventory({name: self._files(name) for name, _ in pairs}, 1, reader=_WHITE_ON_BLACK, bad=bad)
         self._contents = {name: {class_id} if areas.get(name) else set() for name, class_id in pairs}
         empty = [name for name, shown in self._contents.items() if not shown and name in areas]
         if empty:
@@ -114,7 +114,7 @@ class Fss1000(AbstractSource):
 
     def mask(self, name: str, classes: Collection[int]) -> UInt8[np.ndarray, "height width"]:
         """See the base class; nothing is labelled 255."""
-        mask = _WhiteOnBlack().read(name, self._files(name).mask)
+        mask = _white(self._files(name).mask)
         return mask if self.classes.index(name.rpartition("/")[0]) in classes else np.zeros_like(mask)
 
     def published(self, pairs: list[Pair], shot: int, episodes: int) -> list[Draws]:
@@ -126,18 +126,15 @@ class Fss1000(AbstractSource):
         return Files(self._root / f"{name}.jpg", self._root / f"{name}.png")
 
 
-class _WhiteOnBlack(AbstractMaskReader):
-    """Masks whose light pixels are the object, in gray or in colour."""
+def _white(path: Path) -> UInt8[np.ndarray, "height width"]:
+    """1 where a mask's pixels are light, in gray or in colour: the object."""
+    with decoding(path) as mask:
+        return (np.asarray(mask.convert("L")) >= _WHITE).astype(np.uint8)
 
-    def __repr__(self) -> str:
-        return f"WhiteOnBlack({_WHITE})"
 
-    def read(self, name: str, path: Path) -> UInt8[np.ndarray, "height width"]:
-        with decoding(path) as mask:
-            return (np.asarray(mask.convert("L")) >= _WHITE).astype(np.uint8)
-
-    def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
-        return {0: int(mask.sum())} if mask.any() else {}
+_WHITE_ON_BLACK = MaskReader(
+    f"WhiteOnBlack({_WHITE})", lambda _, path: _white(path), lambda _, mask: {0: int(mask.sum())} if mask.any() else {}
+)
 
 
 def _read_lists(folder: Path) -> list[list[str]]:

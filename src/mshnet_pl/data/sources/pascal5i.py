@@ -10,12 +10,12 @@ from PIL import Image
 
 from mshnet_pl.data.io.folders import visible
 from mshnet_pl.data.io.images import read_image
-from mshnet_pl.data.io.places import given_place
 from mshnet_pl.data.protocol.split_lists import Pair, read_names, read_published
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, read_labels, take_inventory
 from mshnet_pl.errors import DataError
 from mshnet_pl.options import UNKNOWN, Subset
+from mshnet_pl.utils.places import given_place
 
 log = logging.getLogger(__name__)
 

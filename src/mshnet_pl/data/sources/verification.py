@@ -4,8 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -37,65 +36,37 @@ class Files(NamedTuple):
     mask: Path
 
 
-class AbstractMaskReader(ABC):
-    """How a data set's mask files are to be understood. Its ``repr`` says everything that changes what it answers."""
+class MaskReader(NamedTuple):
+    """How a data set's mask files are to be understood."""
 
+    settings: str
+    """Says everything that changes what it answers."""
+    read: Callable[[str, Path], np.ndarray]
+    """The mask of the image of that name as (H, W); a ``ValueError`` names a file that cannot be read."""
+    areas: Callable[[str, np.ndarray], dict[int, int]]
+    """Pixels of every class in what ``read`` gave; a ``ValueError`` where the mask holds what it may not hold."""
     turned: bool = False
     """Whether images and masks are turned as their EXIF orientation says."""
 
-    @abstractmethod
-    def __repr__(self) -> str:
-        """Names the reader and its settings."""
 
-    @abstractmethod
-    def read(self, name: str, path: Path) -> np.ndarray:
-        """The mask of image ``name`` as (H, W).
+def label_maps(classes: int) -> MaskReader:
+    """Masks that label pixels with c + 1 for class c, 0 for background and 255 for unknown."""
 
-        Raises:
-            ValueError: it cannot be read; names the file.
-        """
-
-    @abstractmethod
-    def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
-        """Pixels of every class in what ``read`` gave.
-
-        Raises:
-            ValueError: the mask holds what it may not hold.
-        """
-
-
-class LabelMaps(AbstractMaskReader):
-    """Masks that label pixels with c + 1 for class c, 0 for background and 255 for unknown.
-
-    Args:
-        classes: how many classes there are.
-    """
-
-    def __init__(self, classes: int) -> None:
-        self._classes = classes
-
-    def __repr__(self) -> str:
-        """See the base class."""
-        return f"LabelMaps({self._classes})"
-
-    def read(self, name: str, path: Path) -> np.ndarray:
-        """See the base class."""
-        return read_labels(path)
-
-    def areas(self, name: str, mask: np.ndarray) -> dict[int, int]:
-        """See the base class."""
+    def areas(_: str, mask: np.ndarray) -> dict[int, int]:
         counts = np.bincount(mask.ravel(), minlength=UNKNOWN + 1)
-        unknown = [label for label in counts[:UNKNOWN].nonzero()[0].tolist() if label > self._classes]
+        unknown = [label for label in counts[:UNKNOWN].nonzero()[0].tolist() if label > classes]
         if unknown:
-            raise ValueError(f"labels {unknown}, but there are 0 to {self._classes} and {UNKNOWN} for unknown")
-        return {c: int(counts[c + 1]) for c in range(self._classes) if counts[c + 1]}
+            raise ValueError(f"labels {unknown}, but there are 0 to {classes} and {UNKNOWN} for unknown")
+        return {c: int(counts[c + 1]) for c in range(classes) if counts[c + 1]}
+
+    return MaskReader(f"LabelMaps({classes})", lambda _, path: read_labels(path), areas)
 
 
 def take_inventory(
     files: Mapping[str, Files],
     classes: int,
     cache_dir: Path | None = None,
-    reader: AbstractMaskReader | None = None,
+    reader: MaskReader | None = None,
     bad: dict[str, str] | None = None,
 ) -> ClassAreas:
     """Decode every image and mask, check them, and count each class's pixels.
@@ -107,20 +78,20 @@ def take_inventory(
         files: the files of every image, by the image's name.
         classes: how many classes a mask may label.
         cache_dir: where results are remembered; the user's cache folder by default.
-        reader: what the masks are; ``LabelMaps(classes)`` by default.
+        reader: what the masks are; ``label_maps(classes)`` by default.
         bad: takes what is wrong with an image, by its name, instead of an error; these images are left out of the result.
 
     Raises:
         DataError: lists every file that is missing or damaged, masks of another size, and unknown labels.
     """
-    reader = LabelMaps(classes) if reader is None else reader
+    reader = label_maps(classes) if reader is None else reader
     missing = {name: [f"{path}" for path in pair if not path.is_file()] for name, pair in files.items()}
     missing = {name: paths for name, paths in missing.items() if paths}
     if missing and bad is None:
         gone = [path for paths in missing.values() for path in paths]
         raise DataError.listing("files that the split lists name are missing:", gone, "Check data.root and the lists.")
     files = {name: pair for name, pair in files.items() if name not in missing}
-    key = fingerprint(files, _FORMAT, repr(reader))
+    key = fingerprint(files, _FORMAT, reader.settings)
     cache = (cache_dir or Path(user_cache_dir("mshnet_pl"))) / f"inventory-{key[:32]}.json"
     areas = _recall(cache)
     unknown = {name: pair for name, pair in files.items() if name not in areas}
@@ -152,7 +123,7 @@ def fingerprint(files: Mapping[str, Files], *more: str) -> str:
     return hashlib.sha256(json.dumps([*more, stamps]).encode()).hexdigest()
 
 
-def _look_at(name: str, pair: Files, reader: AbstractMaskReader) -> dict[int, int] | str:
+def _look_at(name: str, pair: Files, reader: MaskReader) -> dict[int, int] | str:
     """ClassAreas by class, or what is wrong with the pair."""
     try:
         with decoding(pair.image) as image:

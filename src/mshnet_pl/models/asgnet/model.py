@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
 from mshnet_pl.models.asgnet.superpixels import clustered, place_seeds
-from mshnet_pl.models.base import SupportCode
+from mshnet_pl.models.base import Masks, SupportCode, SupportFeatures
 from mshnet_pl.models.enrichment import EnrichingMethod
 from mshnet_pl.models.layers import middle_maps, resize
 from mshnet_pl.models.prototypes import masked_mean
@@ -66,11 +66,7 @@ class ASGNet(EnrichingMethod):
         self.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
-    def encode(
-        self,
-        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SupportCode:
+    def encode(self, support: SupportFeatures, support_mask: Masks) -> SupportCode:
         """Prototypes (B, N, width) of all shots, and (B, N) bool which of them there are."""
         objects = (support_mask == 1).to(support_mask.dtype)
         sets = []

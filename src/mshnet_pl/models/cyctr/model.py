@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction, Supervised
-from mshnet_pl.models.base import AbstractMethod, SupportCode, three_blocks
+from mshnet_pl.models.base import AbstractMethod, Masks, SupportCode, SupportFeatures, three_blocks
 from mshnet_pl.models.cyctr.sampling import Sampler, Tokens, on_grid
 from mshnet_pl.models.cyctr.transformer import Transformer
 from mshnet_pl.models.enrichment import conv_relu, to_logits, two_convs
@@ -74,11 +74,7 @@ class CyCTR(AbstractMethod):
         self.spare = nn.ModuleList([conv_relu(width, width, 1) for _ in range(2 * spare)])
         self.to(memory_format=torch.channels_last)
 
-    def encode(
-        self,
-        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SupportCode:
+    def encode(self, support: SupportFeatures, support_mask: Masks) -> SupportCode:
         """The mean object (B, width), block 4's object, and tokens; a pixel of 255 is left out. In training all there is."""
         shape = support_mask.shape[:2]
         objects = (support_mask == 1).to(support_mask.dtype)

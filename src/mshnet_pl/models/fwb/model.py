@@ -7,7 +7,7 @@ from torch.nn.functional import cosine_similarity, interpolate, normalize
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
-from mshnet_pl.models.base import AbstractMethod, SupportCode
+from mshnet_pl.models.base import AbstractMethod, Masks, QueryImages, SupportCode, SupportFeatures, SupportImages
 from mshnet_pl.models.fwb.boosting import boost
 from mshnet_pl.models.layers import resize
 
@@ -70,9 +70,7 @@ class FWB(AbstractMethod):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out")
 
-    def features(
-        self, query: Float[Tensor, "batch 3 height width"], support: Float[Tensor, "batch shots 3 height width"]
-    ) -> tuple[Features, tuple[Float[Tensor, "batch shots _ _ _ _"], ...]]:
+    def features(self, query: QueryImages, support: SupportImages) -> tuple[Features, SupportFeatures]:
         """As the base class; supports pass by the running statistics, which the queries have just moved."""
         if not self.backbone.training:
             return super().features(query, support)
@@ -83,11 +81,7 @@ class FWB(AbstractMethod):
         self.backbone.train()
         return of_query, tuple(f.unflatten(0, support.shape[:2]) for f in of_images)
 
-    def encode(
-        self,
-        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SupportCode:
+    def encode(self, support: SupportFeatures, support_mask: Masks) -> SupportCode:
         """Relevance (B, d) and class vector (B, d); in tests also experts (B, n, d) and their votes' weights (B, n)."""
         deep, low = support[-1][:, :, -1].detach(), support[0][:, :, -1].detach().relu()
         mask = interpolate(support_mask, deep.shape[3:], mode="nearest")[:, :, None]

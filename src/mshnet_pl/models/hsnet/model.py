@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
-from mshnet_pl.models.base import AbstractMethod, SupportCode, three_blocks
+from mshnet_pl.models.base import AbstractMethod, Masks, SupportCode, SupportFeatures, three_blocks
 from mshnet_pl.models.hsnet.squeeze import WIDTHS, SqueezingBlock, resize_to, squeezing_layers
 from mshnet_pl.models.layers import count_votes, resize
 from mshnet_pl.similarity.pixels import unit
@@ -55,11 +55,7 @@ class HSNet(AbstractMethod):
         )
         self.head = nn.Sequential(nn.Conv2d(narrow, narrow, 3, padding=1), nn.ReLU(), nn.Conv2d(narrow, 2, 3, padding=1))
 
-    def encode(
-        self,
-        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SupportCode:
+    def encode(self, support: SupportFeatures, support_mask: Masks) -> SupportCode:
         """Masked unit features (B, K, L, d, h, w) of every block, and the masks (B, K, H, W) for the size of the vote."""
         code = {"mask": (support_mask,)}
         for number, features in enumerate(support, start=2):

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
-from mshnet_pl.models.base import SimilarityMaps, SimilarityMethod, SupportCode, three_blocks
+from mshnet_pl.models.base import Masks, SimilarityMaps, SimilarityMethod, SupportCode, SupportFeatures, three_blocks
 from mshnet_pl.models.layers import resize
 from mshnet_pl.models.mshnet.decoder import Decoder, Pyramid, head
 from mshnet_pl.models.mshnet.merging import SymmetricMergingBlock
@@ -80,11 +79,7 @@ class MSHNet(SimilarityMethod):
         self.inner_heads = nn.ModuleList([head(2 * width) for _ in self.blocks if deep_supervision])
         self.to(memory_format=torch.channels_last)
 
-    def encode(
-        self,
-        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SupportCode:
+    def encode(self, support: SupportFeatures, support_mask: Masks) -> SupportCode:
         """What every similarity needs of the supports, named ``SIMILARITY.BLOCK``."""
         objects = object_masks(support_mask, [(f.shape[4], f.shape[5]) for f in support])  # of blocks 2, 3, 4
         return {

@@ -7,7 +7,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, interpolate, o
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
-from mshnet_pl.models.base import AbstractMethod, SupportCode
+from mshnet_pl.models.base import AbstractMethod, Masks, SupportCode, SupportFeatures
 from mshnet_pl.models.prototypes import pooled
 
 _SCALE = 20.0
@@ -42,11 +42,7 @@ class PANet(AbstractMethod):
         self.backbone = backbone
         self.block, self.alignment = block, alignment
 
-    def encode(
-        self,
-        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SupportCode:
+    def encode(self, support: SupportFeatures, support_mask: Masks) -> SupportCode:
         """(B, 2, d) prototypes of background and foreground; in training also what they came from."""
         features = support[self.block - 2][:, :, -1]  # (B, K, d, h, w)
         masks = torch.stack([1 - support_mask, support_mask], dim=2)  # (B, K, 2, H, W)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.backbones.resnet import ResNet
 from mshnet_pl.episode import Prediction
-from mshnet_pl.models.base import SupportCode, three_blocks
+from mshnet_pl.models.base import Masks, QueryImages, SupportCode, SupportFeatures, SupportImages, three_blocks
 from mshnet_pl.models.enrichment import EnrichingMethod
 from mshnet_pl.models.layers import middle_maps, resize
 from mshnet_pl.models.prior import masked_features, prior_mask
@@ -65,9 +65,7 @@ class PFENet(EnrichingMethod):
         )
         self.to(memory_format=torch.channels_last)
 
-    def features(
-        self, query: Float[Tensor, "batch 3 height width"], support: Float[Tensor, "batch shots 3 height width"]
-    ) -> tuple[Features, tuple[Float[Tensor, "batch shots _ _ _ _"], ...]]:
+    def features(self, query: QueryImages, support: SupportImages) -> tuple[Features, SupportFeatures]:
         """As the base class; where block 4's statistics move, supports masked before it do not pass it unmasked."""
         if not (self.masked_deep and isinstance(self.backbone, ResNet) and self.backbone.training):
             return super().features(query, support)
@@ -76,11 +74,7 @@ class PFENet(EnrichingMethod):
             of_shots = [self.backbone(shot) for shot in support.unbind(1)]
         return of_query, tuple(torch.stack(block, dim=1) for block in zip(*of_shots, strict=True))
 
-    def encode(
-        self,
-        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SupportCode:
+    def encode(self, support: SupportFeatures, support_mask: Masks) -> SupportCode:
         """(B, width) means of the objects, and masked features (B, K, d, h, w) of block 4 for the prior."""
         middle = self.reduce_support(middle_maps(support[0].flatten(0, 1), support[1].flatten(0, 1), coarse_first=True))
         means = masked_mean(middle, support_mask.flatten(0, 1)).unflatten(0, support_mask.shape[:2])

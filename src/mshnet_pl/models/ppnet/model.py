@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction, Supervised
-from mshnet_pl.models.base import AbstractMethod, SupportCode
+from mshnet_pl.models.base import AbstractMethod, QueryImages, SupportCode, SupportFeatures, SupportImages
 from mshnet_pl.models.layers import resize
 from mshnet_pl.models.ppnet.graph import LatentGraph, superpixel_means
 from mshnet_pl.models.ppnet.parts import PARTS, cluster_means, region
@@ -81,9 +81,7 @@ class PPNet(AbstractMethod):
         """Which pixels start the clusters; several may start at one."""
         return torch.randint(pixels, (PARTS,), generator=generator)
 
-    def features(
-        self, query: Float[Tensor, "batch 3 height width"], support: Float[Tensor, "batch shots 3 height width"]
-    ) -> tuple[Features, tuple[Float[Tensor, "batch shots _ _ _ _"], ...]]:
+    def features(self, query: QueryImages, support: SupportImages) -> tuple[Features, SupportFeatures]:
         """As the base class; statistics are those of supports and queries together."""
         if not self.backbone.training:
             return super().features(query, support)

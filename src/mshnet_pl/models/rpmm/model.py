@@ -9,7 +9,7 @@ from torch.nn.functional import conv2d
 
 from mshnet_pl.backbones.base import AbstractBackbone, Features
 from mshnet_pl.episode import Prediction
-from mshnet_pl.models.base import AbstractMethod, SupportCode
+from mshnet_pl.models.base import AbstractMethod, Masks, SupportCode, SupportFeatures
 from mshnet_pl.models.layers import middle_maps, resize
 from mshnet_pl.models.randomness import generators
 from mshnet_pl.models.rpmm.head import RefiningHead, convolution
@@ -70,11 +70,7 @@ class RPMM(AbstractMethod):
         return torch.randn(self.width, k, generator=generator) * (2 / k) ** 0.5
 
     @torch.no_grad()
-    def encode(
-        self,
-        support: tuple[Float[Tensor, "batch shots _ _ _ _"], ...],
-        support_mask: Float[Tensor, "batch shots height width"],
-    ) -> SupportCode:
+    def encode(self, support: SupportFeatures, support_mask: Masks) -> SupportCode:
         """Means of object and background (B, K, width) for every stage."""
         batch, shots = support_mask.shape[:2]
         x = torch.stack([self.reduce(middle_maps(support[0][:, k], support[1][:, k])) for k in range(shots)], dim=1)

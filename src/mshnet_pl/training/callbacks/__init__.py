@@ -9,15 +9,6 @@ from mshnet_pl.training.checkpoint_io import LAST, PREVIOUS, AtomicCheckpoints
 from mshnet_pl.training.wandb_logger import WandbTracker, track_sweep
 
 __all__ = [
-    "LAST",
-    "NONFINITE",
-    "PREVIOUS",
-    "AtomicCheckpoints",
-    "Monitor",
-    "NonfiniteGuard",
-    "ProgressBar",
-    "SaveOnSignal",
-    "ValidationPanels",
-    "WandbTracker",
-    "track_sweep",
+    "LAST", "NONFINITE", "PREVIOUS", "AtomicCheckpoints", "Monitor", "NonfiniteGuard", "ProgressBar", "SaveOnSignal",
+    "ValidationPanels", "WandbTracker", "track_sweep",
 ]  # fmt: skip
