@@ -40,7 +40,7 @@ def test_a_run_keeps_its_episodes_images(command: Command, tmp_path: Path) -> No
 def test_recorded_episodes_have_their_images() -> None:
     """All of ``experiments/``; ``collect`` compares their hashes and classes."""
     tests = collect([experiments()]).tests
-    assert len({test.test.episodes_sha256 for test in tests}) == 58
+    assert len({test.test.episodes_sha256 for test in tests}) == 66
     assert all(test.images is not None for test in tests)
     behind = Behind.of(test.images for test in tests if test.images)
     assert behind == (996, 1129)

@@ -250,7 +250,7 @@ def test_the_papers_network_in_onnx(command: Command, tmp_path: Path) -> None:
         (["ckpt=text.ckpt", "out=a.onnx", "format=onnx"], ["ckpt=text.ckpt", "not a checkpoint"]),
         (["ckpt=text.ckpt", "out=a.onnx", "format=tflite"], ["format=tflite", "onnx", "torch_export"]),
         (["ckpt=text.ckpt", "out=a.onnx", "format=onnx", "shot=1"], ["shot=1", "did you mean shots"]),
-        (["ckpt=text.ckpt", "out=a.onnx", "format=onnx", "image_size=8"], ["image_size=8", "at least 32"]),
+        (["ckpt=text.ckpt", "out=a.onnx", "format=onnx", "image_size=8"], ["image_size=8", "from 32 to 4096"]),
         (["ckpt=text.ckpt", "out=text.ckpt", "format=onnx", "overwrite=true"], ["out=text.ckpt", "what is read"]),
         (["ckpt=text.ckpt", "out=card.onnx", "format=onnx"], ["card.onnx.md is there already", "overwrite=true"]),
     ],

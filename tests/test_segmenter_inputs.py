@@ -239,7 +239,7 @@ def test_what_no_segmenter_can_be_made_of_is_refused(method: AbstractMethod) -> 
         with pytest.raises(ConfigError, match=f"batch_size={batch_size}"):
             Segmenter(method, SIZE, batch_size=batch_size)
     for size in (0, 31, 100_000):
-        with pytest.raises(ConfigError, match=f"image_size={size}: give a whole number from 32 to 4096"):
+        with pytest.raises(ConfigError, match=f"image_size={size}: give a whole number of at least 32 and at most 4096"):
             Segmenter(method, size)
     with pytest.raises(ConfigError, match=r"guided=0\.6: .*0\.008 to 0\.5"):
         Segmenter(method, SIZE, guided=0.6)

@@ -225,7 +225,7 @@ def segmenter_problems(image_size: int, batch_size: int, guided: float, scales: 
     """What cannot work about a ``Segmenter``'s numbers."""
     counts = ("image_size", image_size, MIN_SIDE, MAX_SIDE), ("batch_size", batch_size, 1, math.inf)
     found = [
-        f"{name}={value}: give a whole number from {least}" + (f" to {most}" if most < math.inf else "")
+        f"{name}={value}: give a whole number of at least {least}" + (f" and at most {most}" if most < math.inf else "")
         for name, value, least, most in counts
         if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most
     ]

@@ -4,11 +4,13 @@ from omegaconf import DictConfig
 
 from mshnet_pl.cli import hydra_jobs
 from mshnet_pl.cli.entry import entry
+from mshnet_pl.config import bench_schema
 
 
 @entry
 def main() -> None:
     """``mshnet-bench``."""
+    bench_schema.register()
     hydra_jobs.run(_bench, "bench")
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from hydra.core.config_store import ConfigStore
+
 from mshnet_pl.config.schema import Config
 from mshnet_pl.config.settings import Effect, setting
 from mshnet_pl.options import Precision, Work
@@ -30,3 +32,8 @@ class BenchConfig(Config):
     """Everything that ``mshnet-bench`` knows."""
 
     bench: BenchSettings = field(default_factory=BenchSettings)
+
+
+def register() -> None:
+    """Give Hydra the schema."""
+    ConfigStore.instance().store(name="bench_schema", node=BenchConfig)

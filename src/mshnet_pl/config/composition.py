@@ -11,7 +11,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from mshnet_pl.config.bench_schema import BenchConfig
 from mshnet_pl.config.checks import mistyped, problems
 from mshnet_pl.config.schema import Config, EnergyConfig
 from mshnet_pl.errors import ConfigError
@@ -34,7 +33,6 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="energy_schema", node=EnergyConfig)
-    store.store(name="bench_schema", node=BenchConfig)
     Plugins.instance()  # the launchers that are installed
     for name, ours in _LAUNCHERS.items():
         if f"{name}.yaml" in store.list("hydra/launcher"):

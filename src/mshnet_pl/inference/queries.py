@@ -49,15 +49,22 @@ class Query(NamedTuple):
         return georeference(self.path, self.page)
 
 
-def find_queries(wanted: str) -> tuple[list[Query], dict[Path, str]]:
-    """The images that ``query_lists.wanted_files`` finds, each page of a TIFF stack alone, and the files passed over.
+class Queries(NamedTuple):
+    """What is segmented, and the files that are passed over, with the reason."""
+
+    images: list[Query]
+    passed_over: dict[Path, str]
+
+
+def find_queries(wanted: str) -> Queries:
+    """The images that ``query_lists.wanted_files`` finds, each page of a TIFF stack alone.
 
     Raises:
         ConfigError: there is none; says why files are none.
         DataError: a list that cannot be read.
     """
     paths, passed_over = wanted_files(wanted)
-    return [*named(paths)], passed_over
+    return Queries([*named(paths)], passed_over)
 
 
 def named(paths: Iterable[Path]) -> Iterator[Query]:

@@ -22,6 +22,10 @@ def draw(episodes: Sequence[EnergyPicture], pictures: bool = True) -> Figure:
     Each map has a colour scale of its own, from its smallest to its largest energy, which its title gives: levels of
     different blocks mean nothing to each other. Supports stand in the last columns of an episode's first row, the query
     first.
+
+    Args:
+        episodes: at least one.
+        pictures: show query and supports too.
     """
     names, blocks = [*episodes[0].energy], [*next(iter(episodes[0].energy.values()))]
     extra = 1 + max(len(episode.support) for episode in episodes) if pictures else 0
@@ -72,20 +76,24 @@ def mean(values: Sequence[float]) -> float:
     return fmean(known) if known else nan
 
 
-def table(areas: Mapping[tuple[str, str, int], float], order: Sequence[str]) -> str:
+RocAreas = Mapping[str, Mapping[str, Mapping[int, float]]]
+"""RocAreas under the ROC curve in percent, by class, similarity and block."""
+
+
+def table(areas: RocAreas) -> str:
     """Two Markdown tables of areas under the ROC curve, means over classes and every class.
 
     The first has a row a similarity and a column a block, the second a row a class and a column a similarity and block;
     a class without any area has none.
     """
-    names, blocks = [*dict.fromkeys(name for _, name, _ in areas)], [*dict.fromkeys(block for *_, block in areas)]
+    first = next(iter(areas.values()))
+    names, blocks = [*first], [*next(iter(first.values()))]
     lines = [["similarity", *(f"block {block}" for block in blocks)], ["---", *["---:"] * len(blocks)]]
     for name in names:
-        means = (mean([area for key, area in areas.items() if key[1:] == (name, block)]) for block in blocks)
+        means = (mean([by_name[name][block] for by_name in areas.values()]) for block in blocks)
         lines.append([name, *(f"{value:.1f}" for value in means)])
     columns = [(name, block) for name in names for block in blocks]
     classes = [["class", *(f"{name}, block {block}" for name, block in columns)], ["---", *["---:"] * len(columns)]]
-    for c in order:
-        row = [areas.get((c, *column), nan) for column in columns]
-        classes += [] if all(map(isnan, row)) else [[c, *(f"{value:.1f}" for value in row)]]
+    known = {c: by_name for c, by_name in areas.items() if not all(isnan(by_name[name][block]) for name, block in columns)}
+    classes += [[c, *(f"{by_name[name][block]:.1f}" for name, block in columns)] for c, by_name in known.items()]
     return f"{aligned(lines)}\n\n{aligned(classes)}"

@@ -51,7 +51,7 @@ def make(run: Run) -> str:
     network.to(devices.chosen(raw.trainer.accelerator))
     device = next(network.parameters()).device
     drawn: list[EnergyPicture] = []
-    areas: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    areas: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for batch in tqdm(datamodule.test_dataloader(), "energy", disable=not raw.trainer.enable_progress_bar):
         places = [numbers[i] for i in batch.number.tolist()]
         classes = [datamodule.class_names[c] for c in batch.class_id.tolist()]
@@ -61,10 +61,17 @@ def make(run: Run) -> str:
             drawn += [row] if number in config.episodes else []
             for name, by_block in row.separation.items():
                 for block, area in by_block.items():
-                    areas[class_name, name, block] += [area] if number < config.average else []
+                    areas[class_name][name][block] += [area] if number < config.average else []
     with whole_file(out) as file:
         energy_plots.draw(drawn, config.pictures).savefig(file, format=out.suffix[1:], dpi=120)
-    means = {key: energy_plots.mean(found) for key, found in areas.items()}
+    means = {
+        c: {
+            name: {block: energy_plots.mean(found) for block, found in by_block.items()}
+            for name, by_block in areas[c].items()
+        }
+        for c in datamodule.class_names
+        if c in areas
+    }
     what = "means over the episodes of a class and over classes; 50 is chance"
     heading = f"Area under the ROC curve in percent, {config.shot}-shot, {config.average} episodes, {what}"
-    return f"{heading}\n\n{energy_plots.table(means, datamodule.class_names)}\n\nenergy maps: {out}"
+    return f"{heading}\n\n{energy_plots.table(means)}\n\nenergy maps: {out}"

@@ -8,9 +8,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from io import BufferedIOBase
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -26,7 +27,7 @@ class _Member(NamedTuple):
     refusal: str | None
     """Why nothing of this kind is ever unpacked."""
     is_folder: bool
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], BufferedIOBase]
     """Its content; to be read before the next member is asked for."""
 
 
@@ -170,9 +171,9 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             pass
 
 
-def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> BufferedIOBase:
     content = tar.extractfile(info)
-    assert content is not None
+    assert isinstance(content, BufferedIOBase)
     return content
 
 
@@ -185,4 +186,10 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
                 refusal = "a device"
             if info.flag_bits & 1:
                 refusal = "is encrypted"
-            yield _Member(info.filename, info.file_size, refusal, info.is_dir(), partial(file.open, info))
+            yield _Member(info.filename, info.file_size, refusal, info.is_dir(), partial(_zip_content, file, info))
+
+
+def _zip_content(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> BufferedIOBase:
+    content = file.open(info)
+    assert isinstance(content, BufferedIOBase)
+    return content
