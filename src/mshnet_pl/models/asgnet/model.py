@@ -80,7 +80,9 @@ class ASGNet(EnrichingMethod):
     def _prototypes(self, features: Float[Tensor, "width h w"], mask: Tensor) -> Float[Tensor, "n width"]:
         grid = features.shape[1], features.shape[2]
         seeds = torch.from_numpy(place_seeds(mask.cpu().numpy(), grid, self.area, self.most)).to(features.device)
-        if not len(seeds):
+        count = int((seeds != 0).sum(0).amax()) if len(seeds) else 0  # published: how many in neither row nor column 0
+        seeds = seeds[:count]
+        if count < 2:
             return masked_mean(features[None], mask[None])
         inside = resize(mask[None, None], grid)[0, 0] == 1
         return clustered(features, inside, seeds, _STEPS[self.training])

@@ -159,7 +159,8 @@ class PPNet(AbstractMethod):
             parts = torch.stack([self._means(of_side, generator) for of_side in pixels]) + self.share * means[i, :, None]
             predicted = resize(_scores(support[i], parts[None]), mask.shape[2:])
             predicted = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
-            losses.append(cross_entropy(predicted, mask[i].long(), ignore_index=UNKNOWN))
+            loss = cross_entropy(predicted, mask[i].long(), ignore_index=UNKNOWN)
+            losses.append(loss if self.graph is None else loss / len(mask[i]))  # published: the shots' mean, by K again
         return torch.stack(losses).sum() / len(query)
 
     def _supervise(
