@@ -1,11 +1,12 @@
 """Which of two classes is where: the default network on pictures that show both, each asked for in turn.
 
-    python experiments/which_of_two.py ROOT SHOTS QUERIES
+    python experiments/which_of_two.py ROOT SHOTS QUERIES [SIZE]
 
-The queries and supports are those of ``mshnet-test test.controls=QUERIES`` on the four folds of PASCAL-5i. Of the pixels of
-the two classes a line of Markdown says, with 95% bootstrap intervals over query images: how many answers are right, as
-``test.controls`` counts them; how many pixels are given to the right class if each is given to the class with the larger
-margin; and, where the two answers differ, how many of them are right.
+The queries and supports are those of ``mshnet-test test.controls=QUERIES`` on the four folds of PASCAL-5i, at 473 x 473, or
+at SIZE x SIZE and enlarged to that (``eval.scales``). Of the pixels of the two classes a line of Markdown says, with 95%
+bootstrap intervals over query images: how many answers are right, as ``test.controls`` counts them; how many pixels are given
+to the right class if each is given to the class with the larger margin; and, where the two answers differ, how many of them
+are right.
 """
 
 import sys
@@ -48,15 +49,16 @@ def counted(source: Pascal5i, predictor: Predictor, size: int, pair: tuple[Draw,
     return [int(x) for x in (right, 2 * one.sum(), preferred.sum(), one.sum(), (preferred & differ).sum(), differ.sum())]
 
 
-def found(source: Pascal5i, shots: int, queries: int) -> Iterator[tuple[int, str, list[int]]]:
+def found(source: Pascal5i, shots: int, queries: int, size: int | None) -> Iterator[tuple[int, str, list[int]]]:
     """Fold, query and counts of every pair."""
     names, contents = by_class(source.pairs(Subset.VAL)), source.contents(Subset.VAL)
     trained = pretrained.load().trained
-    predictor = Predictor(trained.method, **trained.prediction)
+    size = size or trained.image_size
+    predictor = Predictor(trained.method, **trained.prediction | {"scales": [trained.image_size / size]})
     for fold in range(4):
         draws = which_of_two(contents, names, make_fold(fold, 20).novel, shots, 0, queries)
         for (one,), (other,) in zip(draws[::2], draws[1::2], strict=True):
-            yield fold, one.query, counted(source, predictor, trained.image_size, (one, other))
+            yield fold, one.query, counted(source, predictor, size, (one, other))
 
 
 def shares(folds: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -65,12 +67,12 @@ def shares(folds: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> np.nda
     return 100 * np.mean([sums[:, ::2] / np.maximum(sums[:, 1::2], 1) for sums in of_folds], axis=0)
 
 
-def main(root: str, shots: int, queries: int) -> None:
+def main(root: str, shots: int, queries: int, size: int | None = None) -> None:
     """Print the line."""
     torch.set_grad_enabled(False)
     source = Pascal5i(root, f"{root}/splits")
     source.check()
-    folds, pictures, rows = zip(*found(source, shots, queries), strict=True)
+    folds, pictures, rows = zip(*found(source, shots, queries, size), strict=True)
     keys = np.unique([f"{fold} {name}" for fold, name in zip(folds, pictures, strict=True)], return_inverse=True)[1]
     drawn = np.random.default_rng(0).multinomial(keys.max() + 1, np.full(keys.max() + 1, 1 / (keys.max() + 1)), REPLICATES)
     once = shares(np.array(folds), np.array(rows), np.ones((1, len(rows))))[0]
@@ -80,4 +82,4 @@ def main(root: str, shots: int, queries: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 import tiny
 from mshnet_pl import config, results
 from mshnet_pl.errors import UserError
-from mshnet_pl.runs import jobs
+from mshnet_pl.runs import launch
 from mshnet_pl.runs.job import Run
 from mshnet_pl.runs.run import train
 
@@ -123,7 +123,7 @@ def main(folder: Path, changes: int, seed: int) -> dict[str, object]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    jobs.quiet()
+    launch.quiet()
     logging.disable(logging.CRITICAL)
     printed = os.dup(1)
     os.dup2(2, 1)  # what Lightning prints is no JSON

@@ -50,7 +50,7 @@ def names(count: int) -> list[str]:
 
 
 def test_a_text_is_what_was_typed() -> None:
-    plain = ("1_000", "1e3", "007", "true", "own(2024)", "range(1,3)", "a,b", "a\\", '\\"', "~/x", " own ", STRANGE)
+    plain = ("1_000", "1e3", "007", "true", "own(2024)", "range(1,3)", "a,b", "a\\", '\\"', " own ", STRANGE)
     for name in (*plain, *names(300)):
         (argument,) = quoted([f"data.root={name}"])
         assert value_of("data.root", [argument]) == name and quoted([argument]) == [argument]
@@ -79,6 +79,16 @@ def test_elements_of_lists_and_sweeps(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     Path("a, b").mkdir()
     assert quoted(["-m", "data.root=a, b"]) == ["-m", 'data.root="a, b"']
+
+
+def test_the_users_folder_is_found_whatever_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/own (1)")
+    monkeypatch.chdir(tmp_path)
+    for key in ("runs", "ckpt", "init_from", "data.root", "query"):
+        assert value_of(key, quoted([f"{key}=~/a b"])) == "/home/own (1)/a b"
+    assert value_of("runs", quoted(["runs=~no-such-user/x"])) == "~no-such-user/x" and quoted(["~val"]) == ["~val"]
+    Path("~").mkdir()
+    assert value_of("runs", quoted(["runs=~"])) == "~"
 
 
 def test_what_cannot_be_read_is_shown_in_its_quotes(command: Command) -> None:

@@ -156,7 +156,13 @@ def test_classes_share_one_scale_of_deep_pictures(segmenter: Segmenter, tmp_path
     with pytest.raises(DataError, match=r"deep: images of 16 bits, but .* a scale of 12; fit the deepest first"):
         other.fit("deep", gray * 256, mask)
     assert other.classes == ("plain", "less") and other.bits == 12
-    segmenter.fresh().fit(gray * 16, mask).fit(gray * 256, mask)  # alone it may have another scale
+    one = segmenter.fresh().fit("deep", gray * 16, mask).fit("deep", gray * 256, mask)  # alone it may have another scale
+    one.save_support(tmp_path / "deeper")
+    with pytest.raises(DataError, match=r"deeper: fitted on a scale of 16 bits, but other classes on 12; fit all .* anew"):
+        other.load_support(tmp_path / "deeper")
+    assert other.classes == ("plain", "less") and other.bits == 12
+    assert one.fit("deep", gray * 16, mask).bits == 12
+    assert one.load_support(tmp_path / "deeper").bits == 16
     assert np.array_equal(two.predict_proba(gray * 256), expected)
 
 

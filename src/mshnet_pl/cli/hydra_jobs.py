@@ -22,7 +22,7 @@ from mshnet_pl.cli import help, quoting
 from mshnet_pl.cli.arguments import about_path, errors_end_it, fail
 from mshnet_pl.errors import ConfigError, RunFailed, UserError, on_screen
 from mshnet_pl.report import collection, tables, terminal
-from mshnet_pl.runs import jobs, sweeps
+from mshnet_pl.runs import jobs, launch, sweeps
 from mshnet_pl.runs.sweeps import Sweep
 from mshnet_pl.utils.files import find_files
 from mshnet_pl.utils.targets import class_name
@@ -85,7 +85,7 @@ def run(job: Callable[[DictConfig], object], config_name: str) -> None:
     config.register()
     sys.argv[1:] = quoting.quoted(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing and exiting with 1
-    jobs.quiet()
+    launch.quiet()
     Sweep.folder = None
     try:
         if {"-h", "--help"} & {*sys.argv[1:]}:

@@ -4,6 +4,7 @@ Hydra reads ``own (2024)`` as a call, ``a, b`` as a sweep and ``1_000`` as a num
 else can be meant, an argument is the text itself.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -60,6 +61,8 @@ def _quoted(argument: str, sweeps: bool, kinds: Mapping[str, Any]) -> str:
     if matched is None:
         return argument
     start, key, value = matched.groups()
+    if value.startswith("~") and not Path(value).exists():  # bash says the user's folder itself, other shells do not
+        argument = f"{start}={(value := os.path.expanduser(value))}"
     kind, parsed = kinds.get(key), _parsed(argument)
     if kind in (str, str | None):
         if parsed and (_is_text(parsed, value) or (parsed.is_sweep_override() and sweeps and not Path(value).exists())):

@@ -167,6 +167,7 @@ def _write_torch_export(
 ) -> None:
     free = {name: dict.fromkeys(places, torch.export.Dim.AUTO) for name, places in axes.items()}
     program = torch.export.export(network, tuple(inputs.values()), dynamic_shapes=free)
+    program.example_inputs = None  # which would take twice the network's place
     content = io.BytesIO()  # PyTorch's own writer does not tell a full disk from other errors
     torch.export.save(program, content, extra_files=dict(metadata))
     path.write_bytes(content.getvalue())

@@ -16,7 +16,7 @@ from mshnet_pl.utils.places import entries, given_place, written_place
 from mshnet_pl.utils.text import encoding_of
 
 _COLUMN = "path"
-_NO_TEXT = "it is no text in UTF-8 or UTF-16, so save it as that"
+_NO_TEXT = "it is no text in UTF-8, UTF-16 or UTF-32, so save it as UTF-8"
 _START = 4096
 """Bytes by which a list's encoding is told."""
 

@@ -206,8 +206,8 @@ class Segmenter:
         if marks is not None:
             pictures, drawn = marks_of(name, pictures, marks)
             masks = self.complete(pictures, drawn)
-        others = not {*self._codes} <= {name}
-        images, small, bits = read_shots(name, pictures, masks, value, self.image_size, self.bits, others)
+        others = self.bits if {*self._codes} - {name} else 8
+        images, small, bits = read_shots(name, pictures, masks, value, self.image_size, others)
         with self._precision():
             codes = self._predictor.encode(self._inputs(images)[None], small[None].to(self._device, torch.float32))
         self._negatives = self._negatives | {name} if negative else self._negatives - {name}
@@ -279,8 +279,7 @@ class Segmenter:
         that overlap by half or more; a pixel's margin is then the mean of its squares', weighted by a sine window.
         Errors are those of ``predict``.
         """
-        wanted = self.classes
-        if not wanted:
+        if not (wanted := self.classes):
             raise ConfigError("nothing is fitted; call fit(images, masks) first")
         codes = [self._codes[name] for name in (*wanted, *sorted(self._negatives))]
         check_tile(tile)
@@ -320,7 +319,7 @@ class Segmenter:
             ConfigError: no such class, or a method without similarities.
             DataError: the image cannot be read.
         """
-        codes, picture = self._codes[fitted_name(name, self._codes)], read_image(image)
+        codes, picture = self._codes[fitted_name(name, self._codes)], read_image(image, bits=self.bits)
         with self._precision():
             return mean_maps(self.method, self._predictor.features(self._inputs([picture])), codes, picture.size[::-1])
 
@@ -338,12 +337,13 @@ class Segmenter:
         """Take over what ``save_support`` wrote, as ``fit`` would: a class of the same name is replaced.
 
         Raises:
-            DataError: the file cannot be read, or was written with another network, image size, precision or prediction
-                settings; only ``guided``, which concerns no support, may differ.
+            DataError: the file cannot be read, or was written with another network, image size, precision, prediction
+                settings (only ``guided``, which concerns no support, may differ) or scale of images of more than 8 bits.
         """
         new, negatives, bits = support_file.load(given_place(path, "path"), self._fingerprint(), self._device, self._logits)
+        bits = support_file.common_scale(path, bits, self.bits if {*self._codes} - {*new} else 8)
         self._negatives = self._negatives - {*new} | negatives
-        self._codes, self.bits = {**self._codes, **new}, max(self.bits, bits)
+        self._codes, self.bits = {**self._codes, **new}, bits
         return self
 
     def _fingerprint(self) -> str:

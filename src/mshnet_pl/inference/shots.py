@@ -103,7 +103,7 @@ def at_size(made: Float[Tensor, "side side"], told: UInt8[np.ndarray, "height wi
 
 
 def read_shots(
-    name: str, images: ImagesLike, masks: ImagesLike, value: int | None, side: int, bits: int, others: bool = False
+    name: str, images: ImagesLike, masks: ImagesLike, value: int | None, side: int, bits: int
 ) -> tuple[list[Image.Image], UInt8[Tensor, "shots side side"], int]:
     """A class's images, their masks resized to ``side`` x ``side``, and how deep the images are.
 
@@ -113,8 +113,7 @@ def read_shots(
         masks: as many.
         value: the object's value in masks that are label maps.
         side: of the network's images.
-        bits: how deep images are at least, see ``bits_of``.
-        others: whether other classes are fitted, which were looked at on that scale.
+        bits: of the scale on which other classes were looked at; 8 for any.
 
     Raises:
         DataError: what is no image, whose type it names; not as many masks as images, or none; a file that cannot be read;
@@ -123,7 +122,7 @@ def read_shots(
     """
     pictures, drawn = [*as_iterable(images, f"{name}: images")], [*as_iterable(masks, f"{name}: masks")]
     deepest = max((bits, *map(bits_of, pictures)))
-    if others and 8 < bits < deepest:
+    if 8 < bits < deepest:
         raise DataError(
             f"{name}: images of {deepest} bits, but other classes were fitted on a scale of {bits}; fit the deepest first"
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,6 +96,17 @@ def load(
     except Exception as error:  # whatever a method comes upon
         raise DataError(f"{path} does not hold what the network keeps of supports: {error}; fit the images anew") from error
     return codes, negatives, bits
+
+
+def common_scale(path: str | os.PathLike[str], bits: int, others: int) -> int:
+    """How deep the images are that a file's classes and others were looked at with; 8 goes with any.
+
+    Raises:
+        DataError: there is no such scale.
+    """
+    if 8 < min(bits, others) != max(bits, others):
+        raise DataError(f"{path}: fitted on a scale of {bits} bits, but other classes on {others}; fit all images anew")
+    return max(bits, others)
 
 
 def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

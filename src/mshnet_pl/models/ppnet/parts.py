@@ -45,13 +45,15 @@ def cluster_means(
 ) -> Float[Tensor, "k channels"]:
     """Lloyd's k-means from the pixels at ``starts``; with gradient to the members of the last step. Empty clusters are 0.
 
-    In the published code roundings decide about a pixel in the middle between two centres, as interpolation makes them.
+    In the published code roundings decide about a pixel in the middle between two centres, as interpolation makes them; of
+    equal centres the first has all pixels.
     """
     fixed = pixels.detach()
     centres = fixed[starts]
     for step in range(iterations):
         distances = torch.cdist(fixed, centres, compute_mode="donot_use_mm_for_euclid_dist")
-        members = torch.nn.functional.one_hot(nearest(distances), len(starts)).to(pixels.dtype)
+        first = (centres[:, None] == centres).all(2).byte().argmax(1)
+        members = torch.nn.functional.one_hot(first[nearest(distances)], len(starts)).to(pixels.dtype)
         counts = members.sum(0)[:, None]
         if step < iterations - 1:
             centres = torch.where(counts > 0, members.T @ fixed / counts.clamp(min=1), centres)
