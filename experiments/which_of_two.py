@@ -4,8 +4,8 @@
 
 The queries and supports are those of ``mshnet-test test.controls=QUERIES`` on the four folds of PASCAL-5i, at 473 x 473, or
 at SIZE x SIZE and enlarged to that (``eval.scales``). Of the pixels of the two classes a line of Markdown says, with 95%
-bootstrap intervals over query images: how many answers are right, as ``test.controls`` counts them; how many pixels are given
-to the right class if each is given to the class with the larger margin; and, where the two answers differ, how many of them
+bootstrap intervals over query images: how many answers are right, as ``test.controls`` counts them; how many pixels get the
+right class if each is given to the class with the larger margin; and, where the two answers differ, how many of them
 are right.
 """
 

@@ -16,8 +16,8 @@ from mshnet_pl.report.collection import collect
 from mshnet_pl.report.compare import compare
 from mshnet_pl.report.counts import MIOU, PixelCounts, pooled
 from mshnet_pl.report.formats import aligned
-from mshnet_pl.report.grouping import named_folds
 from mshnet_pl.report.measured import Measured
+from mshnet_pl.report.row import named_folds
 
 HERE = Path(__file__).resolve().parent
 PAIRS = (

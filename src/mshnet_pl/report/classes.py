@@ -10,8 +10,8 @@ from jaxtyping import Float64
 
 from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.formats import aligned
-from mshnet_pl.report.grouping import Cell, FoldName, Row, sorted_folds
 from mshnet_pl.report.imagenet import occurs
+from mshnet_pl.report.row import Cell, FoldName, Row, sorted_folds
 from mshnet_pl.utils.numbers import percent
 from mshnet_pl.utils.text import escaped
 

@@ -12,8 +12,9 @@ from mshnet_pl.report.bootstrap import LEVEL, PERMUTATIONS, Estimate, Scored, es
 from mshnet_pl.report.counts import FB_IOU, MIOU
 from mshnet_pl.report.episode_images import Behind, EpisodeImages, few, single
 from mshnet_pl.report.formats import aligned
-from mshnet_pl.report.grouping import Cell, FoldName, Row, named_folds, rows
+from mshnet_pl.report.grouping import rows
 from mshnet_pl.report.measured import Measured
+from mshnet_pl.report.row import Cell, FoldName, Row, named_folds
 from mshnet_pl.results import EPISODE_IMAGES
 from mshnet_pl.utils.text import escaped
 

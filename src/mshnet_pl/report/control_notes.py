@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mshnet_pl.report import controls
-from mshnet_pl.report.grouping import Cell, Row
+from mshnet_pl.report.row import Cell, Row
 
 _WORDS = {
     "own_miou": "mIoU with the class's own supports",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mshnet_pl.report.bootstrap import Estimate
 from mshnet_pl.report.collection import FailedRun
 from mshnet_pl.report.episode_images import Behind
-from mshnet_pl.report.grouping import FoldName, Row
+from mshnet_pl.report.row import FoldName, Row
 from mshnet_pl.utils.text import escaped
 
 _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {

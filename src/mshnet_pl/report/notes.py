@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mshnet_pl import results
-from mshnet_pl.report.grouping import Row, rows
+from mshnet_pl.report.grouping import rows
 from mshnet_pl.report.measured import Measured
+from mshnet_pl.report.row import Row
 
 
 def doubts(tests: Iterable[Measured]) -> list[str]:

@@ -22,8 +22,8 @@ from mshnet_pl.report.config_names import backbone
 from mshnet_pl.report.episode_images import Behind
 from mshnet_pl.report.figures import EpisodePicture, episode_pictures
 from mshnet_pl.report.formats import Table
-from mshnet_pl.report.grouping import Cell, Row
 from mshnet_pl.report.measured import Measured
+from mshnet_pl.report.row import Cell, Row
 from mshnet_pl.report.tables import INTERVALS, TITLES, learned
 from mshnet_pl.utils.targets import network_name
 

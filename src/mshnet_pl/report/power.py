@@ -13,8 +13,8 @@ from mshnet_pl.report.compare import Pairs, images_of
 from mshnet_pl.report.counts import MIOU
 from mshnet_pl.report.episode_images import single
 from mshnet_pl.report.formats import aligned
-from mshnet_pl.report.grouping import FoldName
 from mshnet_pl.report.image_variance import Components
+from mshnet_pl.report.row import FoldName
 
 POWER = 80  # percent
 _FACTOR = float(ndtri((100 + LEVEL) / 200) + ndtri(POWER / 100))

@@ -10,9 +10,10 @@ from mshnet_pl.report.collection import FailedRun
 from mshnet_pl.report.counts import FB_IOU, MIOU
 from mshnet_pl.report.episode_images import Behind, EpisodeImages, few, single
 from mshnet_pl.report.formats import CellScores, Line, Shots, Table
-from mshnet_pl.report.grouping import AS_TESTED, EVERY_CLASS, Cell, FoldName, Row, named_folds, order, rows, sorted_folds
+from mshnet_pl.report.grouping import order, rows
 from mshnet_pl.report.measured import Measured
 from mshnet_pl.report.published import published
+from mshnet_pl.report.row import AS_TESTED, EVERY_CLASS, Cell, FoldName, Row, named_folds, sorted_folds
 from mshnet_pl.results import Result
 
 _FOLDS = {"Pascal5i": 4, "Coco20i": 4, "Synthetic": 4}
