@@ -16,6 +16,7 @@ from mshnet_pl.config.settings import Effect, effects, groups, settings
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.devices import listed
 from mshnet_pl.utils.hashing import sha256
+from mshnet_pl.utils.nested import leaves
 from mshnet_pl.utils.targets import RUN, class_name, public
 
 _PACKAGE = "mshnet_pl."
@@ -75,18 +76,10 @@ def other_training(stored: Mapping[str, Any], own: Mapping[str, Any]) -> list[st
 
     How far training goes, what is validated, tested and recorded, and where files are is left out.
     """
-    theirs, ours = (dict(_leaves(dict(_changed(config)))) for config in (stored, own))
+    theirs, ours = (dict(leaves(dict(_changed(config)))) for config in (stored, own))
     keys = sorted(key for key in theirs.keys() | ours.keys() if not key.startswith(_AROUND_TRAINING))
     values = [(key, theirs.get(key, "its default"), ours.get(key, "its default")) for key in keys]
     return [f"{key}={a} (here {b})" for key, a, b in values if _text(a) != _text(b)]
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 @cache

@@ -17,6 +17,7 @@ from mshnet_pl.config.settings import Effect, effects
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.checkpoint_file import read_checkpoint
 from mshnet_pl.utils.description import check_description, walk
+from mshnet_pl.utils.nested import ABSENT, at
 from mshnet_pl.utils.targets import NETWORK, RUN, public
 
 _SETTINGS = effects(Config)
@@ -127,15 +128,7 @@ def files_read(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _chosen(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     """The values by dotted name, of those that there are."""
-    found = {}
-    for key in keys:
-        *groups, name = key.split(".")
-        group: object = config
-        for one in groups:
-            group = group.get(one) if isinstance(group, Mapping) else None
-        if isinstance(group, Mapping) and name in group:
-            found[key] = group[name]
-    return found
+    return {key: value for key in keys if (value := at(config, key)) is not ABSENT}
 
 
 def _package(node: object) -> str:

@@ -1,12 +1,13 @@
 """Configurations as a report sees them: names of what ran, and settings that can change its numbers."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mshnet_pl.config.identity import process_count
 from mshnet_pl.config.schema import Config
 from mshnet_pl.config.settings import Effect, effects
 from mshnet_pl.results import Result
+from mshnet_pl.utils.nested import leaves
 from mshnet_pl.utils.targets import backbone_name, class_name
 
 _APART = {key for key, effect in effects(Config).items() if effect is not Effect.YES}
@@ -40,18 +41,12 @@ def of_result(result: Result, scope: Sequence[str] = ()) -> dict[str, str]:
     evaluation = {**_PLAIN, **result.config.get("eval", {})}
     processes = process_count(result.config.get("trainer") or {})
     given = {"way": 1, **result.config, "eval": evaluation, "splits": result.splits, "processes": processes}
-    flat = sorted(_flat(given))
-    kept = [(name, value) for name, value in flat if not scope or _inside(name, scope)]
-    return {name: str(value) for name, value in kept if not _inside(name, _APART)}
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Values by dotted name, of classes the name alone: their files may move."""
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", class_name(value) if key == "_target_" else value
+    kept = [(name, value) for name, value in sorted(leaves(given)) if not scope or _inside(name, scope)]
+    return {
+        name: class_name(value) if name.endswith("._target_") else str(value)  # files may move
+        for name, value in kept
+        if not _inside(name, _APART)
+    }
 
 
 def _inside(name: str, groups: Iterable[str]) -> bool:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mshnet_pl.utils.nested import at
+
 _ARGUMENT = re.compile(r"(\w+)=")
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
@@ -23,14 +25,6 @@ def with_key(message: str, key: str, config: Mapping[str, Any]) -> str:
     place: list[str] = []
     for name in (*key.split("."), argument[1]):
         place.append(name)
-        while reference := _REFERENCE.fullmatch(str(_at(config, place))):
+        while reference := _REFERENCE.fullmatch(str(at(config, ".".join(place)))):
             place = reference[1].split(".")
     return ".".join(place) + message.removeprefix(argument[1])
-
-
-def _at(config: Mapping[str, Any], place: list[str]) -> object:
-    """The value there; None where there is none."""
-    value: object = config
-    for name in place:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
