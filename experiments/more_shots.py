@@ -1,10 +1,10 @@
 """What further shots give the default network: the same queries with the first one, the first five and all of ten supports.
 
-    python experiments/more_shots.py ROOT MINUTES
+    python experiments/more_shots.py ROOT MINUTES [SIZE]
 
-Novel classes of every fold of PASCAL-5i, the network as its file says, 473 x 473; episode n of every fold before episode
-n + 1 of any, until the minutes are over. Other tests draw 5-shot and 10-shot episodes apart, whose queries differ: what one
-query is easier than another then hides what shots give.
+Novel classes of every fold of PASCAL-5i, the network as its file says, 473 x 473, or SIZE x SIZE and enlarged to that;
+episode n of every fold before episode n + 1 of any, until the minutes are over. Other tests draw 5-shot and 10-shot episodes
+apart, whose queries differ: what one query is easier than another then hides what shots give.
 """
 
 import sys
@@ -12,7 +12,7 @@ import time
 from itertools import pairwise
 
 import torch
-from weak_supports import SEED, Row, Tested, told
+from weak_supports import SEED, SIDE, Row, Tested, told
 
 from mshnet_pl.data.protocol.folds import make_fold
 from mshnet_pl.data.protocol.sampling import draw_seeded
@@ -22,10 +22,10 @@ from mshnet_pl.report.formats import aligned
 SHOTS = 1, 5, 10
 
 
-def main(root: str, minutes: float) -> None:
+def main(root: str, minutes: float, size: int = SIDE) -> None:
     """Print the table."""
     torch.set_grad_enabled(False)
-    tested, end, number = Tested(root), time.monotonic() + 60 * minutes, 0
+    tested, end, number = Tested(root, size), time.monotonic() + 60 * minutes, 0
     rows: dict[int, list[Row]] = {shots: [] for shots in SHOTS}
     while time.monotonic() < end:
         for fold in range(4):
@@ -43,4 +43,4 @@ def main(root: str, minutes: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]), *map(int, sys.argv[3:]))

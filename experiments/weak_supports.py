@@ -50,12 +50,18 @@ Rows = dict[tuple[SupportKind, int], list[Row]]
 
 
 class Tested:
-    """The network, features of every image, and counts of episodes."""
+    """The network, features of every image, and counts of episodes.
 
-    def __init__(self, root: str) -> None:
+    Args:
+        root: of PASCAL-5i.
+        size: side S of the square that images are resized to, enlarged to the network's for its features alone.
+    """
+
+    def __init__(self, root: str, size: int = SIDE) -> None:
         self.source = Pascal5i(root, f"{root}/splits")
         self.source.check()
         trained = pretrained.load().trained
+        self._size, prediction = size, {**trained.prediction, "scales": [SIDE / size]}
         self.method = trained.method.eval()
         blocks = [
             FeatureShape((x.shape[1], *x.shape[3:], x.shape[2]), x.dtype)
@@ -63,9 +69,9 @@ class Tested:
         ]
         self._memory, backbone = FeatureMemory(blocks, MEGABYTES), CachedBackbone(self.method.backbone)
         backbone.use(self._memory)
-        self.predictors = [Predictor(self.method, **trained.prediction, backbone=backbone, fold=fold) for fold in range(4)]
+        self.predictors = [Predictor(self.method, **prediction, backbone=backbone, fold=fold) for fold in range(4)]
         self.names, self._ids = by_class(self.source.pairs(Subset.VAL)), image_ids(self.source)
-        self._square = cache(lambda name: to_square(self.source.image(name), SIDE))
+        self._square = cache(lambda name: to_square(self.source.image(name), size))
 
     def _features(self, image: Tensor) -> tuple[Tensor, ...]:
         features: tuple[Tensor, ...] = self.method.backbone(image)
@@ -76,15 +82,15 @@ class Tested:
         return normalise(self._square(name))[None]
 
     def shown(self, *names: str) -> tuple[Tensor, Tensor]:
-        """Images (n, 3, S, S) and their numbers; their features are kept."""
+        """Images (n, 3, S, S) and their numbers; their features are kept, unless they are enlarged."""
         images, ids = torch.cat([self.image(name) for name in names]), [self._ids[name] for name in names]
-        for number in self._memory.absent(ids):
+        for number in self._memory.absent(ids) if self._size == SIDE else ():
             self._memory.put(number, self._features(images[ids.index(number), None]))
         return images, torch.tensor(ids)
 
     def mask(self, name: str, class_id: int) -> Tensor:
         """1 on the class, 255 where nothing is known, (S, S)."""
-        return resize_mask(self.source.mask(name, [class_id]), SIDE)
+        return resize_mask(self.source.mask(name, [class_id]), self._size)
 
     def support_masks(self, fold: int, draw: Draw, kind: SupportKind, number: int) -> Tensor:
         """Made of the marks, (K, S, S)."""
@@ -104,7 +110,7 @@ class Tested:
         """Of the filtered prediction, (S, S)."""
         image, ids = self.shown(query)
         (logits,) = self.predictors[fold].decode(image, [code], ids)
-        return margins(logits, (SIDE, SIDE))[0]
+        return margins(logits, (self._size, self._size))[0]
 
     def counted(self, draw: Draw, margin: Tensor, number: int) -> Tensor:
         """The row of an episode."""
