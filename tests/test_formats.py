@@ -39,6 +39,11 @@ def picture_file(row: str, folder: Path) -> Path | None:
     ends = {"JPEG": "jpg", "WebP": "webp", "JPEG 2000": "jp2", "HEIC, DICOM, EPS, SVG": "eps"}
     if row.startswith("Pillow"):
         return None
+    if row.startswith("animated"):
+        path = folder / "a.gif"
+        frames = [Image.fromarray(np.roll(pixels(), 3 * i, 1)) for i in range(3)]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+        return path
     end = "tif" if row.startswith("TIFF") else "png" if "16 bits" in row else ends.get(row, row.lower())
     path = folder / f"a.{'json' if 'JSON' in row else end}"
     if "several pages" in row or "overviews" in row:

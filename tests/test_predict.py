@@ -188,6 +188,17 @@ def test_names_never_collide(tmp_path: Path) -> None:
     assert {query.name for query in queries if query.path.name == "s.tif"} == {"s_p0", "s_p1", "s_p2"}
 
 
+@pytest.mark.parametrize("end", ["avif", "gif", "png", "tif", "webp"])
+def test_every_page_and_frame_is_a_query(tmp_path: Path, end: str) -> None:
+    grays = [40, 120, 200]
+    first, *frames = (Image.new("L", (16, 12), gray) for gray in grays)
+    first.save(tmp_path / f"s.{end}", save_all=True, append_images=frames)
+    queries = find_queries(str(tmp_path)).images
+    assert [query.name for query in queries] == ["s_p0", "s_p1", "s_p2"]
+    for query, gray in reversed([*zip(queries, grays, strict=True)]):
+        assert query.bits() == 8 and np.abs(np.asarray(query.read()).astype(int) - gray).max() <= 2
+
+
 @pytest.mark.parametrize("format_", ["png", "parquet"])
 def test_a_result_that_cannot_be_made_is_its_querys_error(
     own: Path, predict: Callable[..., Done], format_: str, monkeypatch: pytest.MonkeyPatch

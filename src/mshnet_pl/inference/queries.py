@@ -18,7 +18,7 @@ _MAX_NAME = 255 - len("_overlay.png")
 
 
 class Query(NamedTuple):
-    """One image: a file, or a page of a TIFF stack."""
+    """One image: a file, or a page of a TIFF stack, or a frame of an animation."""
 
     path: Path
     page: int | None
@@ -57,7 +57,7 @@ class Queries(NamedTuple):
 
 
 def find_queries(wanted: str) -> Queries:
-    """The images that ``query_lists.wanted_files`` finds, each page of a TIFF stack alone.
+    """The images that ``query_lists.wanted_files`` finds, each page of a TIFF stack and each frame of an animation alone.
 
     Raises:
         ConfigError: there is none; says why files are none.

@@ -38,6 +38,7 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)  # what Pillow sa
 _BITS = 8, 10, 12, 14, 16
 """How deep cameras and microscopes sample."""
 MAX_BITS = _BITS[-1]
+_ANIMATED = "AVIF", "GIF", "PNG", "WEBP"
 _REDUCED, _TRANSPARENCY = 1, 4
 """Bits of a TIFF page's NewSubfileType: an overview of another page, and a mask of one."""
 
@@ -244,7 +245,7 @@ def decoding(path: Path | io.BytesIO, page: int | None = None) -> Iterator[Image
             if page is None:
                 page, *more = pages(stored)
                 if more:
-                    raise ValueError(f"{len(more) + 1} pages; open it with Pillow and give the pages as images")
+                    raise ValueError(f"{len(more) + 1} pages or frames; save the one that you want as a picture of its own")
             stored.seek(page)
             check_size(*stored.size)
             name_planes(stored)
@@ -312,15 +313,16 @@ def page_numbers(path: Path) -> list[int]:
 
 
 def pages(image: Image.Image) -> list[int]:
-    """The pages of a TIFF by number, without overviews and transparency masks of other pages; of other formats the first.
+    """The pages of a TIFF by number, without overviews and transparency masks of other pages; the frames of an animation.
 
-    Frames of other formats, such as a photograph's preview, are no pages. GDAL and slide scanners store an image several
-    times in sizes that halve.
+    Further pictures in other files, such as a photograph's preview, are no pages. GDAL and slide scanners store an image
+    several times in sizes that halve.
     """
-    if image.format != "TIFF" or getattr(image, "n_frames", 1) == 1:
-        return [0]
+    count = getattr(image, "n_frames", 1)
+    if image.format != "TIFF" or count == 1:
+        return [*range(count)] if image.format in _ANIMATED else [0]
     own = []
-    for number in range(image.n_frames):  # type: ignore[attr-defined]
+    for number in range(count):
         image.seek(number)
         kind = image.tag_v2.get(254, 0)  # type: ignore[attr-defined]
         if not (isinstance(kind, int) and kind & (_REDUCED | _TRANSPARENCY)):
