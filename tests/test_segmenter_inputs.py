@@ -1,5 +1,6 @@
 """What a segmenter takes: pictures and masks of any kind, and files of supports; what it refuses."""
 
+import io
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from mshnet_pl import Segmenter
 from mshnet_pl.errors import ConfigError, DataError
 from mshnet_pl.inference import support_file
+from mshnet_pl.inference.predictor import numbers
 from mshnet_pl.models.base import AbstractMethod
 from mshnet_pl.models.builder import read_method
 from mshnet_pl.options import UNKNOWN
@@ -211,6 +213,10 @@ def bad_fits(folder: Path) -> Sequence[tuple[tuple[Any, ...], str]]:
         ((folder / "none.png", masks[0]), r"none\.png"),
         ((images[0], folder / "mask.jpg"), "which JPEG blurs"),
         ((folder / "stack.tif", masks[0]), r"stack\.tif: 2 pages"),
+        ((folder, masks[0]), "a folder; give the pictures in it"),
+        (("", masks[0]), "image 0: an empty name"),
+        ((images[0], ""), "mask 0: an empty name"),
+        ((io.BytesIO(b"abc"), masks[0]), "images: of type BytesIO"),
         ((np.full((9, 9), 1.5), np.ones((9, 9))), "image 0: floating-point values from 1.5 to 1.5"),
         ((np.full((9, 9), np.nan), np.ones((9, 9))), "nan"),
         ((np.full((9, 9), -4), np.ones((9, 9))), "from -4 to -4"),
@@ -226,6 +232,8 @@ def test_what_cannot_be_fitted_is_explained(method: AbstractMethod, tmp_path: Pa
             segmenter.fit(*support)
     with pytest.raises(DataError, match="no pixel of value 7, only"):
         segmenter.fit(*shown(0, 1), value=7)
+    with pytest.raises(ConfigError, match=r"value=7 is for masks .*; leave it out with boxes"):
+        segmenter.fit(QUERY, boxes=[1, 2, 30, 40], value=7)
     assert segmenter.classes == ()
     with pytest.raises(ConfigError, match="nothing is fitted"):
         segmenter.predict(QUERY)
@@ -251,5 +259,10 @@ def test_what_no_segmenter_can_be_made_of_is_refused(method: AbstractMethod) -> 
         Segmenter(method, SIZE, guided=0.6)
     with pytest.raises(ConfigError, match=r"scales=0\.4: .*0\.50"):
         Segmenter(method, SIZE, scales=[1.0, 0.4])
+    for given in (1.5, "12"):
+        with pytest.raises(ConfigError, match=f"zooms={given}: give a list of numbers"):
+            numbers("zooms", given)
+    with pytest.raises(ConfigError, match="ckpt=: an empty name"):
+        Segmenter.from_pretrained("")
     with pytest.raises(ConfigError, match="fusion=sum: give network, mean, vote"):
         Segmenter(method, SIZE, fusion="sum")

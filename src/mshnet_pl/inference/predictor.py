@@ -3,7 +3,7 @@
 Supports may be shown again from nearer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import torch
@@ -252,6 +252,17 @@ class Predictor:
     def _merge(self, shots: Float[Tensor, "groups batch 2 h w"], query: Tensor) -> Tensor:
         logits = _vote(shots) if self._fusion is Fusion.vote else shots.mean(0)
         return guided_logits(logits, query, self._guided) if self._guided else logits
+
+
+def numbers(name: str, given: object) -> list[float]:
+    """A list of numbers, of a setting that takes several.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigError(f"{name}={given}: give a list of numbers, such as [1.2, 2]")
+    return [*given]
 
 
 def _as_shots(looks: Sequence[Tensor], shots: torch.Size) -> Float[Tensor, "batch all_shots *_"]:

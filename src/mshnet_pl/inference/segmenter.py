@@ -19,7 +19,7 @@ from mshnet_pl.errors import ConfigError
 from mshnet_pl.inference import pretrained, support_file
 from mshnet_pl.inference.energy_maps import fitted_name, mean_maps
 from mshnet_pl.inference.labels import min_margin, to_labels, to_probabilities, without_negatives
-from mshnet_pl.inference.predictor import PredictionSettings, Predictor, SupportCodes
+from mshnet_pl.inference.predictor import PredictionSettings, Predictor, SupportCodes, numbers
 from mshnet_pl.inference.shots import MarkOptions, MaskOptions, arguments, at_size, marks_of, read_shots
 from mshnet_pl.inference.tiling import batches, blend, boxes, check_tile
 from mshnet_pl.models.base import AbstractMethod
@@ -80,7 +80,7 @@ class Segmenter:
         zooms: Sequence[float] = (),
         source: pretrained.Pretrained | None = None,
     ) -> None:
-        scales, zooms = [*scales], [*zooms]
+        scales, zooms = numbers("scales", scales), numbers("zooms", zooms)
         for problem in segmenter_problems(image_size, batch_size, guided, scales):
             raise ConfigError(problem)
         try:
@@ -199,12 +199,13 @@ class Segmenter:
 
         Raises:
             TypeError: other arguments than these.
+            ConfigError: ``value`` for marks.
             DataError: what is no image, whose type it names; not as many masks or marks as images, or none; a file that
                 cannot be read; a mask of another size than its image, or without an object; marks of another shape or type.
         """
         name, pictures, masks, marks = arguments(support, named)
         if marks is not None:
-            pictures, drawn = marks_of(name, pictures, marks)
+            pictures, drawn = marks_of(name, pictures, marks, value)
             masks = self.complete(pictures, drawn)
         others = self.bits if {*self._codes} - {name} else 8
         images, small, bits = read_shots(name, pictures, masks, value, self.image_size, others)
@@ -275,9 +276,8 @@ class Segmenter:
     def margins(self, images: ImagesLike, tile: int | None = None) -> Iterator[Float[Tensor, "way height width"]]:
         """By how much each class's foreground logit exceeds its background logit, image after image, at its own size.
 
-        With ``tile``, an image that is larger is cut into squares of that many pixels (its side, where that is shorter)
-        that overlap by half or more; a pixel's margin is then the mean of its squares', weighted by a sine window.
-        Errors are those of ``predict``.
+        With ``tile``, a larger image is cut into squares of that many pixels (its side, where that is shorter) that overlap
+        by half or more; a margin is then the mean of its squares', weighted by a sine window. Errors as ``predict``.
         """
         if not (wanted := self.classes):
             raise ConfigError("nothing is fitted; call fit(images, masks) first")

@@ -14,7 +14,7 @@ from mshnet_pl.data.io.images import ImageLike, ImagesLike, as_iterable, bits_of
 from mshnet_pl.data.io.marks import BACKGROUND, INSIDE, OBJECT, Marks, read_marks
 from mshnet_pl.data.io.masks import read_mask
 from mshnet_pl.data.io.transforms import resize_mask
-from mshnet_pl.errors import DataError
+from mshnet_pl.errors import ConfigError, DataError
 
 
 class MarkArguments(TypedDict, total=False):
@@ -67,12 +67,17 @@ def arguments(given: Sequence[Any], named: Mapping[str, Any]) -> tuple[str, Any,
     return shots["name"], shots["images"], shots.get("masks"), marks or None
 
 
-def marks_of(name: str, images: ImagesLike, marks: Mapping[str, Any]) -> tuple[list[ImageLike], list[Marks]]:
+def marks_of(
+    name: str, images: ImagesLike, marks: Mapping[str, Any], value: int | None
+) -> tuple[list[ImageLike], list[Marks]]:
     """The images, and the marks of each.
 
     Raises:
+        ConfigError: a value, which only masks have.
         DataError: not as many as images, marks of another shape or type, or an image without any on the object.
     """
+    if value is not None:
+        raise ConfigError(f"value={value} is for masks that are label maps; leave it out with {', '.join(marks)}")
     pictures = [*as_iterable(images, f"{name}: images")]
     by_kind: dict[str, list[Any]] = {}
     for kind, given in marks.items():

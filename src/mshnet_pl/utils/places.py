@@ -16,8 +16,10 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     """A path with ``~`` for the user's folder.
 
     Raises:
-        ValueError: there is no such user.
+        ValueError: it is empty, or there is no such user.
     """
+    if not os.fspath(path):
+        raise ValueError(f"an empty name{_WAY_OUT}")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -56,7 +56,7 @@ def as_iterable(images: ImagesLike, name: str = "images") -> Iterable[ImageLike]
     """
     if is_one(images):
         return [images]  # type: ignore[list-item]
-    if not isinstance(images, Iterable) or isinstance(images, Mapping | bytes):
+    if not isinstance(images, Iterable) or isinstance(images, Mapping | bytes | io.IOBase):
         raise DataError(f"{name}: of type {type(images).__name__}; give {_KINDS}, or several of these")
     return (_image(image, f"{name}: number {i}") for i, image in enumerate(images))
 
@@ -93,8 +93,7 @@ def read_image(image: ImageLike, name: str = "image", turn: bool = True, bits: i
     """
     try:
         if isinstance(image, str | os.PathLike):
-            name = str(image)
-            image = open_image(expanded(image), bits=bits)
+            name, image = str(image), open_image(expanded(image), bits=bits)
         if isinstance(image, Image.Image):
             image = ImageOps.exif_transpose(image) if turn else image
             if all(image.size) and not image.mode.startswith(("I", "F")):
@@ -291,6 +290,7 @@ def _called(file: Path | io.BytesIO) -> str:
 def _reason(error: Exception, path: object) -> str:
     """What an error says, without the file's name."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    said = "a folder; give the pictures in it" if isinstance(error, IsADirectoryError) else said
     return said.replace(repr(str(path)), "").replace("  ", " ").strip() or type(error).__name__
 
 
