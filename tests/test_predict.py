@@ -155,9 +155,18 @@ def test_a_checkpoint_brings_its_views(own: Path, command: Command, checkpoint: 
         (["support=support", "query=query", "out=out", "value=3"], ["support/masks/0.png", "no pixel of value 3"]),
         (["support=support", "query=none/*.png", "out=out"], ["query=none/*.png", "no image"]),
         (["support=support", "query=query", "out=query"], ["out=query", "holds queries"]),
-        (["support=none", "query=query", "out=out"], ["support=none", "no such folder"]),
+        (
+            ["support=none", "query=query", "out=out"],
+            ["support=none", "no such file or folder; give"],
+        ),
         (["support=query", "query=query", "out=out"], ["support=query", "images"]),
         (["support=empty", "query=query", "out=out"], ["support=empty", "no masked image"]),
+        (
+            ["support=query", "query=query", "out=out"],
+            ["support=query", "no masked image in it; give a folder with images/"],
+        ),
+        (["support=query/a.jpg", "query=query", "out=out"], ["support=query/a.jpg: a picture; give a folder with images/"]),
+        (["support=bare", "query=query", "out=out"], ["bare: no folder masks"]),
         (["support=lone", "query=query", "out=out"], ["lone", "0 has 1 images and 0 masks"]),
     ],
 )
@@ -167,6 +176,7 @@ def test_what_cannot_work_is_one_message(
     draw(own / "empty", 0, range(0))
     draw(own / "lone", 0, range(1))
     (own / "lone" / "masks" / "0.png").unlink()
+    (own / "bare" / "images").mkdir(parents=True)
     before = sorted(own.rglob("*"))
     done = predict(*settings)
     assert done.code == 2 and done.err.count("error: ") == 1 and "Traceback" not in done.err

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import hydra
 from hydra._internal.utils import get_args
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -122,14 +125,28 @@ def _start(job: Callable[[DictConfig], object], config_name: str) -> None:
 
     ``hydra.main`` composes it twice, since it may say that a sweep is meant: without flags and experiments it cannot.
     """
+    errors: list[Exception] = []
+
+    @wraps(job)
+    def held(raw: DictConfig) -> object:
+        try:
+            return job(raw)
+        except (UserError, RunFailed) as error:
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise
+            errors.append(error)  # above what is raised Hydra prints a line of its own
+            return None
+
     arguments = sys.argv[1:]
     if quoting.may_sweep(arguments) or any(argument.startswith("-") for argument in arguments):
-        hydra.main(version_base="1.3", config_path=f"pkg://{_CONF}", config_name=config_name)(job)()
-        return
-    with hydra.initialize_config_module(_CONF, version_base="1.3"):
-        single = GlobalHydra.instance().hydra
-        assert single is not None
-        single.run(config_name, job, [*arguments, "hydra.mode=RUN"])
+        hydra.main(version_base="1.3", config_path=f"pkg://{_CONF}", config_name=config_name)(held)()
+    else:
+        with hydra.initialize_config_module(_CONF, version_base="1.3"):
+            single = GlobalHydra.instance().hydra
+            assert single is not None
+            single.run(config_name, held, [*arguments, "hydra.mode=RUN"])
+    if errors:
+        raise errors[0]
 
 
 def _help(config_name: str) -> str:

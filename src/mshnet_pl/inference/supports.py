@@ -9,6 +9,7 @@ from PIL import Image
 
 from mshnet_pl.data.io.annotations import annotation_files, read_annotations
 from mshnet_pl.data.io.folders import is_system, list_images
+from mshnet_pl.data.io.images import is_image
 from mshnet_pl.data.io.manifest import read_pairs, read_tree
 from mshnet_pl.data.io.marks import Marks
 from mshnet_pl.data.io.outlines import Known, Outlined, united
@@ -64,21 +65,25 @@ def read_supports(root: Path, negative: Path | None = None) -> Supports:
     return supports
 
 
+_FORMS = "give a folder with images/ and masks/, one of such folders, or images with LabelMe's or COCO's JSON"
+
+
 def _read(root: Path, setting: str) -> Supports:
     supports, root = Supports({}, {}, [], {}), given_place(root, setting)
-    if (root / "masks").is_dir():
+    if not root.exists() or is_image(root):
+        raise DataError(f"{setting}={root}: {'a picture' if root.exists() else 'no such file or folder'}; {_FORMS}")
+    annotations, in_classes = annotation_files(root), _has_class_folders(root)
+    if (root / "masks").is_dir() or ((root / "images").is_dir() and not annotations and not in_classes):
         for record in read_pairs(root, [root], setting, supports.passed_over):
             supports.classes.setdefault("object", []).append(Support(record.image, record.mask, record.image))
-    elif (annotations := annotation_files(root)) and not _has_class_folders(root):
+    elif annotations and not in_classes:
         _take_outlines(root, annotations, supports)
-    else:
+    elif any(place.is_dir() and not is_system(place) for place in entries(root)):
         supports.passed_over.update(dict.fromkeys(annotations, "not read, for there are folders of classes beside it"))
         for record in read_tree(root, setting, supports.passed_over):
             supports.classes.setdefault(record.class_name, []).append(Support(record.image, record.mask, record.image))
     if not any(supports.classes.values()):
-        raise DataError(
-            f"{setting}={root}: no masked image in it; give images/ and masks/, or images with LabelMe's or COCO's JSON"
-        )
+        raise DataError(f"{setting}={root}: no masked image in it; {_FORMS}")
     return supports
 
 
