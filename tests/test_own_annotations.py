@@ -124,6 +124,48 @@ def test_good_shapes_are_used_and_the_others_named(own: Path, predict: Callable[
     assert len(record(own / "out")["supports"]["part"]) == 1
 
 
+def test_an_outline_of_a_picture_that_is_not_there_is_never_drawn_on_another(
+    own: Path, predict: Callable[..., Done]
+) -> None:
+    """Pictures of one name in two folders, of which one was not copied."""
+    for tool in ("coco", "labelme"):
+        folder = own / tool / "images" / "train"
+        folder.mkdir(parents=True)
+        picture().save(folder / "1.png")
+        other = [[0, 42, 60, 42, 60, 47]]
+        if tool == "coco":
+            coco(own / tool / "all.json", [other, [OUTLINE]], ["val/1.png", "train/1.png"])
+        else:
+            labelme(own / tool / "a.json", [("polygon", [[0, 42], [60, 42], [60, 47]])], "..\\val\\1.png")
+            labelme(own / tool / "b.json", [("polygon", CORNERS)], "train/1.png")
+        done = predict(f"support={tool}", f"out=out_{tool}")
+        assert done.code == 0, done.err
+        content = record(own / f"out_{tool}")
+        (left_out,) = content["left_out"]
+        assert "val" in left_out and "which is not there; put it there" in left_out and left_out in done.err
+        (support,) = content["supports"]["part"]
+        assert 0.44 < support["share"] < 0.47  # with the other outline 0.49
+    for name, place in (("a", "D:\\one\\1.png"), ("b", "D:\\two\\1.png")):
+        labelme(own / "labelme" / f"{name}.json", [("polygon", CORNERS)], place)
+    done = predict("support=labelme", "out=none")
+    assert done.code == 2 and "D:\\one\\1.png" in done.err and "D:\\two\\1.png" in done.err
+
+
+def test_shapes_outside_of_the_picture_are_named(own: Path, predict: Callable[..., Done]) -> None:
+    outside = [[SIZE[0] + 5, 2], [SIZE[0] + 9, 2], [SIZE[0] + 9, 9]]
+    (own / "a").mkdir()
+    picture().save(own / "a" / "0.png")
+    labelme(own / "a" / "0.json", [("polygon", CORNERS), ("polygon", outside), ("point", outside[:1])], "0.png")
+    (own / "b").mkdir()
+    picture().save(own / "b" / "0.png")
+    coco(own / "b" / "all.json", [[OUTLINE, [x for corner in outside for x in corner]]])
+    for folder, count in (("a", 2), ("b", 1)):
+        done = predict(f"support={folder}", f"out=out_{folder}")
+        assert done.code == 0, done.err
+        content = record(own / f"out_{folder}")
+        assert len(content["left_out"]) == count and not content["supports"]["part"][0]["made_of_marks"]
+
+
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e8, -1e9])
 @pytest.mark.parametrize("tool", ["coco", "labelme"])
@@ -191,7 +233,7 @@ def test_outlines_of_a_photograph_as_it_is_stored(own: Path, predict: Callable[.
     exif[0x0112] = 6
     picture().save(own / "phone" / "0.png", exif=exif)
     coco(own / "phone" / "all.json", [[[2, 1, 20, 1, 20, 9, 2, 9]]])
-    ((_, _, drawn, _),) = read_annotations(own / "phone" / "all.json").found
+    ((_, _, drawn, *_),) = read_annotations(own / "phone" / "all.json").found
     expected = np.zeros(SIZE[::-1], bool)
     expected[1:9, 2:20] = True
     assert drawn.shape == SIZE and np.array_equal(drawn, np.rot90(expected, -1))

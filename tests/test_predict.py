@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image, ImageOps
 
 from conftest import Command, Done
@@ -183,6 +184,33 @@ def test_what_cannot_work_is_one_message(
     for part in parts:
         assert part in done.err
     assert sorted(own.rglob("*")) == before
+
+
+def test_folders_in_capitals_and_empty_classes(own: Path, predict: Callable[..., Done]) -> None:
+    (own / "support" / "images").rename(own / "support" / "Images")
+    (own / "support" / "masks").rename(own / "support" / "MASKS")
+    for part in ("images", "masks"):
+        (own / "classes" / "empty" / part).mkdir(parents=True)
+    (own / "support").rename(own / "classes" / "part")
+    done = predict("support=classes", "query=query", "out=out")
+    assert done.code == 0, done.err
+    assert "classes: 1 passed over, empty: no image and no mask in it" in done.err
+    assert json.loads((own / "out" / "predictions.json").read_text())["classes"] == {"part": 1}
+
+
+def test_an_empty_value_is_no_default(own: Path, predict: Callable[..., Done]) -> None:
+    done = predict("support=support", "query=query", "out=out", "threshold=")
+    assert done.code == 2 and "threshold= is empty; give a value, or leave threshold= out for 0.5" in done.err
+    assert not (own / "out").exists()
+
+
+def test_two_commands_do_not_write_into_one_folder(own: Path, predict: Callable[..., Done]) -> None:
+    (own / "out").mkdir()
+    with FileLock(own / "out" / ".lock"):
+        done = predict("support=support", "query=query", "out=out")
+        assert done.code == 2 and "out=out: another command writes into it" in done.err
+    assert predict("support=support", "query=query", "out=out").code == 1  # for the query that is no picture
+    assert not (own / "out" / ".lock").exists()
 
 
 def test_names_never_collide(tmp_path: Path) -> None:

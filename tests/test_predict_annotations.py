@@ -44,7 +44,9 @@ def test_labelme_shapes(tmp_path: Path) -> None:
     ]
     path = labelme(tmp_path, "a", *shapes, mask=base64.b64encode(buffer.getvalue()).decode())
     outlines = read_annotations(path)
-    found = {name: mask for name, image, mask, file in outlines.found if file.samefile(tmp_path / "a.png") and image == file}
+    found = {
+        name: mask for name, image, mask, file, _ in outlines.found if file.samefile(tmp_path / "a.png") and image == file
+    }
     assert not outlines.problems
     told = np.zeros((40, 50))
     told[5:21, 10:31], told[30:36, 40:46] = INSIDE, OBJECT
@@ -80,7 +82,7 @@ def test_coco_polygons_and_run_lengths(tmp_path: Path) -> None:
         {"category_id": 3, "segmentation": [[20, 10, 30, 10, 30, 25, 20, 25]]},
     ]
     path = coco(tmp_path / "coco", annotations)
-    (cat, _, cat_mask, _), (dog, image, dog_mask, _) = read_annotations(path).found
+    (cat, _, cat_mask, *_), (dog, image, dog_mask, *_) = read_annotations(path).found
     assert (cat, dog) == ("cat", "dog") and image == tmp_path / "coco" / "images" / "a.png"
     assert np.array_equal(cat_mask, square) and np.array_equal(dog_mask, square | corner)
 

@@ -260,7 +260,7 @@ def test_what_cannot_be_compared(tmp_path: Path, command: Command) -> None:
         (keep, ["data.novel_pixels is drop in A and keep in B"]), (others, ["SHA-256 of the episodes"]),
         (seeds, ["test seeds [[0]]", "[[0, 1]]"]), (fold, ["folds [0]", "folds [1]"]), (shot, ["1-shot", "5-shot"]),
         (bare, ["lacks the episodes' pixel counts"]), (tmp_path, ["B leaves a choice", "weights=NAME", "MSHNet cosine,"]),
-        (tmp_path / "none", ["no result.json"]),
+        (tmp_path / "none", ["none: no such folder; give one with results"]),
     ):  # fmt: skip
         done = command("mshnet-report", "compare", good, folder)
         assert done.code == 2 and "Traceback" not in done.err

@@ -50,7 +50,7 @@ def run(name: str, schema: type[_T], act: Callable[[_T], None], example: str, wo
 
 
 def parse(arguments: Sequence[str], schema: type[_T], name: str = "the command", words: Sequence[str] = ()) -> _T:
-    """The settings that arguments give; one that is empty or ``null`` counts as left out.
+    """The settings that arguments give; one that is ``null`` counts as left out, an empty one where it has no default.
 
     Raises:
         ConfigError: an unknown setting, one given twice or that is lacking, or a value that may not be.
@@ -73,6 +73,8 @@ def parse(arguments: Sequence[str], schema: type[_T], name: str = "the command",
             raise ConfigError(f"{argument}: there is no such setting here; {meant}{name} --help explains all")
         else:
             value = _value(known[key], text)
+            if not text and known[key].default not in (None, MISSING):
+                raise ConfigError(f"{key}= is empty; give a value, or leave {key}= out for {known[key].default}")
         if key in given:
             raise ConfigError(f"{argument}: {key}={given[key]} is given too; give it once")
         if value is not None:

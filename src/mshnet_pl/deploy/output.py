@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mshnet_pl.errors import ConfigError
+from mshnet_pl.utils.files import check_writable
 
 
 def card_path(path: Path) -> Path:
@@ -20,6 +21,7 @@ def check_free(path: Path, source: Path, overwrite: bool) -> None:
 
     Raises:
         ConfigError: no such folder, or something is there and is not to be overwritten.
+        DataError: the folder cannot be written.
     """
     if not path.parent.is_dir():
         raise ConfigError(f"out={path}: no folder {path.parent}; make it, or choose another one")
@@ -28,3 +30,4 @@ def check_free(path: Path, source: Path, overwrite: bool) -> None:
     there = [existing for existing in (path, card_path(path)) if existing.exists()]
     if there and not overwrite:
         raise ConfigError(f"{there[0]} is there already; give overwrite=true, or another out=")
+    check_writable(path, path.parent)

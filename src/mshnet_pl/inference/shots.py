@@ -143,7 +143,8 @@ def read_shots(
 def _small(image: Image.Image, mask: np.ndarray, name: str, side: int) -> UInt8[Tensor, "side side"]:
     height, width = mask.shape
     if (width, height) != image.size:
-        raise DataError(f"{name} has {width} x {height} pixels, but its image has {image.width} x {image.height}")
+        way_out = "turn the mask as the image is shown" if (height, width) == image.size else "save it at the image's size"
+        raise DataError(f"{name} has {width} x {height} pixels, but its image has {image.width} x {image.height}; {way_out}")
     small = resize_mask(mask.astype(np.uint8), side)
     if not small.any():
         raise DataError(f"{name}: its object vanishes at {side} x {side}; crop both around it")

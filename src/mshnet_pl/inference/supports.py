@@ -10,9 +10,9 @@ from PIL import Image
 from mshnet_pl.data.io.annotations import annotation_files, read_annotations
 from mshnet_pl.data.io.folders import is_system, list_images
 from mshnet_pl.data.io.images import is_image
-from mshnet_pl.data.io.manifest import read_pairs, read_tree
+from mshnet_pl.data.io.manifest import part_of, read_pairs, read_tree
 from mshnet_pl.data.io.marks import Marks
-from mshnet_pl.data.io.outlines import Known, Outlined, united
+from mshnet_pl.data.io.outlines import Known, Outlined, is_of_another, united
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.places import entries, given_place
 
@@ -73,7 +73,7 @@ def _read(root: Path, setting: str) -> Supports:
     if not root.exists() or is_image(root):
         raise DataError(f"{setting}={root}: {'a picture' if root.exists() else 'no such file or folder'}; {_FORMS}")
     annotations, in_classes = annotation_files(root), _has_class_folders(root)
-    if (root / "masks").is_dir() or ((root / "images").is_dir() and not annotations and not in_classes):
+    if part_of(root, "masks") or (part_of(root, "images") and not annotations and not in_classes):
         for record in read_pairs(root, [root], setting, supports.passed_over):
             supports.classes.setdefault("object", []).append(Support(record.image, record.mask, record.image))
     elif annotations and not in_classes:
@@ -88,12 +88,12 @@ def _read(root: Path, setting: str) -> Supports:
 
 
 def _has_class_folders(root: Path) -> bool:
-    return root.is_dir() and any((place / "images").is_dir() and (place / "masks").is_dir() for place in entries(root))
+    return root.is_dir() and any(part_of(place, "images") and part_of(place, "masks") for place in entries(root))
 
 
 def _take_outlines(root: Path, annotations: list[Path], supports: Supports) -> None:
     problems = []
-    outlined: dict[tuple[str, str], list[Outlined]] = {}
+    by_image: dict[str, list[Outlined]] = {}
     known: Known = {}
     for path in annotations:
         try:
@@ -103,8 +103,15 @@ def _take_outlines(root: Path, annotations: list[Path], supports: Supports) -> N
             continue
         supports.left_out.extend(left_out)
         for one in found:
-            outlined.setdefault((one.label, os.path.realpath(one.source)), []).append(one)
-    for label, image, mask, file in map(united, outlined.values()):
+            by_image.setdefault(os.path.realpath(one.source), []).append(one)
+    outlined: dict[tuple[str, str], list[Outlined]] = {}
+    for source, shown in by_image.items():
+        for one in shown:
+            if is_of_another(one, shown):
+                problems.append(f"{one.source}: {one.label} is outlined in {one.written}, which is not there; put it there")
+            else:
+                outlined.setdefault((one.label, source), []).append(one)
+    for label, image, mask, file, _ in map(united, outlined.values()):
         if mask.shows_object() if isinstance(mask, Marks) else mask.any():
             supports.classes.setdefault(label, []).append(Support(image, mask, file))
         else:

@@ -79,6 +79,8 @@ def collect(folders: Iterable[Path]) -> CollectedRuns:
         ConfigError: a damaged result.
     """
     folders = list(folders)
+    if gone := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise DataError(f"{', '.join(gone)}: no such folder; give one with results of mshnet-train or mshnet-test")
     paths, failed = (
         sorted({path for folder in folders for path in find_files(folder, name)}) for name in (results.FILE, results.FAILURE)
     )

@@ -46,7 +46,8 @@ def _make(raw: DictConfig, key: str, *args: Any, **kwargs: Any) -> Any:  # noqa:
         place = places[0] if places else key
         message = str(cause or error)
         named = with_key(message, place, plain(raw, resolve=False))
-        raise ConfigError(f"{message} (in {place})" if named == message else named) from error
+        of = f" of ckpt={raw.ckpt}" if raw.get("ckpt") else ""
+        raise ConfigError(f"{message} (in {place}{of})" if named == message else named) from error
 
 
 def make_datamodule(run: Run) -> EpisodeDataModule:

@@ -3,13 +3,15 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -28,6 +30,7 @@ from mshnet_pl.inference.supports import Supports
 from mshnet_pl.options import ResultFormat
 from mshnet_pl.runs.prediction import (
     Found,
+    Panels,
     check,
     check_apart,
     find_supports,
@@ -63,15 +66,53 @@ def predict(given: PredictConfig) -> list[str]:
     """
     check(given)
     queries, passed_over = find_queries(given.query)
-    sheet, record = given.out / "contact_sheet.png", given.out / "predictions.json"
-    results = [sheet, record, *_label_files(given, queries), *(p for q in queries for p in _results(given.out, q))]
+    results = [*_overviews(given.out), *_label_files(given, queries), *(p for q in queries for p in _results(given.out, q))]
     _check_out(given, queries, results)
     supports = find_supports(given)
     check_apart(given, supports, results)
     passed_over |= supports.passed_over
     log_passed_over(passed_over)
     given, segmenter = prepared(given, supports, queries)
-    panels, shares = fit(segmenter, supports, given)
+    shown = fit(segmenter, supports, given)
+    with _alone(given.out):
+        _check_out(given, queries, results)  # again: another command may have written there meanwhile
+        return _segment_all(given, segmenter, supports, shown, queries, passed_over)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other commands from writing results into the same folder meanwhile.
+
+    Raises:
+        ConfigError: one does.
+        DataError: the folder cannot be written.
+    """
+    place = out / ".lock"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place, timeout=0).acquire()
+    except Timeout:
+        raise ConfigError(f"out={out}: another command writes into it; let that finish, or give another folder") from None
+    except OSError as error:
+        raise DataError(f"out={out} cannot be written: {error.strerror or error}; give another folder") from error
+    with lock:
+        try:
+            yield
+        finally:
+            place.unlink(missing_ok=True)
+
+
+def _segment_all(
+    given: PredictConfig,
+    segmenter: Segmenter,
+    supports: Supports,
+    shown: tuple[Panels, dict[str, list[float]]],
+    queries: Sequence[Query],
+    passed_over: Mapping[Path, str],
+) -> list[str]:
+    """The work of ``predict``, once it is known that it can be done; ``shown`` is what ``fit`` gave."""
+    sheet, record = _overviews(given.out)
+    panels, shares = shown
     max_panels = len(panels) + _MAX_PANELS
     rows: list[dict[str, Any]] = []
     unreadable: list[dict[str, Any]] = []
@@ -109,6 +150,11 @@ def predict(given: PredictConfig) -> list[str]:
     return [str(row["error"]) for row in unreadable]
 
 
+def _overviews(out: Path) -> tuple[Path, Path]:
+    """The contact sheet, and the record of all that was done."""
+    return out / "contact_sheet.png", out / "predictions.json"
+
+
 def _write(
     given: PredictConfig, classes: Sequence[str], coco: CocoFile, query: Query, found: Found
 ) -> tuple[dict[str, Any], Image.Image]:
@@ -135,7 +181,7 @@ def _check_out(given: PredictConfig, queries: Sequence[Query], results: Sequence
     if there and not given.overwrite:
         raise ConfigError(
             f"out={given.out}: {len(there)} of the results are there already, such as {there[0].name}; "
-            "give another folder, or overwrite=true"
+            "give another folder, or overwrite=true, which makes all anew, also after a run that was cut off"
         )
 
 

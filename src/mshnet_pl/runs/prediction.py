@@ -2,7 +2,6 @@
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from mshnet_pl.inference.support_file import is_support_file
 from mshnet_pl.inference.supports import Support, Supports, read_supports
 from mshnet_pl.inference.tiling import batches, check_tile
 from mshnet_pl.options import Fusion, Precision, ResultFormat
-from mshnet_pl.utils.files import whole_file
+from mshnet_pl.utils.files import check_writable, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +63,7 @@ def check(given: PredictConfig) -> None:
                 raise ConfigError(
                     f"{key}={value} is for format=parquet, not for format={given.format}; give that, or leave it out"
                 )
-    _check_writable(given.out)
-
-
-def _check_writable(out: Path) -> None:
-    try:
-        with tempfile.TemporaryFile(dir=next(place for place in (out, *out.parents) if os.path.lexists(place))):
-            pass
-    except OSError as error:
-        raise DataError(f"out={out} cannot be written: {error.strerror or error}; give another folder") from error
+    check_writable(given.out, next(place for place in (given.out, *given.out.parents) if os.path.lexists(place)))
 
 
 def check_apart(given: PredictConfig, supports: Supports, results: Sequence[Path]) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints of ``mshnet-train`` as files: read without executing anything in them."""
 
+import pickle
 import shlex
 import zipfile
 from collections.abc import Mapping
@@ -33,9 +34,18 @@ def read_checkpoint(path: Path, setting: str = "ckpt", finite: bool = True) -> d
         way_out = (
             f"; if the authors' code wrote it, mshnet-convert in={shlex.quote(str(path))} out=mshnet.ckpt makes one of it"
         )
-        foreign = "" if path.suffix == ".ckpt" else way_out
-        raise ConfigError(f"{setting}={path} is not a checkpoint of mshnet-train: {error}{foreign}") from error
+        foreign = "; give one that it wrote whole" if path.suffix == ".ckpt" else way_out
+        raise ConfigError(f"{setting}={path} is not a checkpoint of mshnet-train: {_said(error)}{foreign}") from error
     return dict(checkpoint)
+
+
+def _said(error: Exception) -> str:
+    """What an error says; of a pickle, not torch's advice to execute what is in it."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds more than tensors and plain values; nothing in it was executed"
+    if isinstance(error, KeyError | TypeError | AttributeError | EOFError):
+        return f"it is cut off or of another form ({error})"
+    return str(error)
 
 
 def load_tensors(path: Path, legacy: bool = True) -> Any:  # noqa: ANN401 - whatever is in it

@@ -7,6 +7,7 @@ import platform
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -178,3 +179,20 @@ def _is_alive(process: int) -> bool:
     except OSError as error:
         return error.errno != errno.ESRCH  # other errors: it is somebody else's
     return True
+
+
+def check_writable(out: Path, folder: Path) -> None:
+    """Refuse a result's place before the work for it is done.
+
+    Args:
+        out: as a message calls it.
+        folder: that is there, and in which it would be made.
+
+    Raises:
+        DataError: nothing can be written there.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(f"out={out} cannot be written: {error.strerror or error}; give another folder") from error

@@ -25,7 +25,9 @@ def read_coco(path: Path, document: Mapping[str, Any], finder: ImageFinder) -> O
     Raises:
         ValueError: it is not of COCO's form, or so much that no memory is made for it.
     """
-    from mshnet_pl.data.io.rle import encode  # what reads other supports does without pycocotools
+    from pycocotools import mask as rle_tools  # what reads other supports does without it
+
+    from mshnet_pl.data.io.rle import encode
 
     images, categories = _by_id(document["images"], "file_name"), _by_id(document["categories"], "name")
     files, shown = _Files(finder), dict[Any, _File]()
@@ -43,7 +45,10 @@ def read_coco(path: Path, document: Mapping[str, Any], finder: ImageFinder) -> O
                 boxed.setdefault(key, {})[where] = encode([box], height, width)
                 continue
             for encoded in _encoded(annotation, height, width, problems, where):
-                parts.setdefault(key, []).append(encoded)
+                if rle_tools.area(encoded):
+                    parts.setdefault(key, []).append(encoded)
+                else:
+                    problems.append(f"{where}: an outline without a pixel in the image")
         except UNREADABLE as error:
             problems.append(f"{where}: {said(error)}")
     outlined = {name for name, _ in parts}
@@ -58,7 +63,7 @@ def read_coco(path: Path, document: Mapping[str, Any], finder: ImageFinder) -> O
     for name, image_id in places:
         file, boxes = shown[image_id], boxed.get((name, image_id))
         mask = _united([*boxes.values()] if boxes else parts[name, image_id], file)
-        found.append(Outlined(name, file.path, _marked(mask) if boxes else mask, file.path))
+        found.append(Outlined(name, file.path, _marked(mask) if boxes else mask, file.path, file.written))
     return Outlines(found, problems)
 
 
@@ -162,6 +167,8 @@ class _File(NamedTuple):
     frame: Frame
     as_stored: bool
     """The outlines are not turned as the image's EXIF orientation says."""
+    written: str
+    """Its name in the annotation file."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -190,4 +197,5 @@ class _Files:
 
 def _fitting(path: Path, image: Mapping[str, Any]) -> _File:
     frame = frame_of(path)
-    return _File(path, frame, is_as_stored([image.get("width"), image.get("height")], frame, path.name))
+    as_stored = is_as_stored([image.get("width"), image.get("height")], frame, path.name)
+    return _File(path, frame, as_stored, str(image["file_name"]))

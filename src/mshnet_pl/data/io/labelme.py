@@ -12,7 +12,7 @@ from PIL import Image
 from mshnet_pl.data.io.images import Frame, decoding, frame_of, read_image
 from mshnet_pl.data.io.marks import OBJECT, Marks
 from mshnet_pl.data.io.masks import mark
-from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlines, check_memory, checked, is_as_stored
+from mshnet_pl.data.io.outlines import UNREADABLE, ImageFinder, Outlined, Outlines, check_memory, checked, is_as_stored, said
 from mshnet_pl.errors import DataError
 from mshnet_pl.utils.places import whole_name
 
@@ -42,16 +42,21 @@ def read_labelme(path: Path, document: Mapping[str, Any], finder: ImageFinder) -
             if label not in marked:
                 check_memory(len(marked) + 1, (len(marked) + 1) * width * height)
                 marked[label] = Marks((width, height))
-            _draw(marked[label], shape)
+            alone = Marks((width, height))
+            _draw(alone, shape)
+            if alone.is_empty:
+                raise ValueError("it marks no pixel of the image")
+            marked[label].add(alone)
             drawn[label] = marked[label]
         except (*UNREADABLE, DataError) as error:
             name = shape.get("label") if isinstance(shape, Mapping) else None
-            problems.append(f"{path}: shape {number} ({name}): {error}")
+            problems.append(f"{path}: shape {number} ({name}): {said(error)}")
     source = image if isinstance(image, Path) else path
     found = []
     for label, marks in drawn.items():
         turned = marks.turned(frame.turn) if as_stored else marks
-        found.append(Outlined(label, image, turned.told() == OBJECT if turned.is_mask else turned, source))
+        mask = turned.told() == OBJECT if turned.is_mask else turned
+        found.append(Outlined(label, image, mask, source, str(document.get("imagePath") or "")))
     return Outlines(found, problems)
 
 

@@ -76,11 +76,14 @@ def read_pairs(
     records, problems = [], []
     others: dict[Path, str] = {} if passed_over is None else passed_over
     for folder in folders:
-        gone = [part for part in ("images", "masks") if not (folder / part).is_dir()]
+        places = {part: part_of(folder, part) for part in ("images", "masks")}
+        gone = [part for part, place in places.items() if place is None]
         if gone:
             problems.append(f"{folder}: no folder {' and no folder '.join(gone)}")
             continue
-        images, masks = (_by_stem(folder / part, others) for part in ("images", "masks"))
+        images, masks = (_by_stem(place, others) for place in places.values() if place is not None)
+        if not images and not masks:
+            others[folder] = "no image and no mask in it"
         _rename(masks, images)
         for stem in sorted({*images, *masks}):
             found = images.get(stem, []), masks.get(stem, [])
@@ -96,6 +99,14 @@ def read_pairs(
     for line in passed_over_lines(others) if passed_over is None else []:
         log.warning("%s", line)
     return records
+
+
+def part_of(folder: Path, name: str) -> Path | None:
+    """The folder of that name in another one, also in capitals; None where there is none."""
+    if (folder / name).is_dir():
+        return folder / name
+    there = entries(folder) if folder.is_dir() else []
+    return next((path for path in there if plain(path.name) == name and path.is_dir()), None)
 
 
 def _rename(masks: dict[str, list[Path]], images: Mapping[str, list[Path]]) -> None:

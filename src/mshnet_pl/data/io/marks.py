@@ -92,6 +92,11 @@ class Marks:
         made._parts = parts
         return made
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pixel is marked."""
+        return not any(part.getbbox() for part in self._parts.values())
+
     def shows_object(self) -> bool:
         """Whether any pixel is likely the object's."""
         told = self.told()

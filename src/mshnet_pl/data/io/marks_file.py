@@ -19,7 +19,7 @@ def read_marks_file(path: Path, document: Mapping[str, Any], finder: ImageFinder
     A label is ``object`` where it is left out; of the three kinds at least one is given, as ``read_marks`` takes them, in
     pixels of the image as it is shown. What several say of one class in one image is taken together.
     """
-    marked: dict[tuple[str, Path], Marks] = {}
+    marked: dict[tuple[str, Path, str], Marks] = {}
     problems: list[str] = []
     for number, row in enumerate(document["marks"]):
         try:
@@ -30,7 +30,9 @@ def read_marks_file(path: Path, document: Mapping[str, Any], finder: ImageFinder
             image = finder.find(str(row["image"]))
             boxes, points, scribbles = (row.get(kind) for kind in _KINDS)
             marks = read_marks(frame_of(image).turned, boxes, points, scribbles, image.name)
-            marked.setdefault((whole_name(row.get("label", "object")), image), Marks(marks.size)).add(marks)
+            key = whole_name(row.get("label", "object")), image, str(row["image"])
+            marked.setdefault(key, Marks(marks.size)).add(marks)
         except (*UNREADABLE, DataError) as error:
             problems.append(f"{path}: mark {number}: {said(error)}")
-    return Outlines([Outlined(label, image, marks, image) for (label, image), marks in marked.items()], problems)
+    found = [Outlined(label, image, marks, image, name) for (label, image, name), marks in marked.items()]
+    return Outlines(found, problems)

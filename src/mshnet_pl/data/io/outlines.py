@@ -33,6 +33,8 @@ Known = dict[Path, dict[str, list[Path]]]
 
 def said(error: Exception) -> str:
     """What an error of ``UNREADABLE`` says; of a missing key, its name."""
+    if isinstance(error, TypeError | AttributeError | IndexError):
+        return f"not of the form that it should have ({error})"
     return f"no {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)
 
 
@@ -46,6 +48,8 @@ class Outlined(NamedTuple):
     """The mask, or marks that a mask is to be made of."""
     source: Path
     """The image's file, or the annotation file that holds it."""
+    written: str
+    """The image's name in the annotation file."""
 
 
 class Outlines(NamedTuple):
@@ -120,6 +124,21 @@ def check_memory(masks: int, pixels: int) -> None:
     """
     if pixels > _MAX_MASKS:
         raise ValueError(f"{masks} masks of {pixels // 10**6} megapixels together; give fewer, or smaller images")
+
+
+def is_of_another(one: Outlined, others: Iterable[Outlined]) -> bool:
+    """Whether an outline's picture is not there, and was taken for that of others because of its name without folders.
+
+    That of the longest name that the picture's path ends with is right; of several that are none, nobody knows.
+    """
+    names = {_parts(other.written) for other in others}
+    own = tuple(map(plain, Path(os.path.realpath(one.source)).parts))
+    return len(names) > 1 and own[-len(_parts(one.written)) :] != _parts(one.written)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Of a path as it is written on whatever system, without what leads up from a folder."""
+    return tuple(plain(unquote(part)) for part in PureWindowsPath(name).parts if part != "..")
 
 
 class ImageFinder:
