@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from conftest import SHARED, Command
 from mshnet_pl.data.prepare.prepare import prepare
@@ -111,19 +112,30 @@ def test_fss(root: Path, prefix: str, tmp_path: Path, capsys: pytest.CaptureFixt
         (root / prefix / name).mkdir(parents=True)
         for number in range(1, 11):
             for suffix in ("jpg", "png"):
-                (root / prefix / name / f"{number}.{suffix}").touch()
+                Image.new("L", (4, 4)).save(root / prefix / name / f"{number}.{suffix}")
     run(root, "fss1000")
     assert "2 of 1,000 classes" in capsys.readouterr().out
     (root / prefix / "fountain" / "7.png").unlink()
+    (root / prefix / "fountain" / "1.jpg").unlink()
+    (root / prefix / "fountain" / "8.png").write_bytes(b"")
     (tmp_path / "trn.txt").write_text("abacus\ntaxi\n")
     (tmp_path / "val.txt").write_text("fountain\n")
-    with pytest.raises(DataError, match=r"7\.png: no such file(.|\n)*taxi: no such class(.|\n)*test\.txt is missing"):
+    with pytest.raises(
+        DataError,
+        match=r"1\.jpg: no such file(.|\n)*7\.png: no such file\n.*8\.png: no image(.|\n)*taxi: no such class(.|\n)*test\.txt is missing",
+    ):
         run(root, "fss1000", tmp_path)
 
 
-def test_folders_of_ones_own_need_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_of_ones_own_are_looked_through(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("images", "masks"):
+        (root / "cat" / part).mkdir(parents=True)
+        Image.new("L", (4, 4)).save(root / "cat" / part / "1.png")
     run(root, "folder")
-    assert "nothing to prepare" in capsys.readouterr().out
+    assert "1 images with masks of 1 classes, which are used as they are" in capsys.readouterr().out
+    (root / "cat" / "masks" / "1.png").unlink()
+    with pytest.raises(DataError, match="cat: 1 has 1 images and 0 masks"):
+        run(root, "folder")
     shutil.rmtree(root)
     with pytest.raises(DataError, match="no such folder"):
         run(root, "folder")

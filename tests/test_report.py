@@ -181,6 +181,16 @@ def test_names_are_text_wherever_they_are_shown(tmp_path: Path, command: Command
     assert "<img" not in done.out and "two lines" in done.out
 
 
+def test_a_training_without_result_is_named(tmp_path: Path, command: Command) -> None:
+    write_run(tmp_path / "good", config(), 0.6, 40)
+    for name in ("good", "begun"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "mshnet.log").touch()
+    done = command("mshnet-report", tmp_path)
+    assert done.code == 0, done.err
+    assert f"unfinished: {tmp_path / 'begun'}: no result yet" in done.out and done.out.count("unfinished") == 1
+
+
 def test_only_failures(tmp_path: Path, command: Command) -> None:
     failure = {"overrides": ["fold=1"], "error": "no space left", "log": "a.log", "date": "2026-11-22T00:00:00+00:00"}
     (tmp_path / "a").mkdir()

@@ -62,6 +62,7 @@ def _report(config: ReportConfig) -> None:
         print("", *map(on_screen, by_class(made)), sep="\n\n")
     noticed = doubts(found.tests)
     notes = [*(f"failed: {failure.folder}: {failure.message}" for failure in others)]
+    notes += [f"unfinished: {folder}: no result yet; its command goes on where it stopped" for folder in found.unfinished]
     notes += [*(f"note: {line}" for line in noticed), "", INTERVALS]
     print("", *map(on_screen, notes), sep="\n", file=sys.stderr if printed in (Printed.latex, Printed.csv) else sys.stdout)
     if with_files:

@@ -29,6 +29,8 @@ _CONFIG: Mapping[str, Any] = {
     "trainer?": dict[str, Any] | None,
 }
 """The settings that a report reads; those with a question mark may be absent."""
+_LOG = "mshnet.log"
+"""In the folder of every run; that of a training has checkpoints beside it."""
 _TRAINING: Mapping[str, Any] = {
     "trainings?": list[dict[str, Any]],
     "tested_on?": str,
@@ -64,6 +66,8 @@ class CollectedRuns(NamedTuple):
 
     tests: list[Measured]
     failures: list[FailedRun]
+    unfinished: list[Path]
+    """Folders of trainings that came to neither a result nor a failure."""
 
     @property
     def results(self) -> list[Result]:
@@ -97,7 +101,10 @@ def collect(folders: Iterable[Path]) -> CollectedRuns:
     if problems:
         way_out = "Move these folders away and run their commands again: a result has to be as it was written."
         raise DataError.listing("results that cannot be right:", problems, way_out)
-    return CollectedRuns(tests, failures)
+    told = {path.parent for path in (*paths, *failed)}
+    begun = {path.parent for folder in folders for path in find_files(folder, _LOG)}
+    unfinished = sorted(folder for folder in begun - told if (folder / "checkpoints").is_dir())
+    return CollectedRuns(tests, failures, unfinished)
 
 
 def curves(folder: Path) -> dict[str, Float64[np.ndarray, "points 2"]]:

@@ -61,11 +61,13 @@ def written_place(folder: Path, text: str) -> Path:
 
 
 def whole_name(name: object) -> str:
-    """A class's name as text.
+    """A class's name as text; it may be a number.
 
     Raises:
-        ValueError: it holds what no text in UTF-8 can.
+        ValueError: it is empty or of another type, or holds what no text in UTF-8 can.
     """
+    if not isinstance(name, str | int | float) or isinstance(name, bool) or not str(name).strip():
+        raise ValueError(f"the class {name!r} is no name; give a text")
     if _HALVES.search(text := str(name)):
         raise ValueError(f"the class {text!a} is no text in UTF-8; give it another name")
     return text

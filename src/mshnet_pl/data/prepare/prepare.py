@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mshnet_pl.data.io.manifest import read_tree
 from mshnet_pl.data.prepare.coco20i import prepare_coco20i
 from mshnet_pl.data.prepare.fss1000 import prepare_fss1000
 from mshnet_pl.data.prepare.pascal5i import prepare_pascal5i
@@ -10,7 +11,9 @@ from mshnet_pl.errors import DataError
 
 
 def _prepare_folder(root: Path, splits_dir: Path | None, download: bool, any_archive: bool) -> list[str]:
-    print(f"{root}: images of your own are used as they are; there is nothing to prepare")
+    records = read_tree(root)
+    classes = {record.class_name for record in records}
+    print(f"{root}: {len(records):,} images with masks of {len(classes):,} classes, which are used as they are")
     return []
 
 
