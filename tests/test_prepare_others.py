@@ -120,11 +120,10 @@ def test_fss(root: Path, prefix: str, tmp_path: Path, capsys: pytest.CaptureFixt
     (root / prefix / "fountain" / "8.png").write_bytes(b"")
     (tmp_path / "trn.txt").write_text("abacus\ntaxi\n")
     (tmp_path / "val.txt").write_text("fountain\n")
-    with pytest.raises(
-        DataError,
-        match=r"1\.jpg: no such file(.|\n)*7\.png: no such file\n.*8\.png: no image(.|\n)*taxi: no such class(.|\n)*test\.txt is missing",
-    ):
+    with pytest.raises(DataError, match=r"taxi: no such class(.|\n)*test\.txt is missing") as refused:
         run(root, "fss1000", tmp_path)
+    for line in ("1.jpg: no such file", "7.png: no such file", "8.png: no image"):
+        assert f"fountain/{line}" in str(refused.value)
 
 
 def test_folders_of_ones_own_are_looked_through(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
