@@ -69,6 +69,10 @@ MALFORMED = {
         lambda d: d["annotations"][0].update(segmentation={"size": [64, 96], "counts": [5, 6]}),
         "add up to 11 pixels, but the image has 6144",
     ),
+    "negative run": (
+        lambda d: d["annotations"][0].update(segmentation={"size": [64, 96], "counts": [-1, 6145]}),
+        "a run length of -1; give whole numbers from 0",
+    ),
     "size": (
         lambda d: d["annotations"][0].update(segmentation={"size": [96, 64], "counts": [6144]}),
         r"encoded at height and width \[96, 64\]",
@@ -114,7 +118,7 @@ def test_an_encoding_that_is_cut_short_is_refused() -> None:
         size, counts = [*mask.shape], rle_tools.encode(mask)["counts"].decode()
         assert np.array_equal(rle_tools.decode(encode({"size": size, "counts": counts}, *size)), mask)
         for length in range(len(counts)):
-            with pytest.raises(ValueError, match=r"add up to|cut short|no compressed"):
+            with pytest.raises(ValueError, match=r"add up to|cut short|no compressed|a run length of -"):
                 encode({"size": size, "counts": counts[:length]}, *size)
 
 

@@ -90,7 +90,7 @@ def test_every_list_in_every_encoding(voc: Path, fss: Path, how: str) -> None:
 @pytest.mark.parametrize("how", sorted({*ENCODINGS} - {"joined", "blank lines and comments"}))
 @pytest.mark.parametrize("suffix", [".txt", ".csv"])
 def test_lists_of_queries(tmp_path: Path, how: str, suffix: str) -> None:
-    text = "path\na.jpg\nb/c.png\n"
+    text = 'path\na.jpg\n"b/c.png"\n'
     path = tmp_path / f"list{suffix}"
     path.write_bytes(ENCODINGS[how](text if suffix == ".csv" else text.removeprefix("path\n")))
     assert [*ListFile(path)] == [tmp_path / "a.jpg", tmp_path / "b" / "c.png"]

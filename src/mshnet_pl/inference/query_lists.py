@@ -85,7 +85,9 @@ def _opened(path: Path) -> TextIO:
 def _lines(path: Path) -> Iterator[str]:
     with _opened(path) as file:
         for line in file:
-            if (name := line.strip()) and not name.startswith("#"):
+            name = line.strip()
+            name = name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name  # as Windows copies a path
+            if name and not name.startswith("#"):
                 yield name
 
 

@@ -159,7 +159,7 @@ def _eight_bits(pixels: np.ndarray, bits: int) -> UInt8[np.ndarray, "height widt
     low, high = pixels.min(), pixels.max()
     if pixels.dtype == bool or np.issubdtype(pixels.dtype, np.floating):
         if not (low >= 0 and high <= 1):
-            raise ValueError(f"floating-point values from {low} to {high}; scale them to 0..1")
+            raise ValueError(f"floating-point values from {low} to {high}; give finite ones from 0 to 1")
         return _scaled(pixels.astype(np.float64), 1.0)
     if not (low >= 0 and high < 2 ** _BITS[-1]):
         raise ValueError(f"values from {low} to {high}; give 8- or 16-bit ones")

@@ -41,9 +41,10 @@ def encode(segmentation: Any, height: int, width: int) -> dict[str, Any]:  # noq
     if list(size) != [height, width]:
         raise ValueError(f"encoded at height and width {size}, but the image has {[height, width]}")
     runs = counts if isinstance(counts, list) else _runs(counts)
-    if any(type(run) is not int or run < 0 for run in runs) or sum(runs) != height * width:
-        total = sum(run for run in runs if type(run) is int)
-        raise ValueError(f"run lengths that add up to {total} pixels, but the image has {height * width}")
+    if wrong := [run for run in runs if type(run) is not int or run < 0]:
+        raise ValueError(f"a run length of {wrong[0]!r}; give whole numbers from 0")
+    if sum(runs) != height * width:
+        raise ValueError(f"run lengths that add up to {sum(runs)} pixels, but the image has {height * width}")
     return rle_tools.frPyObjects({"size": [height, width], "counts": runs}, height, width)
 
 
