@@ -10,12 +10,15 @@ import json
 import logging
 import os
 import re
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import platformdirs
 import safetensors.torch
@@ -253,17 +256,29 @@ def _fetched(address: str) -> Path:
 def _from_hub(name: str, file: str) -> Path:
     """A file of a repository of the hub, from the hub's cache where it is there."""
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"ckpt={name}: there is no such file or folder; to take it from the Hugging Face hub: "
             "pip install 'mshnet_pl[hub]'"
         ) from error
+    host = urlsplit(constants.ENDPOINT).hostname or ""
+    there = _is_known(host)
     try:
-        return Path(hf_hub_download(name, file, library_name="mshnet_pl", library_version=__version__))
+        return Path(hf_hub_download(
+            name, file, library_name="mshnet_pl", library_version=__version__, local_files_only=not there
+        ))  # fmt: skip
     except Exception as error:  # the client's, the network's and the operating system's
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = (str(error).strip().partition("\n")[0] or type(error).__name__) if there else f"{host} is not reached"
         raise ConfigError(f"ckpt={name}: there is no such file or folder here, and on the hub: {reason}") from error
+
+
+def _is_known(host: str) -> bool:
+    """Whether the network, or a proxy, knows that host: the hub's client would try for half a minute."""
+    try:
+        return bool(getproxies() or socket.getaddrinfo(host, 443))
+    except OSError:
+        return False
 
 
 def save(folder: Path, network: Pretrained, overwrite: bool = False, half: bool = False) -> None:
