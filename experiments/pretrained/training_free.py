@@ -39,8 +39,8 @@ LEARNED_FROM = Provenance(
         "the guided filter were chosen on base classes of PASCAL-5i.",
         "mIoU of 1-shot / 5-shot episodes at 473 x 473, 95% intervals over images: novel classes of a small part of "
         "PASCAL-5i 55.1 [52.4, 57.7] / 69.2 [65.2, 72.2]; street scenes (CamVid) 48.7 [45.7, 52.0] / 59.2 [56.6, 62.2].",
-        "Processor time of one thread of an Intel Xeon, photos of one megapixel, 1 / 5 supports: to fit 0.53 s / 2.07 s, to "
-        "predict one photo 0.23 s / 0.49 s; at most 1.3 GiB of memory, the interpreter and its libraries with it.",
+        "Processor time of one thread of an AMD EPYC, photos of one megapixel, 1 / 5 supports: to fit 0.32 s / 1.92 s, to "
+        "predict one photo 0.29 s / 0.71 s; at most 1.4 GiB of memory, the interpreter and its libraries with it.",
     ],
     terms=[
         "Code: mshnet_pl, MIT.",

@@ -1,12 +1,18 @@
 """Predictions to look at."""
 
 import colorsys
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from scipy.ndimage import binary_erosion
+
+from mshnet_pl.errors import one_line
 
 _TINT = 0.4
 """How much of the class's colour lies over an object."""
@@ -51,7 +57,16 @@ def contact_sheet(panels: Sequence[tuple[str, Image.Image]], columns: int = 5) -
     draw = ImageDraw.Draw(sheet)
     for i, (caption, picture) in enumerate(panels):
         x, y = _GAP + i % columns * wide, _GAP + i // columns * high
-        caption = caption.encode(errors="replace").decode()  # names of files need not be UTF-8
-        draw.text((x, y), caption if len(caption) <= 36 else f"{caption[:18]}...{caption[-15:]}", "black")
+        caption = one_line(caption.encode(errors="replace").decode())  # names of files need not be UTF-8
+        shown = caption if len(caption) <= 36 else f"{caption[:18]}...{caption[-15:]}"
+        draw.text((x, y), unicodedata.normalize("NFC", shown), "black", _font())
         sheet.paste(ImageOps.pad(picture, (SIDE, SIDE), color="white"), (x, y + _LINE))
     return sheet
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """DejaVu, which comes with matplotlib: unlike Pillow's own it has letters with accents, Greek and Cyrillic ones."""
+    spec = find_spec("matplotlib")
+    assert spec is not None and spec.origin is not None
+    return ImageFont.truetype(str(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"), 10)
