@@ -131,14 +131,16 @@ def is_of_another(one: Outlined, others: Iterable[Outlined]) -> bool:
 
     That of the longest name that the picture's path ends with is right; of several that are none, nobody knows.
     """
-    names = {_parts(other.written) for other in others}
-    own = tuple(map(plain, Path(os.path.realpath(one.source)).parts))
-    return len(names) > 1 and own[-len(_parts(one.written)) :] != _parts(one.written)
+    written = _parts(one.written)
+    places = (tuple(map(plain, Path(path(one.source)).parts)) for path in (os.path.abspath, os.path.realpath))
+    several = len({_parts(other.written) for other in others}) > 1
+    return several and all(place[-len(written) :] != written for place in places)
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Of a path as it is written on whatever system, without what leads up from a folder."""
-    return tuple(plain(unquote(part)) for part in PureWindowsPath(name).parts if part != "..")
+    """Of a path as it is written on whatever system, without its drive and what leads up from a folder."""
+    path = PureWindowsPath(name)
+    return tuple(plain(unquote(part)) for part in path.parts if part not in ("..", path.anchor))
 
 
 class ImageFinder:
