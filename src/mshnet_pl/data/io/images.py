@@ -38,7 +38,7 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)  # what Pillow sa
 _BITS = 8, 10, 12, 14, 16
 """How deep cameras and microscopes sample."""
 MAX_BITS = _BITS[-1]
-_ANIMATED = "AVIF", "GIF", "PNG", "WEBP"
+_ANIMATED = "AVIF", "GIF", "PNG", "WEBP"  # formats whose frames are pictures
 _REDUCED, _TRANSPARENCY = 1, 4
 """Bits of a TIFF page's NewSubfileType: an overview of another page, and a mask of one."""
 

@@ -33,21 +33,18 @@ def read_labelme(path: Path, document: Mapping[str, Any], finder: ImageFinder) -
     """
     image, frame, as_stored = _image(document, finder)
     width, height = frame.stored if as_stored else frame.turned
-    marked: dict[str, Marks] = {}
     problems = []
     drawn: dict[str, Marks] = {}
     for number, shape in enumerate(document["shapes"]):
         try:
             label = whole_name(shape["label"])
-            if label not in marked:
-                check_memory(len(marked) + 1, (len(marked) + 1) * width * height)
-                marked[label] = Marks((width, height))
+            count = len(drawn) + (label not in drawn)
+            check_memory(count, count * width * height)
             alone = Marks((width, height))
             _draw(alone, shape)
             if alone.is_empty:
                 raise ValueError("it marks no pixel of the image")
-            marked[label].add(alone)
-            drawn[label] = marked[label]
+            drawn.setdefault(label, Marks((width, height))).add(alone)
         except (*UNREADABLE, DataError) as error:
             name = shape.get("label") if isinstance(shape, Mapping) else None
             problems.append(f"{path}: shape {number} ({name}): {said(error)}")
