@@ -69,6 +69,7 @@ A, B = {"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}
     ("images", "ids", "files", "said"),
     [
         ([A, {**B, "id": 1}], [1, 1], [], "annotation 0 (image 1, category 1): image 1 is a.png and b.png; give each an id"),
+        ([A, {**A, "width": 30, "height": 40}], [1], [], "image 1 is a.png and a.png (30 x 40); give each an id"),
         ([A, A, B], [1, 2], ["a.png", "b.png"], ""),
         ([A, {**B, "id": "x"}], [1, "x"], ["a.png", "b.png"], ""),
         ([{**A, "id": "7"}, B], [7, "2"], ["a.png", "b.png"], ""),

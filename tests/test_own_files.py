@@ -95,7 +95,7 @@ def test_doubtful_supports_are_named(own: Path, predict: Callable[..., Done], ro
     Image.fromarray(drawn).resize((640, 480), Image.Resampling.NEAREST).save(own / "support" / "masks" / "a.png")
     picture().resize((640, 480)).save(own / "support" / "images" / "a.png")
     done = predict()
-    assert "support/images/a.png: the object covers" in done.err and message in done.err
+    assert "support/masks/a.png: the object covers" in done.err and message in done.err
 
 
 NAMES = ["ä" * 122 + ".png", "ä" * 121 + "b.png", "1.png", "01.png", "2.jpg", "(x), y=[1].png", "1e3.png"]

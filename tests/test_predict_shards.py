@@ -262,7 +262,7 @@ def test_a_support_file_and_bf16(own: Path, predict: Callable[..., Done], comman
     done = command(
         "mshnet-predict", f"ckpt={checkpoint}", "support=fp32.safetensors", "precision=bf16", "query=photos", "out=other"
     )
-    assert done.code == 2 and "belongs to another network or other settings" in done.err
+    assert done.code == 2 and "belongs to other settings: bf16=False (not True)" in done.err
 
 
 def test_an_array_of_tasks_shares_the_parts(

@@ -117,6 +117,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "other size": (lambda c: c["weights"].update(size=12), "states 12 bytes"),
     "package": (lambda c: c.update(backbone={"file": "numpy", "sha256": "", "size": 1}), "backbone.file=numpy"),
     "scales": (lambda c: c["prediction"].update(scales=[]), "scales"),
+    "setting": (lambda c: c["prediction"].update(sharper=1), "unknown settings of prediction: sharper"),
     "facts": (lambda c: c["learned_from"].update(data=["x"]), "data is"),
 }
 

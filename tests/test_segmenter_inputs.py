@@ -91,8 +91,12 @@ def test_supports_are_kept_in_files(method: AbstractMethod, segmenter: Segmenter
     changed = read_method(checkpoint).method
     with torch.no_grad():
         next(changed.parameters()).add_(1e-3)
-    for other in (Segmenter(changed, SIZE), Segmenter(method, SIZE + 32), Segmenter(method, SIZE, bf16=True)):
-        with pytest.raises(DataError, match="another network"):
+    for other, said in (
+        (Segmenter(changed, SIZE), "another network;"),
+        (Segmenter(method, SIZE + 32), f"other settings: image_size={SIZE} .not {SIZE + 32}.;"),
+        (Segmenter(method, SIZE, bf16=True), "other settings: bf16=False .not True.;"),
+    ):
+        with pytest.raises(DataError, match=f"belongs to {said}"):
             other.load_support(path)
         assert other.classes == ()
     path.write_bytes(before[:-9])
@@ -186,9 +190,24 @@ def test_files_keep_the_supports_of_every_view(method: AbstractMethod, tmp_path:
     assert np.allclose(loaded.predict_proba(QUERY), segmenter.predict_proba(QUERY), atol=1e-6)
     sharper = Segmenter(method, SIZE, **{**settings, "guided": 0.0}).load_support(tmp_path / "views")
     assert not np.allclose(sharper.predict_proba(QUERY), segmenter.predict_proba(QUERY), atol=1e-3)
-    for change in ({"flip": False}, {"scales": [1.0]}, {"fusion": "network"}, {"zooms": []}):
-        with pytest.raises(DataError, match="other settings"):
-            Segmenter(method, SIZE, **{**settings, **change}).load_support(tmp_path / "views")
+    changes: dict[str, Any] = {"flip": False, "scales": [1.0], "fusion": "network", "zooms": []}
+    for key, value in changes.items():
+        with pytest.raises(DataError) as error:
+            Segmenter(method, SIZE, **{**settings, key: value}).load_support(tmp_path / "views")
+        assert f"views belongs to other settings: {key}={settings[key]} (not {value}); fit" in str(error.value)
+
+
+def test_doubtful_masks_are_named(segmenter: Segmenter, caplog: pytest.LogCaptureFixture) -> None:
+    images, masks = shown(0, 2)
+    segmenter.fit("whole", images[0], np.pad(np.ones((89, 89), np.uint8), ((0, 1), (0, 1))), titles=["all.png"])
+    segmenter.fit("map", images, [3 * masks[0], 5 * masks[1]])
+    segmenter.fit("map", images, [255 * masks[0], masks[1]])
+    segmenter.fit("map", images, [3 * masks[0], 3 * masks[1]])
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "all.png: the object covers 97.8% of the picture: is it the background?",
+        "map: the object is 3 in map: mask 0, 5 in map: mask 1; if these are label maps, give value=VALUE",
+    ]
 
 
 def bad_fits(folder: Path) -> Sequence[tuple[tuple[Any, ...], str]]:

@@ -28,6 +28,7 @@ from mshnet_pl.utils.places import given_place
 
 Labels = Integer[np.ndarray, "height width"]
 Probabilities = Float[np.ndarray, "*classes height width"]
+Titles = Sequence[str] | None
 
 
 class Segmenter:
@@ -143,9 +144,7 @@ class Segmenter:
         return cls.from_pretrained(Path(path), device, batch_size, bf16, **prediction)
 
     def save_pretrained(self, folder: str | os.PathLike[str], overwrite: bool = False, half: bool = False) -> None:
-        """Write the network as ``model.safetensors``, ``config.json`` and a model card, for ``from_pretrained``.
-
-        Prediction is as this segmenter does it; what was fitted is not written, see ``save_support``.
+        """Write the network as ``model.safetensors``, ``config.json`` and a model card, without what was fitted.
 
         Args:
             folder: made where it is not there.
@@ -185,7 +184,9 @@ class Segmenter:
     @overload
     def fit(self, name: str, images: ImagesLike, **marks: Unpack[MarkOptions]) -> "Segmenter": ...
     @torch.inference_mode()
-    def fit(self, *support: Any, value: int | None = None, negative: bool = False, **named: Any) -> "Segmenter":
+    def fit(
+        self, *support: Any, value: int | None = None, negative: bool = False, titles: Titles = None, **named: Any
+    ) -> "Segmenter":
         """Learn a class from K images with a mask or marks each; a class of that name is replaced.
 
         ``fit(images, masks)``, ``fit(images, boxes=...)``, or with the class's name first where there are several.
@@ -195,20 +196,21 @@ class Segmenter:
                 object is what ``data.io.masks`` says.
             value: the object's value in masks that are label maps.
             negative: this is what the other classes are not: what looks more like it is background.
+            titles: what messages call the masks; their paths, or their places, where left out.
             **named: the same by name; in place of ``masks`` ``boxes``, ``points``, ``scribbles``: see ``MarkOptions``.
 
         Raises:
             TypeError: other arguments than these.
             ConfigError: ``value`` for marks.
-            DataError: what is no image, whose type it names; not as many masks or marks as images, or none; a file that
-                cannot be read; a mask of another size than its image, or without an object; marks of another shape or type.
+            DataError: what is no image; not as many masks or marks as images, or none; a file that cannot be read; a mask of
+                another size than its image, or without an object; marks of another shape or type.
         """
         name, pictures, masks, marks = arguments(support, named)
         if marks is not None:
             pictures, drawn = marks_of(name, pictures, marks, value)
             masks = self.complete(pictures, drawn)
         others = self.bits if {*self._codes} - {name} else 8
-        images, small, bits = read_shots(name, pictures, masks, value, self.image_size, others)
+        images, small, bits = read_shots(name, pictures, masks, value, self.image_size, others, titles)
         with self._precision():
             codes = self._predictor.encode(self._inputs(images)[None], small[None].to(self._device, torch.float32))
         self._negatives = self._negatives | {name} if negative else self._negatives - {name}
@@ -232,7 +234,7 @@ class Segmenter:
         """An image's mask, at its own size: 0 for background, and 1 to N for the class that wins by most.
 
         Args:
-            images: one, or several.
+            images: one or several.
             threshold: what an object's foreground probability must exceed.
             tile: segment images that are larger by overlapping tiles of that many pixels, see ``margins``.
 
@@ -329,16 +331,14 @@ class Segmenter:
         Raises:
             ConfigError: nothing was fitted, or the file is there and ``overwrite`` is not set.
         """
-        if not self._codes:
-            raise ConfigError("nothing is fitted; call fit(images, masks) first")
         support_file.save(given_place(path, "path"), self._codes, self._negatives, self._fingerprint(), self.bits, overwrite)
 
     def load_support(self, path: str | os.PathLike[str]) -> "Segmenter":
         """Take over what ``save_support`` wrote, as ``fit`` would: a class of the same name is replaced.
 
         Raises:
-            DataError: the file cannot be read, or was written with another network, image size, precision, prediction
-                settings (only ``guided``, which concerns no support, may differ) or scale of images of more than 8 bits.
+            DataError: the file cannot be read, or was written with another network or settings (only ``guided``, which
+                concerns no support, may differ); says which.
         """
         new, negatives, bits = support_file.load(given_place(path, "path"), self._fingerprint(), self._device, self._logits)
         bits = support_file.common_scale(path, bits, self.bits if {*self._codes} - {*new} else 8)

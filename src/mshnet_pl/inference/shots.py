@@ -1,5 +1,6 @@
 """What ``Segmenter.fit`` is given: a class's name, its images, and their masks or marks."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -12,9 +13,11 @@ from torch.nn.functional import interpolate
 
 from mshnet_pl.data.io.images import ImageLike, ImagesLike, as_iterable, bits_of, is_one, name_of, read_image
 from mshnet_pl.data.io.marks import BACKGROUND, INSIDE, OBJECT, Marks, read_marks
-from mshnet_pl.data.io.masks import read_mask
+from mshnet_pl.data.io.masks import doubt, read_marked
 from mshnet_pl.data.io.transforms import resize_mask
 from mshnet_pl.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 
 class MarkArguments(TypedDict, total=False):
@@ -38,6 +41,8 @@ class MaskOptions(TypedDict, total=False):
     """The object's value in masks that are label maps."""
     negative: bool
     """This is what the other classes are not: what looks more like it is background."""
+    titles: Sequence[str] | None
+    """What messages call the masks; their paths, or their places, where left out."""
 
 
 class MarkOptions(MarkArguments, total=False):
@@ -108,9 +113,15 @@ def at_size(made: Float[Tensor, "side side"], told: UInt8[np.ndarray, "height wi
 
 
 def read_shots(
-    name: str, images: ImagesLike, masks: ImagesLike, value: int | None, side: int, bits: int
+    name: str,
+    images: ImagesLike,
+    masks: ImagesLike,
+    value: int | None,
+    side: int,
+    bits: int,
+    titles: Sequence[str] | None = None,
 ) -> tuple[list[Image.Image], UInt8[Tensor, "shots side side"], int]:
-    """A class's images, their masks resized to ``side`` x ``side``, and how deep the images are.
+    """A class's images, their masks resized to ``side`` x ``side``, and how deep the images are; logs doubtful masks.
 
     Args:
         name: the class's.
@@ -119,6 +130,7 @@ def read_shots(
         value: the object's value in masks that are label maps.
         side: of the network's images.
         bits: of the scale on which other classes were looked at; 8 for any.
+        titles: what messages call the masks.
 
     Raises:
         DataError: what is no image, whose type it names; not as many masks as images, or none; a file that cannot be read;
@@ -133,11 +145,20 @@ def read_shots(
         )
     bits = deepest
     read = [read_image(picture, f"{name}: image {i}", bits=bits) for i, picture in enumerate(pictures)]
-    shown = [read_mask(picture, value, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
+    marked = [read_marked(picture, value, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
+    shown = [one.shown for one in marked]
     if len(read) != len(shown) or not read:
         raise DataError(f"{name}: {len(read)} images and {len(shown)} masks; give at least one, and a mask for each")
-    titles = [name_of(picture, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
-    return read, torch.stack([_small(*shot, side) for shot in zip(read, shown, titles, strict=True)]), bits
+    called = titles or [name_of(picture, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
+    small = torch.stack([_small(*shot, side) for shot in zip(read, shown, called, strict=True)])
+    for title, why in zip(called, map(doubt, shown), strict=True):
+        if why:
+            log.warning("%s: %s", title, why)
+    values = {one.drawn_in: title for title, one in zip(called, marked, strict=True) if one.drawn_in}
+    if len(values) > 1:
+        said = ", ".join(f"{drawn_in} in {title}" for drawn_in, title in values.items())
+        log.warning("%s: the object is %s; if these are label maps, give value=VALUE", name, said)
+    return read, small, bits
 
 
 def _small(image: Image.Image, mask: np.ndarray, name: str, side: int) -> UInt8[Tensor, "side side"]:

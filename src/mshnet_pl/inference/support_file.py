@@ -29,9 +29,11 @@ def save(
     """Write every class's codes, which of them are negative, the network that it belongs to, and how deep its images were.
 
     Raises:
-        ConfigError: the file is there and ``overwrite`` is not set.
+        ConfigError: there are no codes, or the file is there and ``overwrite`` is not set.
         DataError: the disk is full, or the folder cannot be written.
     """
+    if not codes:
+        raise ConfigError("nothing is fitted; call fit(images, masks) first")
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} is there; give another name, or overwrite=True")
     tensors = {
@@ -88,7 +90,7 @@ def load(
     except Exception as error:  # the library raises types of its own for a damaged file
         raise DataError(f"{path} is no file of save_support: {error}; fit the images anew") from error
     if owner != network:
-        raise DataError(f"{path} belongs to another network or other settings; fit the images anew, or take those")
+        raise DataError(f"{path} belongs to {_other(owner, network)}; fit the images anew, or take that")
     try:
         if any(len(tensor) != 1 for tensor in tensors.values()):  # supports of one batch serve every query
             raise ValueError("it is of several batches")
@@ -118,11 +120,23 @@ def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str
 
 
 def fingerprint(method: AbstractMethod, image_size: int, bf16: bool, settings: Mapping[str, Any]) -> str:
-    """SHA-256 of a network, and of how it looks at supports."""
+    """A network, by SHA-256, and the settings by which it looks at supports; JSON."""
     layout = [(name, part.stride, part.dilation) for name, part in method.named_modules() if isinstance(part, nn.Conv2d)]
+    network = hashlib.sha256(json.dumps([weights_digest(method), layout]).encode()).hexdigest()
     views = {key: value for key, value in settings.items() if key != "guided"}
-    described = [weights_digest(method), image_size, bf16, layout, views]
-    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    return json.dumps({"network": network, "image_size": image_size, "bf16": bf16, **views})
+
+
+def _other(owner: str, network: str) -> str:
+    """What differs between a file's fingerprint and that of the network at hand."""
+    try:
+        theirs, ours = json.loads(owner), json.loads(network)
+        if theirs["network"] == ours["network"]:
+            changed = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+            return "other settings: " + ", ".join(f"{key}={theirs.get(key)} (not {ours.get(key)})" for key in changed)
+    except (ValueError, LookupError, TypeError, AttributeError):  # whoever wrote the file
+        pass
+    return "another network"
 
 
 def _codes(tensors: Mapping[str, Tensor], prefix: str) -> SupportCodes:

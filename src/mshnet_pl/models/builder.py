@@ -147,4 +147,7 @@ def prediction_settings(stored: Mapping[str, Any], image_size: int) -> dict[str,
     for problem in chain(*problems, zoom_problems("eval.zooms", zooms)):
         raise ValueError(problem)
     fusion = Fusion(stored.get("fusion", "network")).value
-    return {"flip": bool(stored.get("flip", False)), "scales": scales, "fusion": fusion, "guided": guided, "zooms": zooms}
+    found = {"flip": bool(stored.get("flip", False)), "scales": scales, "fusion": fusion, "guided": guided, "zooms": zooms}
+    if unknown := [str(key) for key in stored if key not in (*found, "resolution")]:  # the last concerns tests alone
+        raise ValueError(f"unknown settings of prediction: {', '.join(unknown)}; known are {', '.join(found)}")
+    return found

@@ -16,7 +16,7 @@ from mshnet_pl.data.io.annotations import annotation_files
 from mshnet_pl.data.io.folders import passed_over_lines
 from mshnet_pl.data.io.images import MAX_BITS, bits_of, read_image
 from mshnet_pl.data.io.marks import Marks
-from mshnet_pl.data.io.masks import doubt, read_mask
+from mshnet_pl.data.io.masks import read_mask
 from mshnet_pl.errors import ConfigError, DataError, UserError, one_line
 from mshnet_pl.inference.draw import SIDE, overlay
 from mshnet_pl.inference.labels import min_margin
@@ -187,15 +187,14 @@ def fit(segmenter: Segmenter, supports: Supports, given: PredictConfig) -> tuple
         made = segmenter.complete([images[i] for i in marked], [*marked.values()]) if marked else []
         by_place = dict(zip(marked, made, strict=True))
         masks = [support.mask if not isinstance(support.mask, Marks) else by_place[i] for i, support in enumerate(shown)]
-        segmenter.fit(name, images, masks, value=given.value, negative=name in supports.negatives)
+        titles = [str(support.mask if isinstance(support.mask, Path) else support.file) for support in shown]
+        segmenter.fit(name, images, masks, value=given.value, negative=name in supports.negatives, titles=titles)
         shares[name] = []
         for support, image, drawn in zip(shown, images, masks, strict=True):
             mask = read_mask(drawn, given.value)
             shares[name].append(float(mask.mean()))
             title = f"{name}: {support.file.name} {mask.mean():.1%}{', made' if isinstance(support.mask, Marks) else ''}"
             log.info("support %s", one_line(title))
-            if doubt(mask):
-                log.warning("%s: %s", support.file, doubt(mask))
             panels.append((title, small(overlay(image, number * mask.astype(np.uint8)))))
     return panels, shares
 

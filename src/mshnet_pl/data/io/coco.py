@@ -1,7 +1,7 @@
 """COCO's instance annotations, as annotation tools export them: any number of images a file."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ def read_coco(path: Path, document: Mapping[str, Any], finder: ImageFinder) -> O
 
     from mshnet_pl.data.io.rle import encode
 
-    images, categories = _by_id(document["images"], "file_name"), _by_id(document["categories"], "name")
+    images, categories = _by_id(document["images"], _image_name), _by_id(document["categories"], lambda row: row.get("name"))
     files, shown = _Files(finder), dict[Any, _File]()
     parts: dict[tuple[str, Any], list[dict[str, Any]]] = {}
     boxed: dict[tuple[str, Any], dict[str, dict[str, Any]]] = {}
@@ -67,11 +67,17 @@ def read_coco(path: Path, document: Mapping[str, Any], finder: ImageFinder) -> O
     return Outlines(found, problems)
 
 
-def _by_id(rows: Iterable[Mapping[str, Any]], named: str) -> _Rows:
+def _by_id(rows: Iterable[Mapping[str, Any]], name: Callable[[Mapping[str, Any]], object]) -> _Rows:
     found: _Rows = {}
     for row in rows:
-        found.setdefault(_id(row["id"]), {}).setdefault(str(row.get(named)), row)
+        found.setdefault(_id(row["id"]), {}).setdefault(str(name(row)), row)
     return found
+
+
+def _image_name(image: Mapping[str, Any]) -> str:
+    """With the size, if the file tells it, by which outlines are read."""
+    size = f" ({image['width']} x {image.get('height')})" if "width" in image else ""
+    return f"{image.get('file_name')}{size}"
 
 
 def _id(number: Any) -> Any:  # noqa: ANN401 - parsed JSON

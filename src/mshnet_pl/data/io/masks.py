@@ -52,10 +52,21 @@ class Marked(NamedTuple):
 
     shown: Bool[np.ndarray, "height width"]
     unknown: Bool[np.ndarray, "height width"]
+    drawn_in: str = ""
+    """The object's value or colour of two, unless it is 1 or white: perhaps a class of a label map."""
 
 
 def read_mask(mask: ImageLike, value: int | None = None, name: str = "mask") -> Bool[np.ndarray, "height width"]:
     """Where the object is, by the rule at the top of this file; what is unknown counts as background.
+
+    Raises:
+        DataError: see ``read_marked``.
+    """
+    return read_marked(mask, value, name).shown
+
+
+def read_marked(mask: ImageLike, value: int | None = None, name: str = "mask") -> Marked:
+    """What a mask shows, by the rule at the top of this file.
 
     Args:
         mask: a path, a Pillow image, an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W).
@@ -67,11 +78,11 @@ def read_mask(mask: ImageLike, value: int | None = None, name: str = "mask") -> 
     """
     try:
         if not isinstance(mask, str | os.PathLike):
-            return mark(mask, value).shown
+            return mark(mask, value)
         name, path = str(mask), expanded(mask)
         with decoding(path) as stored:
             name = ""
-            return mark(stored, value).shown
+            return mark(stored, value)
     except ValueError as error:
         raise DataError(f"{name}: {error}" if name else f"{error}") from error
 
@@ -179,7 +190,7 @@ def _by_colour(colours: np.ndarray, lossy: bool) -> Marked:
     if len(found) == 2:
         dark, bright = sorted(int(brightness[packed == colour][0]) for colour in found)
         if dark != bright and (dark == 0 or _is_clear(dark, bright, 255)):
-            return Marked(brightness == bright, np.zeros(brightness.shape, bool))
+            return Marked(brightness == bright, np.zeros(brightness.shape, bool), f"#{packed[brightness == bright][0]:06x}")
     elif brightness.max() >= 255 * _BRIGHT and np.ptp(colours, axis=2).max() <= _GRAY:
         return _by_gray(brightness, lossy, labels=False)
     raise ValueError(
@@ -210,7 +221,8 @@ def _by_gray(values: np.ndarray, lossy: bool, labels: bool = True) -> Marked:
         return Marked(~known, known)
     if len(found) == 2:
         if 0 in found or (low, high) == (-1, 1):
-            return Marked(values == (high or low), known)
+            shown = high or low
+            return Marked(values == shown, known, "" if shown in (1, full) else f"{shown}")
         if _is_clear(low, high, full) and (lossy or not labels or high != UNKNOWN):
             return Marked(values == high, known)
     if [*found] == [0, 1, UNKNOWN] and (values == UNKNOWN).sum() <= 10 * (values == 1).sum():
