@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import runpy
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from tiny import TINY, TINY_RUN
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+    from ray_nodes import Cluster
 
 # Their asserts say what they compared, as those of tests do.
 pytest.register_assert_rewrite("page_server", "peer_decoders", "peer_numbers", "peer_prototypes", "voc_prepared")
@@ -219,3 +222,16 @@ def pascal_root(tmp_path: Path) -> Path:
                     lines.append(f"{name}__{label:02d}")
             (root / "splits" / subset / f"fold{fold}.txt").write_text("\n".join(lines) + "\n")
     return root
+
+
+@pytest.fixture
+def ray_cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator["Cluster"]:
+    """Of one node, or of the parameter's number."""
+    from ray_nodes import Cluster
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of this cluster alone
+    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "200")  # seconds in which a node may start
+    cluster = Cluster(getattr(request, "param", 1))
+    yield cluster
+    cluster.end()

@@ -18,6 +18,7 @@ from conftest import Command, Done
 from forked import Forked
 from mshnet_pl import Segmenter
 from mshnet_pl.data.sources.synthetic import Synthetic
+from ray_nodes import Cluster
 from test_interrupts import interrupted_when
 
 SOURCE = Synthetic(size=64)
@@ -291,6 +292,27 @@ def test_ray_makes_the_same_bytes(own: Path, predict: Callable[..., Done]) -> No
         done = predict("query=photos", f"out={workers}", f"workers={workers}")
         assert done.code == 1 and "1 queries could not be read" in done.err, done.err
         assert parts(own / workers) == parts(own / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("ray_cluster", [2], indirect=True)
+def test_a_node_that_is_killed_in_the_middle(
+    own: Path, predict: Callable[..., Done], checkpoint: Path, ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one does its parts."""
+    (own / "list.txt").write_text("".join(f"{path}\n" for path in sorted((own / "photos").iterdir())) * 8)
+    settings = ("query=list.txt", "shard_size=1")
+    assert predict(*settings, "out=one").code == 1
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster.address)
+    process = command_line(own, checkpoint, *settings, "workers=ray:2")
+    wait_until(lambda: any(name.endswith(".submit") for name in ray_cluster.at_work(1)), process)
+    assert process.poll() is None
+    ray_cluster.kill(1)
+    assert len(parts(own / "two")) < 8 * PHOTOS
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1 and "8 queries could not be read" in err, err
+    assert parts(own / "two") == parts(own / "one")
 
 
 def test_settings_that_cannot_work(own: Path, predict: Callable[..., Done], command: Command, checkpoint: Path) -> None:

@@ -3,14 +3,10 @@
 import json
 import multiprocessing
 import os
-import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,7 @@ from mshnet_pl import Segmenter
 from mshnet_pl.config.composition import register
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.utils.devices import claim, listed
+from ray_nodes import Cluster, free_address
 
 SCRIPTS = Path(sys.executable).parent
 TESTS = Path(__file__).parent
@@ -70,44 +67,6 @@ def counts(folder: Path) -> dict[str, str]:
     return {path.parent.name: path.read_text() for path in folder.rglob("episodes_*.csv")}
 
 
-def free_address() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
-
-
-@pytest.fixture
-def ray_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of this cluster alone
-    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "200")  # seconds in which a node may start
-    address = free_address()
-    port = address.rpartition(":")[2]
-    folder = f"/tmp/ray_{port}"
-    command = [
-        SCRIPTS / "ray",
-        "start",
-        "--head",
-        "--block",
-        f"--port={port}",
-        "--num-cpus=2",
-        "--node-ip-address=127.0.0.1",
-    ]
-    command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
-    ray = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", int(port))) == 0:
-                    break
-            time.sleep(0.2)
-        yield address
-    finally:
-        ray.terminate()
-        ray.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def test_ray_sets_gpus_aside_where_a_job_has_its_own() -> None:
     register()
     for settings, gpus in (([], 0), (["strategy=gpu_per_job"], 1), (["strategy=gpu_per_job", "trainer.devices=2"], 2)):
@@ -128,7 +87,7 @@ def test_a_sweep_killed_in_the_middle_and_started_again(
     folder.mkdir()
     arguments = ["-m", *SWEEP, f"hydra/launcher={launcher}"]
     if launcher == "ray":
-        arguments.append(f"hydra.launcher.ray.init.address={request.getfixturevalue('ray_address')}")
+        arguments.append(f"hydra.launcher.ray.init.address={request.getfixturevalue('ray_cluster').address}")
     first = started(folder, *arguments)
     deadline = time.monotonic() + 240
     while len(results(folder)) < 2 and time.monotonic() < deadline and first.poll() is None:
@@ -142,6 +101,27 @@ def test_a_sweep_killed_in_the_middle_and_started_again(
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert len(results(folder)) == 4 and scores(folder) == scores(reference) and counts(folder) == counts(reference)
     assert command("mshnet-report", folder).out == command("mshnet-report", reference).out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ray_cluster", [2], indirect=True)
+def test_a_node_that_is_killed_in_the_middle(command: Command, tmp_path: Path, ray_cluster: Cluster) -> None:
+    """The other one does its jobs."""
+    reference = tmp_path / "reference"
+    assert command("mshnet-train", "-m", *SWEEP, f"runs={reference}").code == 0
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    sweep = started(folder, "-m", *SWEEP, "hydra/launcher=ray", f"hydra.launcher.ray.init.address={ray_cluster.address}")
+    deadline = time.monotonic() + 300
+    while sweep.poll() is None and time.monotonic() < deadline:
+        if "ray::_run_job" in ray_cluster.at_work(1) and results(folder):
+            break
+        time.sleep(0.05)
+    assert sweep.poll() is None and 1 <= len(results(folder)) < 4
+    ray_cluster.kill(1)
+    assert sweep.wait(timeout=300) == 0, (folder / "err").read_text()
+    assert len(results(folder)) == 4 and scores(folder) == scores(reference) and counts(folder) == counts(reference)
+    assert not [*folder.rglob("error.json")]
 
 
 def test_a_failed_job_does_not_end_the_sweep(command: Command, tmp_path: Path) -> None:

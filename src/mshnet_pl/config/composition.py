@@ -18,10 +18,10 @@ from mshnet_pl.errors import ConfigError
 _REFERENCE = re.compile(r"\$\{[\w.]+\}")
 _LAUNCHERS: dict[str, dict[str, Any]] = {
     "joblib": {"n_jobs": 2, "batch_size": "1", "pre_dispatch": "n_jobs"},  # the plugin's own default takes all cores
-    "ray": {  # a cluster that "ray start" made
+    "ray": {  # a cluster that "ray start" made; a job whose node dies goes on at another
         "ray": {
             "init": {"address": "auto", "object_store_memory": None},
-            "remote": {"num_cpus": 1, "num_gpus": "${gpus_per_job:}", "max_retries": 0},
+            "remote": {"num_cpus": 1, "num_gpus": "${gpus_per_job:}", "max_retries": 3},
         }
     },
 }
