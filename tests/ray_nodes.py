@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -45,12 +46,17 @@ class Cluster:
 
     def at_work(self, node: int) -> set[str]:
         """What Ray calls the tasks and actors of a node."""
-        return {name for process in self._processes(node) if (name := process.name()).startswith("ray::")} - {"ray::IDLE"}
+        names = set()
+        for process in self._processes(node):
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                names.add(process.name())
+        return {name for name in names if name.startswith("ray::")}
 
     def kill(self, node: int) -> None:
         """As if its machine were switched off."""
         for process in self._processes(node):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def _processes(self, node: int) -> list[psutil.Process]:
         return psutil.Process(self._nodes[node].pid).children(recursive=True)

@@ -221,6 +221,9 @@ SHAPES: list[tuple[dict[str, Any], str]] = [
     ({"flags": []}, ""),
     ({"flags": None}, ""),
     ({"flags": ["negative"]}, r"flags \['negative'\]; give \{\"negative\": true\}, or none"),
+    ({"flags": {"negative": "false"}}, r"the flag negative is 'false'; give true or false"),
+    ({"flags": {"Negative": True}}, "a polygon that is negative"),
+    ({"flags": {"negative": None, "seen": "yes"}}, ""),
     ({"label": "\ud800"}, r"the class '\\ud800' is no text in UTF-8"),
 ]
 
@@ -234,6 +237,30 @@ def test_shapes_of_labelme(tmp_path: Path, shape: dict[str, Any], said: str) -> 
     else:
         (one,) = read_supports(path).classes["cat"]
         assert overlap(shown(one), area(LEFT)) > 0.8 and isinstance(one.mask, Marks) == ("shape_type" in shape)
+
+
+def test_one_class_in_several_spellings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody sees is no other class; capitals are, which is said."""
+    for number, label in enumerate(("Käse", "Ka\u0308se ", " Käse", "käse")):
+        written(tmp_path / "s", labelme({"points": pairs(LEFT), "label": label}, imagePath="a.png"), f"{number}.json", "a")
+    assert {*read_supports(tmp_path / "s").classes} == {"Käse", "käse"}
+    assert [r.getMessage() for r in caplog.records] == [
+        f"support={tmp_path}/s: classes that differ in capitals alone: Käse, käse"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("marks", "said"),
+    [
+        ({"image": "a.png"}, "marks is a dict in place of a list"),
+        ("a.png", "a str in place"),
+        ([["a.png"]], "a list in place"),
+    ],
+)
+def test_marks_of_another_form(tmp_path: Path, marks: Any, said: str) -> None:  # noqa: ANN401
+    path = written(tmp_path / "s", {"marks": marks})
+    with pytest.raises(DataError, match=said):
+        read_supports(path)
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".png", "gone/" * 2000 + "x.png", "a\0b.png"])

@@ -1,6 +1,7 @@
 """Split lists as people have them: read as the plain ones are, or refused; never half read."""
 
 import codecs
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from coco_tree import draw_coco, name
 from conftest import Command
 from mshnet_pl.data.sources import AbstractSource, Coco20i, Fss1000, Pascal5i
 from mshnet_pl.errors import DataError
-from mshnet_pl.inference.query_lists import ListFile
+from mshnet_pl.inference.query_lists import ListFile, wanted_files
 from mshnet_pl.options import Subset
 
 ENCODINGS: dict[str, Callable[[str], bytes]] = {
@@ -179,6 +180,24 @@ def test_what_is_no_text(command: Command, voc: Path, fss: Path, kind: str) -> N
                 door()
     done = command("mshnet-prepare", "data=fss1000", f"data.root={fss / 'fss'}", f"data.splits_dir={fss}")
     assert done.code == 2 and "test.txt is no text" in done.err and "Traceback" not in done.err, done.err
+
+
+def test_files_whose_names_begin_as_comments_do(tmp_path: Path) -> None:
+    (tmp_path / "#1.png").touch()
+    (tmp_path / "list.txt").write_text('#1.png\n#2.png\n# 1.png\n"#2.png"\n')
+    assert [*ListFile(tmp_path / "list.txt")] == [tmp_path / "#1.png", tmp_path / "#2.png"]
+
+
+def test_links_that_lead_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p" / "q").mkdir(parents=True)
+    for place in ("a.png", "p/b.png", "p/q/c.png"):
+        Image.new("RGB", (2, 2)).save(tmp_path / place)
+    (tmp_path / "p" / "q" / "up").symlink_to("..")
+    (tmp_path / "beside").symlink_to("p")
+    monkeypatch.chdir(tmp_path)
+    for pattern in ("**/*.png", f"{tmp_path}/**/*.png", "p/../**/*.png"):
+        found = sorted(os.path.normpath(os.path.relpath(path)) for path in wanted_files(pattern).images)
+        assert found == ["a.png", "beside/b.png", "beside/q/c.png", "p/b.png", "p/q/c.png"]
 
 
 def test_all_problems_of_all_lists_at_once(voc: Path, fss: Path) -> None:

@@ -122,6 +122,22 @@ def test_a_bad_manifest_is_explained(tmp_path: Path, text: str, message: str) ->
         Folder(manifest=str(tmp_path / "list.csv"))
 
 
+def test_one_picture_by_two_names(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").symlink_to("a.png")
+    (tmp_path / "list.csv").write_text("image,mask,class,split\na.png,m.png,cat,train\nb.png,n.png,dog,val\n")
+    with pytest.raises(DataError, match=r"b\.png: split train and split val, by a\.png, which is the same file"):
+        Folder(manifest=str(tmp_path / "list.csv"))
+
+
+def test_numbers_as_classes(tmp_path: Path) -> None:
+    entries = [{"image": f"{i}.png", "mask": f"{i}m.png", "class": name} for i, name in enumerate((1, 1.0, "1", 1e3, 2.5))]
+    (tmp_path / "list.json").write_text(json.dumps(entries))
+    assert Folder(manifest=str(tmp_path / "list.json")).classes == ("1", "1000", "2.5")
+    with pytest.raises(ConfigError, match=r"no class 1000\.0, None; there are .*; put what is no text in YAML in quotes"):
+        Folder(manifest=str(tmp_path / "list.json"), novel=[1e3, None])
+
+
 def test_a_bad_json_manifest_is_explained(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
     for text, message in (
@@ -130,6 +146,8 @@ def test_a_bad_json_manifest_is_explained(tmp_path: Path) -> None:
         ("[3]", r"list\.json:1: 3 is no object"),
         ("[" * 9999, "cannot be read: "),
         ('[{"image": "a.png", "mask": "b.png", "class": ["a"]}]', r"list\.json:1: class \['a'\]; give texts and numbers"),
+        ('[{"image": "a.png", "mask": "b.png", "class": true}]', r"list\.json:1: class True; give texts and numbers"),
+        ('[{"image": "a.png", "mask": "b.png", "class": NaN}]', r"list\.json:1: class nan; give texts and numbers"),
         (
             r'[{"image": "a.png", "mask": "b.png", "class": "\ud800"}]',
             r"list\.json:1: the class '\\ud800' is no text in UTF-8",

@@ -1,5 +1,6 @@
 """Pictures as files, arrays and tensors: every way of storing the same pixels gives the same pixels, or says why not."""
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mshnet_pl.data.io.images import bits_of, frame_of, open_image, read_image
+from mshnet_pl.data.io.images import bits_of, frame_of, is_image, open_image, page_numbers, read_image
 from mshnet_pl.data.io.masks import read_mask
 from mshnet_pl.data.sources.folder import Folder
 from mshnet_pl.errors import DataError
@@ -176,6 +177,14 @@ def test_what_is_no_picture_is_a_message(image: Any, message: str) -> None:  # n
         with pytest.raises(DataError, match=message):
             read(image)
     assert bits_of(image) == 8
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    for read in (read_image, read_mask):
+        with pytest.raises(DataError, match=r"a\.png: a pipe or a device; give a file"):
+            read(tmp_path / "a.png")
+    assert page_numbers(tmp_path / "a.png") == [0] and not is_image(tmp_path / "a.png")
 
 
 def test_gray_with_its_alpha_multiplied_in() -> None:

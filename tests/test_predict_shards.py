@@ -1,6 +1,7 @@
 """``mshnet-predict format=parquet``: parts whose bytes depend on nothing but the plan, resumed after whatever ended them."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -203,10 +204,27 @@ def test_another_plan_is_refused_and_named(own: Path, predict: Callable[..., Don
     assert done.code == 2 and "part-00000.parquet, but no plan.json" in done.err
 
 
+def test_what_is_gone_is_made_again(own: Path, predict: Callable[..., Done]) -> None:
+    settings = ("query=photos/0[0-7].png", "out=out", "masks=true")
+    assert predict(*settings).code == 1
+    before, masks = parts(own / "out"), {path.name: path.read_bytes() for path in own.glob("out/_masks/*/*")}
+    assert len(before) == 2 and len(masks) == 7
+    shutil.rmtree(own / "out" / "_masks" / "part-00001")
+    (own / "out" / "part-00000.parquet").unlink()
+    for name in ("queries.parquet", "support.safetensors"):
+        (own / "out" / "_plan" / name).unlink()
+    again = predict(*settings)
+    assert again.code == 1 and "0 of 2 parts are done" in again.err, again.err
+    assert parts(own / "out") == before and {path.name: path.read_bytes() for path in own.glob("out/_masks/*/*")} == masks
+    (own / "photos" / "00.png").write_bytes((own / "photos" / "07.png").read_bytes())
+    assert "2 of 2 parts are done" in predict(*settings).err and parts(own / "out") == before
+    assert "0 of 2 parts are done" in predict(*settings, "overwrite=true").err and rows(own / "out")[0]["width"] == 57
+
+
 def test_lists(own: Path, predict: Callable[..., Done]) -> None:
     names = ["photos/03.png", "photos/01.png", "photos/gone.png"]
     (own / "list.csv").write_text("\ufeffid;path\n" + "".join(f"{i};{name}\n" for i, name in enumerate(names)))
-    pq.write_table(pa.table({"path": names}), own / "list.parquet")
+    pq.write_table(pa.table({"id": [1, 2, 3], "Path": names}), own / "list.parquet")
     (own / "list.txt").write_text("\n".join(names))
     for ending in ("csv", "parquet", "txt"):
         done = predict(f"query=list.{ending}", f"out=of:{ending}")
@@ -220,8 +238,13 @@ def test_lists(own: Path, predict: Callable[..., Done]) -> None:
         ("none.txt", "# nothing\n", "lists no image"),
         ("zeros.txt", "a\0b", "UTF-8"),
         ("none.parquet", "PAR1", "cannot be read"),
+        ("numbers.parquet", pa.table({"path": [1, 2]}), "column path holds 1, which is no path"),
+        ("two.parquet", pa.table({"path": ["a"], "Path": ["b"]}), "call one path"),
     ):
-        (own / name).write_text(content)
+        if isinstance(content, str):
+            (own / name).write_text(content)
+        else:
+            pq.write_table(content, own / name)
         done = predict(f"query={name}", "out=none")
         assert done.code == 2 and message in done.err and name in done.err and not (own / "none").exists(), done.err
 

@@ -87,6 +87,23 @@ def test_labelme_read_as_support_is_the_same_mask(predicted: Callable[..., Any],
     assert [one["share"] for one in used] == [drawn(out, name).mean() for name in ("one", "two")]
 
 
+@pytest.mark.parametrize("form", ["coco", "labelme"])
+def test_pages_are_pictures_of_their_own(predicted: Callable[..., Any], tmp_path: Path, form: str) -> None:
+    """A label tool opens the first page of a file alone."""
+    pages = [photo(5, 90), photo(50)]
+    pages[0].save(tmp_path / "q" / "stack.tif", save_all=True, append_images=pages[1:])
+    out, _ = predicted(f"format={form}")
+    assert len([*(out / "pages").iterdir()]) == 2
+    for number, page in enumerate(pages):
+        assert np.array_equal(np.asarray(Image.open(out / "pages" / f"stack_p{number}.png")), np.asarray(page))
+    if form == "coco":
+        named = {image["file_name"] for image in COCO(out / "coco.json").dataset["images"]}
+        assert named == {"../q/one.png", "../q/two.png", "pages/stack_p0.png", "pages/stack_p1.png"}
+    else:
+        for support in read_supports(out / "labelme").classes["object"]:
+            assert np.array_equal(support.mask, drawn(out, support.file.stem))  # type: ignore[arg-type]
+
+
 def geotiff(path: Path) -> None:
     """As GDAL writes it: UTM zone 32 North, pixels of 10 m."""
     keys = {1024: 1, 1025: 1, 3072: 32632, 3076: 9001}  # projected, pixels are areas, EPSG's numbers of system and unit

@@ -253,6 +253,15 @@ def test_what_cannot_be_fitted_is_explained(method: AbstractMethod, tmp_path: Pa
         segmenter.fit(*shown(0, 1), value=7)
     with pytest.raises(ConfigError, match=r"value=7 is for masks .*; leave it out with boxes"):
         segmenter.fit(QUERY, boxes=[1, 2, 30, 40], value=7)
+    for given, named, message in (
+        (shown(0, 1), {"value": True}, "value=True is of type bool; give"),
+        (shown(0, 2), {"titles": ["a"]}, "1 titles and 2 masks; give one for each"),
+        (([],), {"boxes": []}, "object: no image; give at least one"),
+        ((QUERY,), {"points": [True, False]}, "points: true and false; give x, y"),
+        ((QUERY,), {"points": [1 + 2j, 3]}, "is no array of numbers"),
+    ):
+        with pytest.raises(DataError, match=message):
+            segmenter.fit(*given, **named)  # type: ignore[call-overload]
     assert segmenter.classes == ()
     with pytest.raises(ConfigError, match="nothing is fitted"):
         segmenter.predict(QUERY)

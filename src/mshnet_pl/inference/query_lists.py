@@ -4,6 +4,7 @@ import csv
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -24,9 +25,9 @@ _START = 4096
 class ListFile:
     """The files that a list names, in its order; it is read while one iterates, and never held.
 
-    A text file has a path a line (``#`` begins a comment), a CSV or Parquet file a column ``path``. Paths may be relative to
-    the list's folder, and have the backslashes of Windows; nobody looks here whether something is there. Text is in UTF-8,
-    UTF-16 or UTF-32, a CSV as ``tables.read_rows`` takes it.
+    A text file has a path a line (``#`` begins a comment where no file is called so), a CSV or Parquet file a column
+    ``path``. Paths may be relative to the list's folder, and have the backslashes of Windows; nobody looks here whether
+    something is there. Text is in UTF-8, UTF-16 or UTF-32, a CSV as ``tables.read_rows`` takes it.
 
     Args:
         path: of the list; its extension is one of ``KINDS``.
@@ -62,13 +63,23 @@ def wanted_files(wanted: str) -> Listing:
         if next(iter(paths), None) is None:
             raise ConfigError(f"query={wanted}: it lists no image; give a path a line, or a column {_COLUMN}")
         return Listing(paths, {})
-    candidates = entries(place) if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
+    candidates: Iterable[Path] = entries(place) if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
+    if "**" in place.parts:
+        start = place.parts.index("**")
+        candidates = (path for path in candidates if not _comes_round(path.parent, start))
     images, passed_over = list_images(path for path in candidates if place.is_dir() or not path.is_dir())
     if not images:
         reasons = "".join(f"\n  {line}" for line in passed_over_lines(passed_over))
         found = f"no image that can be read:{reasons}\n" if reasons else "no image there; "
         raise ConfigError(f"query={wanted}: {found}give a folder of images, a file, a list, or a pattern in quotes")
     return Listing(images, passed_over)
+
+
+@cache
+def _comes_round(folder: Path, start: int) -> bool:
+    """Whether links lead from a folder's part of that number on, or one after it, into itself again."""
+    places = [os.path.realpath(Path(*folder.parts[:end])) for end in range(start, len(folder.parts) + 1)]
+    return len({*places}) < len(places)
 
 
 def _is_list(path: Path) -> bool:
@@ -86,8 +97,10 @@ def _lines(path: Path) -> Iterator[str]:
     with _opened(path) as file:
         for line in file:
             name = line.strip()
+            if name.startswith("#") and not os.path.isfile(written_place(path.parent, name)):
+                continue
             name = name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name  # as Windows copies a path
-            if name and not name.startswith("#"):
+            if name:
                 yield name
 
 
@@ -99,10 +112,16 @@ def _rows(path: Path) -> Iterator[str]:
 
 def _table(path: Path) -> Iterator[str]:
     with parquet(f"query={path}").ParquetFile(path.absolute()) as file:
-        if _COLUMN not in (columns := file.schema_arrow.names):
+        columns = file.schema_arrow.names
+        named = [name for name in columns if name.strip().lower() == _COLUMN]
+        if len(named) != 1:
             raise ValueError(f"it has the columns {', '.join(columns) or 'of nothing'}")
-        for batch in file.iter_batches(columns=[_COLUMN]):
-            yield from (os.fsdecode(name) for name in batch.column(0).to_pylist() if name)
+        for batch in file.iter_batches(columns=named):
+            for name in batch.column(0).to_pylist():
+                if not isinstance(name, str | bytes | None):
+                    raise ValueError(f"its column {named[0]} holds {name!r}, which is no path")
+                if name:
+                    yield os.fsdecode(name)
 
 
 KINDS: dict[str, Callable[[Path], Iterator[str]]] = {".txt": _lines, ".csv": _rows, ".parquet": _table}

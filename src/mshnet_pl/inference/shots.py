@@ -91,6 +91,8 @@ def marks_of(
             count = f"{len(listed)}" if hasattr(listed, "__len__") else type(given).__name__
             raise DataError(f"{name}: {len(pictures)} images and {kind} for {count}; give a list with an entry an image")
         by_kind[kind] = [*listed]
+    if not pictures:
+        raise DataError(f"{name}: no image; give at least one")
     found = []
     for place, picture in enumerate(pictures):
         boxes, points, scribbles = (
@@ -149,6 +151,8 @@ def read_shots(
     shown = [one.shown for one in marked]
     if len(read) != len(shown) or not read:
         raise DataError(f"{name}: {len(read)} images and {len(shown)} masks; give at least one, and a mask for each")
+    if titles is not None and len(titles) != len(drawn):
+        raise DataError(f"{name}: {len(titles)} titles and {len(drawn)} masks; give one for each, or none")
     called = titles or [name_of(picture, f"{name}: mask {i}") for i, picture in enumerate(drawn)]
     small = torch.stack([_small(*shot, side) for shot in zip(read, shown, called, strict=True)])
     for title, why in zip(called, map(doubt, shown), strict=True):

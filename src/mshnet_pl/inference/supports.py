@@ -1,5 +1,6 @@
 """The masked images that show what is wanted."""
 
+import logging
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,9 @@ from mshnet_pl.data.io.manifest import part_of, read_pairs, read_tree
 from mshnet_pl.data.io.marks import Marks
 from mshnet_pl.data.io.outlines import Known, Outlined, is_of_another, united
 from mshnet_pl.errors import DataError
-from mshnet_pl.utils.places import entries, given_place
+from mshnet_pl.utils.places import entries, given_place, spelt_alike
+
+log = logging.getLogger(__name__)
 
 
 class Support(NamedTuple):
@@ -82,6 +85,8 @@ def _read(root: Path, setting: str) -> Supports:
         supports.passed_over.update(dict.fromkeys(annotations, "not read, for there are folders of classes beside it"))
         for record in read_tree(root, setting, supports.passed_over):
             supports.classes.setdefault(record.class_name, []).append(Support(record.image, record.mask, record.image))
+    if alike := spelt_alike(supports.classes):
+        log.warning("%s=%s: classes that differ in capitals alone: %s", setting, root, ", ".join(alike))
     if not any(supports.classes.values()):
         raise DataError(f"{setting}={root}: no masked image in it; {_FORMS}")
     return supports

@@ -76,6 +76,7 @@ def predict(given: PredictConfig) -> list[str]:
     shown = fit(segmenter, supports, given)
     with _alone(given.out):
         _check_out(given, queries, results)  # again: another command may have written there meanwhile
+        _say_what_stays(given.out, results)
         return _segment_all(given, segmenter, supports, shown, queries, passed_over)
 
 
@@ -166,11 +167,17 @@ def _write(
     save_mask(mask_image(labels, len(margins)), query, mask_path)
     save_png(outlined, overlay_path)
     row, objects = _row(query, classes, labels, margins, given)
+    if given.format == ResultFormat.png:
+        return row, outlined
+    shown = query.path
+    if query.page is not None:
+        shown = _page(given.out, query)
+        save_png(image, shown)
     if given.format == ResultFormat.coco:
-        coco.add(query.path, *image.size, objects)
+        coco.add(shown, *image.size, objects)
     if given.format == ResultFormat.labelme:
         path = _labelme(given.out, query)
-        write_whole(path, labelme(path, query.path, *image.size, objects))
+        write_whole(path, labelme(path, shown, *image.size, objects))
     return row, outlined
 
 
@@ -185,14 +192,31 @@ def _check_out(given: PredictConfig, queries: Sequence[Query], results: Sequence
         )
 
 
+def _say_what_stays(out: Path, results: Sequence[Path]) -> None:
+    """Name files that lie among the results and are none, as those of an earlier prediction."""
+    ours = {*map(os.path.abspath, [*results, out / ".lock"])}
+    there = (path for part in ("*", "labelme/*", "pages/*") for path in sorted(out.glob(part)))
+    others = [path for path in there if path.is_file() and os.path.abspath(path) not in ours]
+    if others:
+        log.warning("out=%s keeps files that are not of this prediction: %d, such as %s", out, len(others), others[0].name)
+
+
 def _label_files(given: PredictConfig, queries: Sequence[Query]) -> list[Path]:
+    if given.format == ResultFormat.png:
+        return []
+    pages = [_page(given.out, query) for query in queries if query.page is not None]
     if given.format == ResultFormat.labelme:
-        return [_labelme(given.out, query) for query in queries]
-    return [given.out / _COCO] if given.format == ResultFormat.coco else []
+        return [*pages, *(_labelme(given.out, query) for query in queries)]
+    return [*pages, given.out / _COCO]
 
 
 def _labelme(out: Path, query: Query) -> Path:
     return out / "labelme" / f"{query.name}.json"
+
+
+def _page(out: Path, query: Query) -> Path:
+    """A page as a picture of its own: label tools open a file's first page alone."""
+    return out / "pages" / f"{query.name}.png"
 
 
 def _summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -66,7 +66,7 @@ def predict_shards(given: PredictConfig) -> Counts:
     with _threads(given.threads):
         given, plan, segmenter = _planned(given, workers)
         share = workers.share(plan.parts, os.environ)
-        left = [number for number in share if not folder.part(number).exists()]
+        left = folder.left(share, given.masks)
         log.info("%s: %s of %s parts are done", given.out, len(share) - len(left), len(share))
         try:
             bar = tqdm(total=sum(map(plan.size, left)), unit="image", disable=None)
@@ -74,10 +74,12 @@ def predict_shards(given: PredictConfig) -> Counts:
                 for number in work:
                     bar.update(plan.size(number))
         except (Interrupted, RunFailed) as end:
-            done = f"{sum(folder.part(number).exists() for number in share)} of {len(share)} parts are done in {given.out}"
+            done = len(share) - len(folder.left(share, given.masks))
+            said = f"{done} of {len(share)} parts are done in {given.out}"
+            again = "The same command without overwrite=true resumes from there." if _begins_anew(given, workers) else AGAIN
             if isinstance(end, Interrupted):
-                raise interrupted(signal.Signals(end.code - 128), done) from None
-            raise RunFailed(f"{end}; {done}. {AGAIN}") from end
+                raise interrupted(signal.Signals(end.code - 128), said, again) from None
+            raise RunFailed(f"{end}; {said}. {again}") from end
     counts = sum((Counts.of(folder.part(number)) for number in share), Counts())
     found = ", ".join(f"{name} in {number}" for name, number in counts.found.items())
     said = f"{counts.images} images in {counts.rows} rows; {counts.errors} could not be read; found {found}"
@@ -102,11 +104,13 @@ def _planned(given: PredictConfig, workers: Workers) -> tuple[PredictConfig, Pla
     log_passed_over(passed_over | supports.passed_over)
     device = "cpu" if workers.kind == "ray" and not torch.cuda.is_available() else None  # the workers' may lie elsewhere
     given, segmenter = prepared(given, supports, (), device)
+    plan = _plan(given, segmenter, workers, wanted, supports_digest(given.support, supports))
     with _locked(folder.path):
-        plan = _plan(given, segmenter, workers, wanted, supports_digest(given.support, supports))
         old = _old(folder, given.overwrite)
-        if old is None or plan.differences(old):
+        if old is None or plan.differences(old) or _begins_anew(given, workers):
             _make_room(folder, plan, old, given.overwrite)
+            old = None
+        if old is None or not folder.is_prepared:
             with whole_path(folder.queries) as partial:
                 write_queries(partial, names_of(wanted, folder.path), given.shard_size)
             panels, _ = fit(segmenter, supports, given)
@@ -137,6 +141,11 @@ def _plan(given: PredictConfig, segmenter: Segmenter, workers: Workers, paths: I
     )
 
 
+def _begins_anew(given: PredictConfig, workers: Workers) -> bool:
+    """Whether parts of the same plan go, too; a task of an array would remove those of the others."""
+    return given.overwrite and workers.kind != "slurm"
+
+
 def _old(folder: Folder, overwrite: bool) -> Plan | None:
     try:
         return Plan.read(folder.plan)
@@ -147,7 +156,7 @@ def _old(folder: Folder, overwrite: bool) -> Plan | None:
 
 
 def _make_room(folder: Folder, plan: Plan, old: Plan | None, overwrite: bool) -> None:
-    """Remove the parts of another plan, and that last: so that an interrupted removal is resumed.
+    """Remove the parts that are there, and their plan last: so that an interrupted removal is resumed.
 
     Raises:
         ConfigError: there are some, and ``overwrite`` is not set.

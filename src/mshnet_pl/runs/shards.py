@@ -45,9 +45,28 @@ class Folder:
         """What is written, or removed with ``overwrite``; of new parts the place alone counts."""
         return [self.plan.parent, self.plan, self.queries, self.support, self.sheet, self.masks, *self.parts]
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether all is there that workers read."""
+        return self.queries.exists() and self.support.exists()
+
     def part(self, number: int) -> Path:
         """A part's name."""
         return self.path / f"part-{number:05d}.parquet"
+
+    def left(self, numbers: Iterable[int], masks: bool) -> list[int]:
+        """The parts of these that are not there, or lack the folder of their masks where there are to be some.
+
+        Raises:
+            DataError: see ``Counts.of``.
+        """
+        return [number for number in numbers if not self._is_done(self.part(number), masks)]
+
+    def _is_done(self, part: Path, masks: bool) -> bool:
+        if not part.exists() or not masks or (self.masks / part.stem).exists():
+            return part.exists()
+        counts = Counts.of(part)
+        return counts.images == counts.errors
 
 
 class Plan(NamedTuple):

@@ -2,6 +2,8 @@
 
 import os
 import re
+import unicodedata
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path, PureWindowsPath
 
@@ -61,7 +63,7 @@ def written_place(folder: Path, text: str) -> Path:
 
 
 def whole_name(name: object) -> str:
-    """A class's name as text; it may be a number.
+    """A class's name as text, without what cannot be seen: spaces around it, and how accents are stored. It may be a number.
 
     Raises:
         ValueError: it is empty or of another type, or holds what no text in UTF-8 can.
@@ -70,4 +72,12 @@ def whole_name(name: object) -> str:
         raise ValueError(f"the class {name!r} is no name; give a text")
     if _HALVES.search(text := str(name)):
         raise ValueError(f"the class {text!a} is no text in UTF-8; give it another name")
-    return text
+    return unicodedata.normalize("NFC", text.strip())
+
+
+def spelt_alike(names: Iterable[str]) -> list[str]:
+    """Those that differ from another one in capitals alone."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(name.casefold(), []).append(name)
+    return [name for same in alike.values() if len(same) > 1 for name in same]

@@ -105,8 +105,7 @@ def read_image(image: ImageLike, name: str = "image", turn: bool = True, bits: i
         raise DataError(f"{name}: {error}") from error
 
 
-_BETWEEN = {"P": "RGBA", "La": "LA"}
-"""Modes that become RGB by way of another."""
+_BETWEEN = {"P": "RGBA", "La": "LA"}  # modes that become RGB by way of another
 
 
 def _from_array(pixels: np.ndarray, bits: int) -> Image.Image:
@@ -260,6 +259,8 @@ def decoding(path: Path | io.BytesIO, page: int | None = None) -> Iterator[Image
 @contextmanager
 def _opened(path: Path | io.BytesIO) -> Iterator[Image.Image]:
     """An image file by its content. From a path Pillow maps pixels into memory, in wrong rows where EXIF turns them."""
+    if isinstance(path, Path) and path.exists() and not path.is_file():  # to read a pipe may take for ever
+        raise ValueError("a folder; give the pictures in it" if path.is_dir() else "a pipe or a device; give a file")
     with path.open("rb") if isinstance(path, Path) else path as file, Image.open(file, formats=FORMATS) as stored:
         yield stored
 
@@ -290,7 +291,6 @@ def _called(file: Path | io.BytesIO) -> str:
 def _reason(error: Exception, path: object) -> str:
     """What an error says, without the file's name."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    said = "a folder; give the pictures in it" if isinstance(error, IsADirectoryError) else said
     return said.replace(repr(str(path)), "").replace("  ", " ").strip() or type(error).__name__
 
 

@@ -82,7 +82,10 @@ def _draw(marks: Marks, shape: Mapping[str, Any]) -> None:
     flags = shape.get("flags") or {}
     if not isinstance(flags, Mapping):
         raise ValueError(f'flags {str(flags)[:40]}; give {{"negative": true}}, or none')
-    negative = bool(flags.get("negative"))
+    said = {key.lower(): value for key, value in flags.items()}.get("negative", False)
+    if said not in (None, True, False):
+        raise ValueError(f"the flag negative is {str(said)[:40]!r}; give true or false")
+    negative = bool(said)
     if kind in _STROKES and len(points) >= _STROKES[kind]:
         for stroke in [[point] for point in points] if kind == "points" else [points]:
             marks.scribble(stroke, positive=not negative)

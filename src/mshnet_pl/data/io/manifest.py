@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -55,11 +55,11 @@ def read_tree(root: Path, setting: str = "data.root", passed_over: dict[Path, st
         raise DataError(f"{setting}={root}: no such folder; give the folder that holds CLASS/images and CLASS/masks")
     folders = [path for path in entries(root) if path.is_dir() and not is_system(path)]
     try:
-        for folder in folders:
-            whole_name(folder.name)
+        named = {folder.name: whole_name(folder.name) for folder in folders}
     except ValueError as error:
         raise DataError(f"{setting}={root}: {error}") from error
-    records = read_pairs(root, folders, setting, passed_over)
+    found = read_pairs(root, folders, setting, passed_over)
+    records = [record._replace(class_name=named[record.class_name]) for record in found]
     if not records:
         raise DataError(f"{setting}={root}: no CLASS/images and CLASS/masks in it; give the folder of the classes' folders")
     return records
@@ -176,10 +176,10 @@ def _rows(path: Path) -> Iterable[tuple[int, Any]]:
 def _record(folder: Path, row: Any) -> Record:  # noqa: ANN401 - what a manifest holds
     if not isinstance(row, Mapping):
         raise ValueError(f"{row!r} is no object with {', '.join(_NEEDED)}")
-    odd = [f"{key} {value!r}" for key, value in row.items() if not isinstance(value, str | int | float | None)]
+    odd = [f"{key} {value!r}" for key, value in row.items() if not _is_cell(value)]
     if odd:
         raise ValueError(f"{', '.join(odd)}; give texts and numbers")
-    filled = {str(key).strip().lower(): str(value).strip() for key, value in row.items() if value not in (None, "")}
+    filled = {str(key).strip().lower(): _text(value) for key, value in row.items() if value not in (None, "")}
     lacking = [key for key in _NEEDED if not filled.get(key)]
     strange = [f"unknown column {key!r}" if key else f"{filled[key]!r} in a column without a name"
                for key in filled if key not in (*_NEEDED, *_OPTIONAL)]  # fmt: skip
@@ -196,10 +196,21 @@ def _record(folder: Path, row: Any) -> Record:  # noqa: ANN401 - what a manifest
         name=os.path.relpath(image, folder),
         image=image,
         mask=mask,
-        class_name=unicodedata.normalize("NFC", whole_name(filled["class"])),
+        class_name=whole_name(filled["class"]),
         value=None if value is None else int(re.split("[.,]", value)[0]),
         split=None if split is None else split.lower(),
     )
+
+
+def _is_cell(value: object) -> bool:
+    if isinstance(value, float):
+        return isfinite(value)
+    return isinstance(value, str | int | None) and not isinstance(value, bool)
+
+
+def _text(value: str | int | float) -> str:
+    """A cell as a CSV has it; a whole number without point."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
 def _path(folder: Path, text: str) -> Path:
@@ -222,13 +233,15 @@ def _path(folder: Path, text: str) -> Path:
 
 
 def _refuse_contradictions(path: Path, records: list[Record]) -> None:
-    splits: dict[str, str | None] = {}
+    first: dict[str, Record] = {}
     seen: set[tuple[str, str]] = set()
     spellings: dict[str, str] = {}
     problems = []
     for record in records:
-        if splits.setdefault(record.name, record.split) != record.split:
-            problems.append(f"{record.name}: split {splits[record.name]} and split {record.split}")
+        same = first.setdefault(os.path.realpath(record.image), record)
+        if same.split != record.split:
+            link = "" if same.name == record.name else f", by {same.name}, which is the same file"
+            problems.append(f"{record.name}: split {same.split} and split {record.split}{link}")
         if (record.name, record.class_name) in seen:
             problems.append(f"{record.name}: listed twice for {record.class_name}")
         seen.add((record.name, record.class_name))

@@ -179,6 +179,8 @@ def _rows(given: Any, widths: tuple[int, ...], name: str, meaning: str) -> Itera
     if given is None:
         return []
     array = _numbers(given, name)
+    if array.dtype == bool:
+        raise DataError(f"{name}: true and false; give {meaning}")
     rows = array[None] if array.ndim == 1 else array
     if rows.ndim != 2 or rows.shape[1] not in widths or not len(rows):
         raise DataError(f"{name}: an array of shape {array.shape}; give one or several of {meaning}")
@@ -190,6 +192,8 @@ def _rows(given: Any, widths: tuple[int, ...], name: str, meaning: str) -> Itera
 def _numbers(given: Any, name: str) -> np.ndarray:  # noqa: ANN401
     try:
         array = np.asarray(given)
+        if array.dtype.kind == "c":
+            raise TypeError("complex numbers")
         return array if array.dtype == bool else array.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(

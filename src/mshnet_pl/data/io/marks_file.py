@@ -21,8 +21,12 @@ def read_marks_file(path: Path, document: Mapping[str, Any], finder: ImageFinder
     """
     marked: dict[tuple[str, Path, str], Marks] = {}
     problems: list[str] = []
+    if not isinstance(document["marks"], list):
+        raise TypeError(f"marks is a {type(document['marks']).__name__} in place of a list")
     for number, row in enumerate(document["marks"]):
         try:
+            if not isinstance(row, Mapping):
+                raise TypeError(f"a {type(row).__name__} in place of an object")
             if unknown := sorted({*row} - {"image", "label", *_KINDS}):
                 raise ValueError(f"{unknown[0]} is none of image, label, {', '.join(_KINDS)}")
             if not any(row.get(kind) for kind in _KINDS):

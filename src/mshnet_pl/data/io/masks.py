@@ -104,6 +104,8 @@ def mark(mask: Image.Image | np.ndarray | Tensor, value: int | None = None) -> M
     lossy = isinstance(mask, Image.Image) and mask.format in ("JPEG", "MPO")
     mask = ImageOps.exif_transpose(mask) if isinstance(mask, Image.Image) else as_array(mask)
     if value is not None:
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            raise ValueError(f"value={value!r} is of type {type(value).__name__}; give the object's value, a whole number")
         values = one_channel(np.asarray(mask))
         if not (values == value).any():
             raise ValueError(

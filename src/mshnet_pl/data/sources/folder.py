@@ -1,5 +1,6 @@
 """One's own images: any classes, in folders or in a manifest, with binary masks or label maps."""
 
+import logging
 import os
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +19,9 @@ from mshnet_pl.data.sources.folder_masks import folder_masks, own_value, read_va
 from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, take_inventory
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.options import EVERY_FOLD, UNKNOWN, Subset
-from mshnet_pl.utils.places import given_place
+from mshnet_pl.utils.places import given_place, spelt_alike
+
+log = logging.getLogger(__name__)
 
 
 class Folder(AbstractSource):
@@ -50,7 +53,7 @@ class Folder(AbstractSource):
         self,
         root: str | None = None,
         manifest: str | None = None,
-        novel: Sequence[str | int] | None = None,
+        novel: Sequence[str | int | float | None] | None = None,
         folds: int = 4,
         mask_value: int | Mapping[str | int, int] | None = None,
         val_fraction: float | int = 0.3,
@@ -66,6 +69,8 @@ class Folder(AbstractSource):
         else:
             records = read_tree(given_place(str(root), "data.root"))
         self.classes = tuple(sorted({record.class_name for record in records}))
+        if alike := spelt_alike(self.classes):
+            log.warning("classes that differ in capitals alone: %s", ", ".join(alike))
         records = self._with_values(records, mask_value)
         self._novel = None if novel is None else self._numbers("data.source.novel", novel)
         if self._novel is not None and not 0 < len(self._novel) < len(self.classes):
@@ -90,10 +95,12 @@ class Folder(AbstractSource):
             values = {} if mask_value is None else dict.fromkeys(self.classes, mask_value)
         return [r if r.value is not None else r._replace(value=values.get(r.class_name)) for r in records]
 
-    def _numbers(self, key: str, names: Sequence[str | int]) -> tuple[int, ...]:
-        unknown = [str(name) for name in names if str(name) not in self.classes]
+    def _numbers(self, key: str, names: Sequence[str | int | float | None]) -> tuple[int, ...]:
+        unknown = [name for name in names if str(name) not in self.classes]
         if unknown:
-            raise ConfigError(f"{key}: no class {', '.join(unknown)}; there are {', '.join(self.classes)}")
+            named = f"{', '.join(map(str, unknown))}; there are {', '.join(self.classes)}"
+            way_out = "" if all(isinstance(name, str) for name in unknown) else "; put what is no text in YAML in quotes"
+            raise ConfigError(f"{key}: no class {named}{way_out}")
         return tuple(sorted({self.classes.index(str(name)) for name in names}))
 
     def fold(self, fold: int) -> Fold:
