@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,37 @@ def test_every_class_of_other_data_is_tested(command: Command, other: Path, tmp_
     assert one["novel"] == ["nut"]
     done = command("mshnet-test", f"ckpt={other}", "data=folder", "data.root=one", *QUICK)
     assert done.code == 2 and "nut is the only class" in done.err and "fold=all" in done.err, done.err
+
+
+def test_own_data_that_changed_since(command: Command, other: Path, tmp_path: Path) -> None:
+    draw_own(tmp_path / "own", ("nut", "pin"), 4)
+    test = ("mshnet-test", f"ckpt={other}", "data=folder", "data.source.val_fraction=1", "fold=all", "runs=out", *QUICK)
+    assert command(*test, "data.root=own").code == 0
+    shutil.copytree("own", "copy")
+    (path,) = Path("out").rglob("result.json")
+    before = path.read_bytes()
+
+    def again(*more: str) -> str:
+        done = command(*test, "data.root=own", *more)
+        assert done.code == 0 and "already done" in done.err and path.read_bytes() == before
+        return done.err
+
+    changed = "images, masks or lists are not those of this result any more"
+    for place in sorted(Path("own").rglob("*.png")):
+        place.touch()
+    assert changed not in again()
+    mask = Path("own/nut/masks/nut0.png")
+    pixels = np.asarray(Image.open(mask)).copy()
+    pixels[20, 20] = 255 - pixels[20, 20]
+    Image.fromarray(pixels).save(mask)
+    assert changed in again()
+    shutil.copy("copy/nut/masks/nut0.png", mask)
+    assert changed not in again()
+    Path("own/pin/images/pin3.png").unlink()
+    Path("own/pin/masks/pin3.png").unlink()
+    assert changed in again()
+    done = command(*test, "data.root=own", "data.source.novel=[pin]")
+    assert done.code == 2 and "fold=all tests every class, but data.source.novel=pin; give fold=0, or no novel" in done.err
 
 
 def test_classes_of_coco_are_known_by_their_voc_names(command: Command, other: Path, pascal_root: Path) -> None:

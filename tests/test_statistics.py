@@ -219,6 +219,29 @@ def test_few_trainings_err_as_often_as_they_say(trainings: int, folds: int, rati
         assert 0.04 < level(trainings, ratio, folds) < 0.06
 
 
+@pytest.mark.parametrize("class_iou", [(0, 0), (100, 100), (0, 1), (2, 99)])
+def test_intervals_of_two_images_a_class_hold_their_estimate(class_iou: tuple[int, int]) -> None:
+    """The narrowest data that give one; where nothing varies there is none, except of a difference."""
+    rows = np.array([(e, c, 2 * class_iou[e % 2], 200, 200, 999) for e, c in enumerate((0, 0, 1, 1))])
+    images = EpisodeImages(("a", "b", "c", "d"), (("b",), ("a",), ("d",), ("c",)), (0, 0, 1, 1), 1)
+    one = Scored(images, ("x", "y"), episode_counts(rows))
+    spread = fold_spread([[one]], MIOU)
+    value, low, high = estimate(one.value(MIOU), [spread])
+    if class_iou[0] == class_iou[1]:
+        assert low is None and high is None and spread.variance == 0
+    else:
+        assert low is not None and high is not None and low <= value <= high and low < high
+    same = Scored(images, ("x", "y"), episode_counts(rows), less=episode_counts(rows))
+    assert estimate(0.0, [fold_spread([[same]], MIOU)]) == (0, 0, 0)
+
+
+def test_skewed_draws_hold_their_estimate() -> None:
+    drawn = np.r_[np.full(1990, -0.1), np.full(10, 19.9)]
+    fold = FoldSpread(float(np.mean(drawn**2)), 20.0, drawn, ["a"], np.ones(1), 0.0, 1)
+    found = estimate(0.05, [fold]).of_score
+    assert found.low == 0 and found.high == 0.05
+
+
 def test_a_class_of_one_query_image_takes_the_interval_of_what_it_is_part_of() -> None:
     rows = drawn_rows(np.random.default_rng(0), 40, classes=2)
     names = ["alone" if class_id else str(i) for i, class_id in enumerate(rows[:, 1])]

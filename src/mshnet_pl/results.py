@@ -106,6 +106,8 @@ class Result:
     """Images that episodes went without, by name, and why."""
     metric: int = 1
     """See ``METRIC``; 1 where a file does not say it."""
+    data_sha256: str | None = None
+    """Of one's own images, masks and lists; None of a benchmark's, and where a file does not say it."""
     content_sha256: str | None = None
     """Of everything else in the file, as it was written."""
 

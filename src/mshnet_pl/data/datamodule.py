@@ -232,6 +232,11 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.setup()
         return self._source.identity()
 
+    @property
+    def content(self) -> str | None:
+        """See the source's."""
+        return self._source.content()
+
     def image(self, image_id: int) -> Tensor:
         """A normalised image (1, 3, S, S).
 

@@ -118,7 +118,7 @@ class FoldSpread(NamedTuple):
     """By the choice of training seeds; 0 where there is one."""
     trainings: int
     known: bool = True
-    """False where a class has a single query image, and the variance is too small."""
+    """False where a class has a single query image, or no variance is seen: the true one is larger."""
 
 
 def fold_spread(trainings: Sequence[Sequence[Scored]], score: str) -> FoldSpread:
@@ -130,7 +130,7 @@ def fold_spread(trainings: Sequence[Sequence[Scored]], score: str) -> FoldSpread
     values = [np.mean([test.value(score) for test in own]) for own in trainings]
     between = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
     scaled = _scaled(drawn - drawn.mean(), spread.variance)
-    known = all(test.varies(score) for test, _ in tests)
+    known = all(test.varies(score) and (test.less is not None or spread.variance > 0) for test, _ in tests)
     return FoldSpread(spread.variance, spread.freedom, scaled, of.names, spread.by_image, between, len(values), known)
 
 
@@ -152,7 +152,7 @@ def estimate(value: float, folds: Sequence[FoldSpread]) -> Estimate:
     limits = [(100 - LEVEL) / 2, (100 + LEVEL) / 2]
     wider = stdtrit(freedom(folds), limits[1] / 100) / ndtri(limits[1] / 100)
     low, high = value + wider * np.percentile(deviations, limits, method="weibull")
-    return Estimate(value, float(low), float(high))
+    return Estimate(value, min(float(low), value), max(float(high), value))  # few images may all lie on one side
 
 
 def p_value(observed: float, folds: Sequence[FoldSpread]) -> float:
@@ -208,7 +208,9 @@ def _scale(fold: FoldSpread) -> float:
 
 def _scaled(deviations: Float64[np.ndarray, "R"], variance: float) -> Float64[np.ndarray, "R"]:
     square = np.mean(deviations**2)
-    return deviations * np.sqrt(variance / square) if square > 0 else deviations
+    if square == 0:  # no image moves a score that is clipped at 0 or 100
+        return np.sqrt(variance) * _generator("images").standard_normal(len(deviations))
+    return deviations * np.sqrt(variance / square)
 
 
 def _resampled(counts: PixelCounts, images: EpisodeImages, of: Design) -> Pooled:

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from mshnet_pl.config import Config, plain
 from mshnet_pl.data.datamodule import EpisodeDataModule
 from mshnet_pl.data.loading.augmentation import Augment
-from mshnet_pl.data.sources import Pascal5i
+from mshnet_pl.data.sources import AbstractSource, Pascal5i
 from mshnet_pl.errors import ConfigError, UserError
 from mshnet_pl.evaluation.energy import EnergyPicture
 from mshnet_pl.models.base import AbstractMethod
@@ -50,6 +50,18 @@ def _make(raw: DictConfig, key: str, *args: Any, **kwargs: Any) -> Any:  # noqa:
         raise ConfigError(f"{message} (in {place}{of})" if named == message else named) from error
 
 
+def make_source(run: Run) -> AbstractSource:
+    """The run's images.
+
+    Raises:
+        UserError: a setting or a data root that cannot work.
+    """
+    if run.config.data.source is None:
+        raise ConfigError("data.source=null: give a data set, data=pascal5i data.root=DIR for one")
+    source: AbstractSource = _make(run.raw, "data.source")
+    return source
+
+
 def make_datamodule(run: Run) -> EpisodeDataModule:
     """The run's data module.
 
@@ -57,10 +69,8 @@ def make_datamodule(run: Run) -> EpisodeDataModule:
         UserError: a setting or a data root that cannot work.
     """
     config = run.config
-    if config.data.source is None:
-        raise ConfigError("data.source=null: give a data set, data=pascal5i data.root=DIR for one")
     return EpisodeDataModule(
-        _make(run.raw, "data.source"),
+        make_source(run),
         fold=config.fold,
         shot=config.shot,
         way=config.way,

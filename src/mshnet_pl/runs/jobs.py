@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -110,6 +110,8 @@ def _result(work: str, run: Run, fresh: bool, environment: Mapping[str, str]) ->
         result = results.finished(folder, run.digest)
         if result is not None:
             log.info("already done: %s", folder / results.FILE)
+            if result.data_sha256 is not None:
+                _say_if_other_data(run, result.data_sha256)
             return result
         processes = launch.process_count(run.raw.trainer)
         with devices.claim(run.config.gpus, processes) as visible:
@@ -121,6 +123,19 @@ def _result(work: str, run: Run, fresh: bool, environment: Mapping[str, str]) ->
                 result = launch.here(work, run)
     results.forget_failure(folder)
     return result
+
+
+def _say_if_other_data(run: Run, tested: str) -> None:
+    """Own images may change between two commands of the same settings."""
+    from mshnet_pl.runs import build  # needs PyTorch
+
+    with suppress(UserError):  # they are gone, but their result is not
+        if build.make_source(run).content() != tested:
+            log.warning(
+                "images, masks or lists are not those of this result any more; give another runs=FOLDER, or remove %s, to "
+                "measure these",
+                run.folder,
+            )
 
 
 class _Taken(ConfigError):

@@ -239,6 +239,7 @@ def _concluded(
         machine=results.machine(str(trainer.strategy.root_device)),
         git=results.git_revision(),
         metric=results.METRIC,
+        data_sha256=datamodule.content,
         bad_files={name: problem for known in gather_objects(datamodule.bad) for name, problem in known.items()},
     )
     if trainer.is_global_zero:

@@ -69,6 +69,10 @@ class AbstractSource(ABC):
         """
         return None
 
+    def content(self) -> str | None:
+        """SHA-256 that changes with the images, masks or lists of one's own data, wherever they lie; None of a benchmark."""
+        return None
+
     def resharing(self, needed: Mapping[tuple[Subset, int], int]) -> str:
         """How to share the images out so that there are enough, as a sentence; nothing where that is not the user's.
 

@@ -1,5 +1,6 @@
 """One's own images: any classes, in folders or in a manifest, with binary masks or label maps."""
 
+import json
 import logging
 import os
 import zlib
@@ -16,7 +17,7 @@ from mshnet_pl.data.protocol.folds import Fold, make_fold
 from mshnet_pl.data.protocol.split_lists import Pair
 from mshnet_pl.data.sources.base import AbstractSource
 from mshnet_pl.data.sources.folder_masks import folder_masks, own_value, read_values
-from mshnet_pl.data.sources.verification import ClassAreas, Files, fingerprint, take_inventory
+from mshnet_pl.data.sources.verification import ClassAreas, Files, content, fingerprint, take_inventory
 from mshnet_pl.errors import ConfigError
 from mshnet_pl.options import EVERY_FOLD, UNKNOWN, Subset
 from mshnet_pl.utils.places import given_place, spelt_alike
@@ -103,6 +104,17 @@ class Folder(AbstractSource):
             raise ConfigError(f"{key}: no class {named}{way_out}")
         return tuple(sorted({self.classes.index(str(name)) for name in names}))
 
+    def every_class(self) -> Fold:
+        """See the base class.
+
+        Raises:
+            ValueError: the settings name the classes that are tested.
+        """
+        if self._novel is not None:
+            named = ", ".join(self.classes[c] for c in self._novel)
+            raise ValueError(f"fold={EVERY_FOLD} tests every class, but data.source.novel={named}; give fold=0, or no novel")
+        return super().every_class()
+
     def fold(self, fold: int) -> Fold:
         """See the base class.
 
@@ -180,6 +192,11 @@ class Folder(AbstractSource):
         """See the base class."""
         files = {_key(*pair): Files(record.image, record.mask) for pair, record in self._records.items()}
         return fingerprint(files, *([f"{self._bits} bits"] if self._bits > 8 else []))
+
+    def content(self) -> str:
+        """See the base class."""
+        rows = sorted((r.name, r.class_name, f"{r.value} {r.split}", r.image, r.mask) for r in self._records.values())
+        return content((json.dumps(row[:3]), path) for row in rows for path in row[3:])
 
     def image(self, name: str) -> Image.Image:
         """See the base class."""
