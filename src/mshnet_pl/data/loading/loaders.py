@@ -1,6 +1,6 @@
 """The loaders of episodes: an endless stream for training, ends for tests, and errors of their processes as one message."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -85,6 +85,24 @@ def unwrap(loaded: Loaded, dataset: Any = None) -> Any:  # noqa: ANN401 - of wha
     return loaded.value
 
 
+def _until_an_error(loaded: Iterable[Loaded]) -> Iterator[Loaded]:
+    """What comes before the first error, which is raised once the loader's processes have ended.
+
+    Else the error would hold them, and whoever clears both up much later waits for each of them.
+
+    Raises:
+        DataError: there is one.
+    """
+    for one in loaded:
+        if one.error is not None:
+            break
+        yield one
+    else:
+        return
+    del loaded
+    raise DataError(one.error)
+
+
 class _Stream(Sampler[list[int]]):
     """Batches of consecutive episode numbers from batch ``first`` on, without end; each process takes its share."""
 
@@ -149,7 +167,7 @@ class EpisodeStream(DataLoader[Episode]):
             DataError: as the data set raised it, in whichever process.
         """
         loaded: Loaded
-        for loaded in super().__iter__():
+        for loaded in _until_an_error(super().__iter__()):
             episode = unwrap(loaded, self.dataset)
             self._stream.first += 1
             self.replaced += loaded.replaced
@@ -173,7 +191,7 @@ class EpisodeLoader(DataLoader[Episode]):
         Raises:
             DataError: as the data set raised it, in whichever process.
         """
-        return (unwrap(loaded, self.dataset) for loaded in super().__iter__())
+        return (unwrap(loaded, self.dataset) for loaded in _until_an_error(super().__iter__()))
 
 
 class ImageLoader(DataLoader[Loaded]):
@@ -185,4 +203,4 @@ class ImageLoader(DataLoader[Loaded]):
         Raises:
             DataError: as the data set raised it, in whichever process.
         """
-        return (unwrap(loaded[0])[None] for loaded in super().__iter__())
+        return (unwrap(loaded)[None] for loaded in _until_an_error(one for (one,) in super().__iter__()))
