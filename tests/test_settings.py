@@ -15,7 +15,7 @@ from mshnet_pl.runs.job import Run
 from random_changes import TINY
 
 
-@pytest.mark.parametrize("changes", [30, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("changes", [15, pytest.param(500, marks=pytest.mark.slow)])
 def test_random_changes(tmp_path: Path, changes: int) -> None:
     program = [sys.executable, ROOT / "tests" / "random_changes.py", str(changes), "0"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
