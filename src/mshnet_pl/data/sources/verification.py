@@ -24,8 +24,9 @@ from mshnet_pl.utils.hashing import checksum, stamp
 log = logging.getLogger(__name__)
 
 _FORMAT = "areas after their checksum"
-_ENDS = 4096
 """Part of an inventory's name on disk; another layout has another one."""
+_WHOLE, _ENDS = 2**20, 4096
+"""Bytes up to which a file's content counts wholly, and of larger ones at both ends."""
 ClassAreas = dict[str, dict[int, int]]
 """Pixels of every class (0-based) in every image."""
 
@@ -125,17 +126,19 @@ def fingerprint(files: Mapping[str, Files], *more: str) -> str:
 
 
 def content(files: Iterable[tuple[str, Path]]) -> str:
-    """SHA-256 over what files are called, their sizes, and their first and last bytes, which tell of any change of pixels.
+    """SHA-256 over what files are called, their sizes and contents: unlike ``fingerprint`` the same for a copy of them.
 
-    Unlike ``fingerprint`` it is the same for a copy of the files.
+    Of files over 1 MiB only both ends are read; compressed formats end otherwise after any change of pixels.
     """
     digest = hashlib.sha256()
     for name, path in files:
         try:
             with path.open("rb") as file:
-                start, size = file.read(_ENDS), file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - _ENDS))
-                digest.update(json.dumps([name, size]).encode() + start + file.read())
+                size = os.fstat(file.fileno()).st_size
+                digest.update(json.dumps([name, size]).encode() + file.read(_WHOLE if size <= _WHOLE else _ENDS))
+                if size > _WHOLE:
+                    file.seek(size - _ENDS)
+                    digest.update(file.read())
         except OSError:
             digest.update(json.dumps([name, None]).encode())
     return digest.hexdigest()
