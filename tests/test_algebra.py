@@ -14,6 +14,7 @@ from mshnet_pl.models import convolutions
 from mshnet_pl.models.convolutions import convolve_projected, convolve_upsampled
 from mshnet_pl.models.layers import JoinThen, UpsampleThen, resize
 from mshnet_pl.models.mshnet.merging import cbr
+from mshnet_pl.utils.relu import relu
 
 BF16 = {"atol": 0.05, "rtol": 0.02}
 
@@ -37,15 +38,32 @@ def test_convolution_of_an_upsampled_map(size: tuple[int, int], bias: bool) -> N
     torch.testing.assert_close(gradients(own, parameters), gradients(plain, parameters))
 
 
-def test_convolution_of_projected_parts() -> None:
-    convolution = nn.Conv2d(9, 5, 3, padding=1).double()
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("grid", [(6, 7), (3, 2), (1, 2), (1, 1)])
+def test_convolution_of_projected_parts(grid: tuple[int, int], memory: torch.memory_format) -> None:
+    convolution = nn.Conv2d(9, 5, 3, padding=1).double().to(memory_format=memory)
     first, last = nn.Conv2d(2, 4, 1).double(), nn.Conv2d(6, 2, 1).double()
-    x, between, y = (random(2, c, 6, 7).requires_grad_() for c in (2, 3, 6))
+    x, between, y = (random(2, c, *grid).requires_grad_() for c in (2, 3, 6))
     own = convolve_projected(convolution, [(x, first), (between, None), (y, last)])
     plain = convolution(torch.cat([first(x), between, last(y)], dim=1))
     torch.testing.assert_close(own, plain)
     parameters = [x, between, y, *(p for module in (convolution, first, last) for p in module.parameters())]
     torch.testing.assert_close(gradients(own, parameters), gradients(plain, parameters))
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_relu_of_integers(inplace: bool) -> None:
+    """Every bfloat16 but NaN, as PyTorch has it, and its gradient."""
+    every = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.bfloat16)
+    x = every[~every.isnan()].view(2, -1, 7).transpose(1, 2)
+    with torch.no_grad():
+        assert torch.equal(relu(x.clone(), inplace), x.relu())
+    results = []
+    for one in (relu, lambda x, _: x.relu()):
+        leaf = x.clone().requires_grad_()
+        y = one(leaf * 1, inplace)
+        results.append((y, *torch.autograd.grad(y, leaf, torch.linspace(-1, 1, y.numel()).view_as(y).bfloat16())))
+    torch.testing.assert_close(*results, atol=0, rtol=0)
 
 
 @torch.no_grad()
@@ -84,8 +102,8 @@ def test_folding_follows_the_weights(dtype: torch.dtype) -> None:
     check(convolution, norm, x)
     kept = fused_conv_bn._folded._kept[norm]
     check(convolution, norm, x[:1, :, :7], relu=True)
-    for relu in (False, True):
-        check(convolution, norm, x, random(2, 4, 5, 5).float(), relu)
+    for with_relu in (False, True):
+        check(convolution, norm, x, random(2, 4, 5, 5).float(), with_relu)
     assert fused_conv_bn._folded._kept[norm] is kept
     check(convolution, pickle.loads(pickle.dumps(norm)), x)
     convolution.load_state_dict({"weight": -2 * convolution.weight})

@@ -32,6 +32,19 @@ def check_specification(backbone: AbstractBackbone, grids: tuple[int, ...]) -> t
     return features
 
 
+@pytest.mark.parametrize("build", [ResNet, VGG16, EfficientNetLite0])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_an_image_is_the_same_bits_alone_and_beside_others(build: type[AbstractBackbone], precision: torch.dtype) -> None:
+    backbone = build(weights="random")  # type: ignore[call-arg]  # of these three
+    for side in (64, 97):
+        images = torch.randn(6, 3, side, side, generator=torch.Generator().manual_seed(side))
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            together = backbone(images)
+            for n in range(len(images)):
+                for alone, block in zip(backbone(images[n : n + 1]), together, strict=True):
+                    torch.testing.assert_close(block[n : n + 1], alone, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize(("depth", "layers"), [(50, (4, 6, 3)), (101, (4, 23, 3))])
 @pytest.mark.parametrize("stride_in_1x1", [False, True])
 def test_resnet(depth: int, layers: tuple[int, ...], stride_in_1x1: bool) -> None:

@@ -18,8 +18,8 @@ FLOORS = (
     ("training", "report", "app"),
     ("inference", "evaluation"),
     ("models", "config"),
-    ("backbones", "data", "results"),
-    ("similarity", "utils", "episode", "options"),
+    ("backbones", "similarity", "data", "results"),
+    ("utils", "episode", "options"),
     ("errors",),
 )
 """From top to bottom: folders, and the files at the package's root."""

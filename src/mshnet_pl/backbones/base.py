@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mshnet_pl.backbones.fused_conv_bn import fuses
+
 Features = tuple[Float[Tensor, "_ _ _ _ _"], ...]
 """One (N, L, d, h, w) tensor per block, finest block (block 2) first: the L maps of a block share one size.
 
@@ -45,6 +47,9 @@ class AbstractBackbone(nn.Module, ABC):
     any_size: ClassVar[bool] = True
     """Whether one exported graph serves images of every size: not where the padding follows from the size."""
 
+    convolutions_alone: ClassVar[bool] = False
+    """Whether convolutions alone mix values: in bf16 with AMX an image's bits are then the same in any batch."""
+
     @abstractmethod
     def maps(self, images: Float[Tensor, "n 3 height width"]) -> Maps:
         """Normalised images (N, 3, H, W) to the maps of every block."""
@@ -57,7 +62,8 @@ class AbstractBackbone(nn.Module, ABC):
         """``features``, without a graph unless ``trainable``.
 
         Without one, on a CPU, the images pass one by one: that costs no time, needs less memory, and makes an image's
-        features the same to the last bit whatever else is in the batch.
+        features the same to the last bit whatever else is in the batch. In bf16 with AMX four at once are a fifth quicker,
+        and the bits the same.
         """
         images = images.contiguous(memory_format=torch.channels_last)
         learning = self.trainable and torch.is_grad_enabled()
@@ -66,13 +72,14 @@ class AbstractBackbone(nn.Module, ABC):
             if whole or len(images) == 1:  # in this order: a trace must not ask for the number of images
                 return self.features(images)
             blocks: list[Tensor] = []
-            for n in range(len(images)):
-                maps = self.maps(images[n : n + 1])
+            step = 4 if self.convolutions_alone and fuses(images) and torch.cpu._is_amx_tile_supported() else 1
+            for n in range(0, len(images), step):
+                maps = self.maps(images[n : n + step])
                 if not blocks:
                     blocks = [_empty(len(images), block) for block in maps]
                 for features, block in zip(blocks, maps, strict=True):
                     for layer, x in enumerate(block):
-                        features[n, layer] = x[0]
+                        features[n : n + step, layer] = x
             return tuple(blocks)
 
     def freeze(self, trainable: bool = False) -> None:

@@ -53,6 +53,7 @@ class EfficientNetLite0(AbstractBackbone):
     """
 
     any_size = False  # TensorFlow's "same" padding
+    convolutions_alone = True
 
     def __init__(self, weights: str = "imagenet", trainable: bool = False, last_stage: bool = False) -> None:
         super().__init__()

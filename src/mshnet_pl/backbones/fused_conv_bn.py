@@ -18,7 +18,7 @@ class _Folded(NamedTuple):
     """The weight as oneDNN wants it for an input's shape, which decides it; None where it takes the weight as it is."""
 
 
-_MOST_SHAPES = 2
+_MOST_SHAPES = 3
 """Of inputs that a weight is kept packed for, which takes its memory as often; another shape starts anew."""
 _folded = WeightCache[_Folded]()
 """By the norm."""

@@ -12,6 +12,7 @@ from torchvision.models.resnet import Bottleneck
 from mshnet_pl.backbones.base import AbstractBackbone, BlockSpec, Maps
 from mshnet_pl.backbones.fused_conv_bn import convolve
 from mshnet_pl.backbones.weights import load_named
+from mshnet_pl.utils.relu import relu
 
 _DILATIONS = ("none", "torchvision", "whole")
 
@@ -52,6 +53,8 @@ class ResNet(AbstractBackbone):
     Raises:
         ValueError: another depth or dilation, blocks that are none or out of order, or weights that do not fit.
     """
+
+    convolutions_alone = True
 
     def __init__(
         self,
@@ -123,10 +126,13 @@ class ResNet(AbstractBackbone):
         x = net.maxpool(x)
         blocks = []
         for number in range(1, (self._given[-2] if self._cut else self._given[-1]) + 1):
+            if number not in self._given:
+                for bottleneck in self._stages()[number - 1]:
+                    x = _bottleneck(bottleneck, x, relu=True)
+                continue
             maps = self._maps(number, x)
-            x = maps[-1].relu()
-            if number in self._given:
-                blocks.append(maps[-1:] if self._last_maps else maps)
+            x = relu(maps[-1])
+            blocks.append(maps[-1:] if self._last_maps else maps)
         return blocks
 
     @contextmanager
@@ -145,7 +151,7 @@ class ResNet(AbstractBackbone):
     def _maps(self, number: int, x: Tensor) -> list[Tensor]:
         maps: list[Tensor] = []
         for bottleneck in self._stages()[number - 1]:
-            maps.append(_before_last_relu(bottleneck, maps[-1].relu() if maps else x))
+            maps.append(_bottleneck(bottleneck, relu(maps[-1]) if maps else x))
         return maps
 
     def _stages(self) -> tuple[nn.Sequential, ...]:
@@ -165,11 +171,12 @@ class ResNet(AbstractBackbone):
         return (module for module in part.modules() if isinstance(module, nn.BatchNorm2d))
 
 
-def _before_last_relu(block: Bottleneck, x: Tensor) -> Tensor:
+def _bottleneck(block: Bottleneck, x: Tensor, relu: bool = False) -> Tensor:
+    """Up to its last ReLU, or with it; ``x`` may be overwritten."""
     y = convolve(block.conv1, block.bn1, x, relu=True)
     y = convolve(block.conv2, block.bn2, y, relu=True)
     identity = x if block.downsample is None else convolve(block.downsample[0], block.downsample[1], x)
-    return convolve(block.conv3, block.bn3, y, add=identity)
+    return convolve(block.conv3, block.bn3, y, add=identity, relu=relu)
 
 
 def _channels(stage: nn.Sequential) -> int:

@@ -32,6 +32,8 @@ class VGG16(AbstractBackbone):
         ValueError: weights that do not fit.
     """
 
+    convolutions_alone = True
+
     def __init__(self, weights: str = "imagenet", trainable: bool = False, dilated: bool = False) -> None:
         super().__init__()
         net = torchvision.models.vgg16(weights=None)

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 from mshnet_pl.backbones.base import Features
 from mshnet_pl.models.convolutions import convolve_projected, convolve_upsampled
 from mshnet_pl.similarity.pixels import unit
+from mshnet_pl.utils.relu import relu
 
 
 def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c h2 w2"]:
@@ -46,6 +47,14 @@ def directions(features: Features, blocks: int = 3) -> Float[Tensor, "n d h w"]:
         vectors = weight * unit(x.to(torch.promote_types(x.dtype, torch.float32)).permute(0, 3, 4, 1, 2))
         parts.append(vectors.flatten(3))  # (N, h, w, L d)
     return torch.cat(parts, dim=3).permute(0, 3, 1, 2)
+
+
+class ReLU(nn.ReLU):
+    """PyTorch's, by ``utils.relu``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """See the class."""
+        return relu(input, self.inplace)
 
 
 class UpsampleThen(nn.Sequential):

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from mshnet_pl.similarity.masks import ObjectMask
+from mshnet_pl.utils.relu import relu
 
 _EPS = 1e-5
 _MAX_COSINES = 2**22
@@ -98,6 +99,6 @@ def _one_by_one(query: Tensor, pixels: Tensor) -> Tensor:
             one = query[b : b + 1, layer]  # (1, d, h, w)
             for shot in range(pixels.shape[2]):
                 for part in pixels[min(b, len(pixels) - 1), layer, shot].split(step):  # (m, d)
-                    total[b, layer, shot] += conv2d(one, part[..., None, None])[0].relu_().sum(0)
-            total[b, layer] /= torch.linalg.vector_norm(one, dim=1, dtype=precise) + _EPS
+                    total[b, layer, shot] += relu(conv2d(one, part[..., None, None])[0], inplace=True).sum(0)
+            total[b, layer] /= torch.linalg.vector_norm(one, dim=1).to(precise) + _EPS
     return total

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mshnet_pl.models.layers import JoinThen, UpsampleThen
+from mshnet_pl.models.layers import JoinThen, ReLU, UpsampleThen
 from mshnet_pl.models.mshnet.merging import DROPOUT, cbr
 
 
@@ -69,4 +69,4 @@ class Decoder(nn.Module):
 def head(in_size: int) -> nn.Sequential:
     """(B, in_size, h, w) to (B, 2, h, w) logits of background and foreground."""
     half = in_size // 2
-    return nn.Sequential(nn.Conv2d(in_size, half, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(half, 2, 3, padding=1))
+    return nn.Sequential(nn.Conv2d(in_size, half, 3, padding=1, bias=False), ReLU(), nn.Conv2d(half, 2, 3, padding=1))

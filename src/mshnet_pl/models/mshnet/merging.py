@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from mshnet_pl.backbones.fused_conv_bn import convolve, fuses
+from mshnet_pl.models.layers import ReLU
 
 DROPOUT = 0.2
 
@@ -16,7 +17,7 @@ DROPOUT = 0.2
 def cbr(in_size: int, out_size: int, kernel: int, dilation: int = 1) -> nn.Sequential:
     """Convolution with bias that keeps the spatial size, BatchNorm, ReLU."""
     convolution = nn.Conv2d(in_size, out_size, kernel, padding=dilation * (kernel // 2), dilation=dilation)
-    return ConvNormReLU(convolution, nn.BatchNorm2d(out_size), nn.ReLU(inplace=True))
+    return ConvNormReLU(convolution, nn.BatchNorm2d(out_size), ReLU(inplace=True))
 
 
 class ConvNormReLU(nn.Sequential):
