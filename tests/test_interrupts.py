@@ -141,3 +141,23 @@ def test_a_reader_that_has_enough(tmp_path: Path, name: str) -> None:
         process.stdout.close()
         err = process.stderr.read()
     assert process.returncode in (0, 141) and err == "begun\n", err
+
+
+@pytest.mark.parametrize("name", ["train", *(slow(name) for name in ("test", "predict", "report", "prepare", "export"))])
+def test_a_folder_that_has_been_removed(tmp_path: Path, name: str) -> None:
+    command = 'mkdir gone; cd gone; rmdir ../gone; exec "$0"'
+    done = subprocess.run(
+        ["bash", "-c", command, str(Path(sys.executable).parent / f"mshnet-{name}")],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "error: the current folder has been removed; change into another one" in done.stderr
+
+
+def test_streams_that_are_closed(tmp_path: Path) -> None:
+    """What is printed goes nowhere: not into the first file that is opened."""
+    (tmp_path / "runs").mkdir()
+    reports = f"{Path(sys.executable).parent / 'mshnet-report'} runs"
+    for closed in (">&-", ">&- 2>&-", ">&- 2>&- <&-"):
+        assert subprocess.run(["bash", "-c", f"{reports} {closed}"], cwd=tmp_path, check=False).returncode == 2
+        assert subprocess.run(["bash", "-c", f"{reports} --help {closed}"], cwd=tmp_path, check=False).returncode == 0

@@ -181,6 +181,28 @@ def test_a_segmenter_passes_to_another_process(checkpoint: Path) -> None:
     assert passed.source.describe() == segmenter.source.describe()
 
 
+def test_the_program_around_it_keeps_its_random_numbers_and_may_compute_in_double_precision() -> None:
+    generator = np.random.default_rng(0)
+    image, mask = generator.integers(0, 255, (60, 80, 3), np.uint8), np.zeros((60, 80), np.uint8)
+    mask[20:40, 30:60] = 1
+
+    def labels() -> list[Any]:
+        segmenter = Segmenter.from_pretrained().fit("mask", image, mask)
+        segmenter.fit("box", image, boxes=(30, 20, 60, 40))
+        segmenter.fit("marks", image, points=(45, 30, 1), scribbles=[(32, 22), (58, 38)])
+        return [segmenter.predict(image), segmenter.predict(np.tile(image, (1, 5, 1)), tile=300)]
+
+    state, plain = torch.get_rng_state(), labels()
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.set_default_dtype(torch.float64)
+    try:
+        double = labels()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(plain, double, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_files_keep_the_supports_of_every_view(method: AbstractMethod, tmp_path: Path) -> None:
     settings = {"flip": True, "scales": [1.0, 1.5], "fusion": "mean", "guided": 0.1, "zooms": [1.5]}
     segmenter = Segmenter(method, SIZE, **settings).fit(*shown(0, 2)).fit("other", *shown(1, 3))

@@ -149,7 +149,7 @@ def _distances(marked: Float[Tensor, "n"], grid: tuple[int, int]) -> tuple[Tenso
 
     1 and 0 where nothing is marked.
     """
-    places = torch.cartesian_prod(*(torch.arange(side, device=marked.device) / max(grid) for side in grid))
+    places = torch.cartesian_prod(*(torch.arange(side, device=marked.device).float() / max(grid) for side in grid))
     there = places[marked > 0]
     if not len(there):
         return torch.ones_like(marked), torch.zeros_like(marked)

@@ -115,7 +115,8 @@ def next_round(pictures: list[Picture], odds: Float[Tensor, "k h w"]) -> Float[T
 @cache
 def trained_network(device: torch.device, fold: int | str = EVERY_FOLD) -> CellNetwork:
     """One of those that experiments/weak_supports_network.py trained; see ``complete``."""
-    network, prefix = CellNetwork().requires_grad_(False).eval(), f"{fold}."
+    with torch.random.fork_rng(devices=[]):
+        network, prefix = CellNetwork().float().requires_grad_(False).eval(), f"{fold}."
     kept = load(files("mshnet_pl.inference").joinpath("completion.safetensors").read_bytes())
     network.load_state_dict({key.removeprefix(prefix): x for key, x in kept.items() if key.startswith(prefix)})
     return network.to(device)

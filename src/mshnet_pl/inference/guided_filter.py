@@ -98,5 +98,5 @@ def _box(x: Float[Tensor, "n c h w"], radius: int) -> Float[Tensor, "n c h w"]:
 
 def _windows(side: int, radius: int) -> Float[Tensor, "side side"]:
     place = torch.arange(side)
-    inside = (place[:, None] - place).abs() <= radius
+    inside = ((place[:, None] - place).abs() <= radius).float()
     return inside / inside.sum(1, keepdim=True)

