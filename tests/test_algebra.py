@@ -13,7 +13,7 @@ from mshnet_pl.backbones.fused_conv_bn import convolve
 from mshnet_pl.models import convolutions
 from mshnet_pl.models.convolutions import convolve_projected, convolve_upsampled
 from mshnet_pl.models.layers import JoinThen, UpsampleThen, resize
-from mshnet_pl.models.mshnet.merging import cbr
+from mshnet_pl.models.mshnet.conv_norm_relu import cbr
 from mshnet_pl.utils.relu import relu
 
 BF16 = {"atol": 0.05, "rtol": 0.02}

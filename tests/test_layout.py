@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
+from mshnet_pl.models import MSHNet
 
 PACKAGE = ROOT / "src" / "mshnet_pl"
 FLOORS = (
@@ -194,3 +196,10 @@ def test_names_that_scripts_know(module: str, names: list[str], place: str) -> N
 def test_no_path_of_this_machine(word: str) -> None:
     for path in [*files(PACKAGE), *(ROOT / "conf").rglob("*.yaml"), ROOT / "README.md"]:
         assert word not in path.read_text(), path
+
+
+def test_the_paper_is_found_in_short_files() -> None:
+    """Those that MSHNet's docstring names."""
+    named = sorted({*re.findall(r"[\w/]+\.py", MSHNet.__doc__ or "")} - {"training/losses.py"})
+    assert len(named) == 5
+    assert all(len((PACKAGE / name).read_text().splitlines()) < 130 for name in named)

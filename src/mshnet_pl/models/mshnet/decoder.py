@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mshnet_pl.models.layers import JoinThen, ReLU, UpsampleThen
-from mshnet_pl.models.mshnet.merging import DROPOUT, cbr
+from mshnet_pl.models.mshnet.conv_norm_relu import cbr
+from mshnet_pl.models.mshnet.merging import DROPOUT
 
 
 class Pyramid(nn.Module):
