@@ -155,7 +155,7 @@ def test_a_folder_that_has_been_removed(tmp_path: Path, name: str) -> None:
 
 
 def test_streams_that_are_closed(tmp_path: Path) -> None:
-    """What is printed goes nowhere: not into the first file that is opened."""
+    """A command that has nowhere to print ends as ever."""
     (tmp_path / "runs").mkdir()
     reports = f"{Path(sys.executable).parent / 'mshnet-report'} runs"
     for closed in (">&-", ">&- 2>&-", ">&- 2>&- <&-"):

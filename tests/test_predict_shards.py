@@ -6,19 +6,18 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from pycocotools import mask as rle_tools
 
 from conftest import Command, Done
 from forked import Forked
 from mshnet_pl import Segmenter
 from mshnet_pl.data.sources.synthetic import Synthetic
+from parts_written import drawn, parts, rows
 from ray_nodes import Cluster
 from test_interrupts import interrupted_when
 
@@ -52,20 +51,6 @@ def predict(command: Command, checkpoint: Path) -> Callable[..., Done]:
 def merged(*settings: str) -> list[str]:
     """``SETTINGS`` with those instead that are given."""
     return [f"{key}={value}" for key, value in dict(one.split("=", 1) for one in (*SETTINGS, *settings)).items()]
-
-
-def parts(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.glob("part-*.parquet")}
-
-
-def rows(out: Path) -> list[dict[str, Any]]:
-    return [row for path in sorted(out.glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()]
-
-
-def drawn(row: dict[str, Any]) -> np.ndarray:
-    if row["rle"] is None:
-        return np.zeros((row["height"], row["width"]), bool)
-    return rle_tools.decode({"size": [row["height"], row["width"]], "counts": row["rle"]}) > 0
 
 
 def test_rows_are_what_png_masks_show(own: Path, predict: Callable[..., Done], command: Command, checkpoint: Path) -> None:

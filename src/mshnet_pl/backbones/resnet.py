@@ -128,7 +128,7 @@ class ResNet(AbstractBackbone):
         for number in range(1, (self._given[-2] if self._cut else self._given[-1]) + 1):
             if number not in self._given:
                 for bottleneck in self._stages()[number - 1]:
-                    x = _bottleneck(bottleneck, x, relu=True)
+                    x = _bottleneck(bottleneck, x, last_relu=True)
                 continue
             maps = self._maps(number, x)
             x = relu(maps[-1])
@@ -171,12 +171,12 @@ class ResNet(AbstractBackbone):
         return (module for module in part.modules() if isinstance(module, nn.BatchNorm2d))
 
 
-def _bottleneck(block: Bottleneck, x: Tensor, relu: bool = False) -> Tensor:
+def _bottleneck(block: Bottleneck, x: Tensor, last_relu: bool = False) -> Tensor:
     """Up to its last ReLU, or with it; ``x`` may be overwritten."""
     y = convolve(block.conv1, block.bn1, x, relu=True)
     y = convolve(block.conv2, block.bn2, y, relu=True)
     identity = x if block.downsample is None else convolve(block.downsample[0], block.downsample[1], x)
-    return convolve(block.conv3, block.bn3, y, add=identity, relu=relu)
+    return convolve(block.conv3, block.bn3, y, add=identity, relu=last_relu)
 
 
 def _channels(stage: nn.Sequential) -> int:

@@ -89,7 +89,10 @@ def _sums(query: Tensor, pixels: Tensor, precise: torch.dtype) -> Tensor:
 
 
 def _one_by_one(query: Tensor, pixels: Tensor) -> Tensor:
-    """``positive_cosines`` in blocks that a processor's cache may hold, as 1 x 1 convolutions: the quickest on a CPU."""
+    """``positive_cosines`` in blocks that a processor's cache may hold, as 1 x 1 convolutions: the quickest on a CPU.
+
+    Norms are summed in float32 and rounded to the features' dtype, as sums of a block are.
+    """
     precise = torch.promote_types(query.dtype, torch.float32)
     batch, layers, _, *grid = query.shape
     total = query.new_zeros(batch, layers, pixels.shape[2], *grid, dtype=precise)

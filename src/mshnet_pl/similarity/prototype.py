@@ -36,6 +36,7 @@ class PrototypeSimilarity(AbstractSimilarity):
         """Eq. 4: W [x_q || x_p] is the sum of the two halves' products."""
         prototypes, present = code
         of_query, of_prototype = self.weight  # (d) each
+        # with a matrix of one column: a product with a vector is slow backwards in bf16
         from_query = (query.permute(0, 1, 3, 4, 2) @ of_query[:, None]).squeeze(4)  # (B, L, h, w)
         from_prototype = prototypes @ of_prototype  # (B, K, L)
         return torch.sigmoid(from_query[:, None] * present[:, :, None, None, None] + from_prototype[..., None, None])

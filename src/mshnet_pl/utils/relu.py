@@ -22,6 +22,8 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
 
 
 class _ReLU(Function):
+    """``_as_integers`` with PyTorch's gradient of a ReLU."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, inplace: bool) -> Tensor:  # noqa: ANN401 - as PyTorch has it
         y = _as_integers(x, inplace)
